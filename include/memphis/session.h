@@ -1,0 +1,65 @@
+/* memphis/session.h -- speak the client protocol (NATS, as the official SDKs do) over
+ * any byte pipe: a socket, a Unix socket, a serial line, a test.
+ *
+ *   your transport --- memphis_session_feed --->  session  --- memphis_pipe.write --->
+ * it
+ *
+ * Bytes are queued by feed and applied in the broker's next turn; output comes in one
+ * write per turn. Tell the session what your peer has taken (memphis_session_drained),
+ * or a slow reader cannot be told from a fast one.
+ *
+ * Thread: MANUAL: the core thread. THREADED: any thread, one at a time per session; the
+ * pipe's functions run on the core thread and must not block.
+ */
+#ifndef MEMPHIS_SESSION_H
+#define MEMPHIS_SESSION_H
+
+#include <memphis/broker.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct memphis_session memphis_session;
+
+typedef struct memphis_pipe {
+    /* Output for the peer; the bytes are borrowed until it returns. */
+    void (*write)(void *ctx, const memphis_slice *v, size_t n);
+    /* The session has ended: deliver what was written, then close the transport and
+     * call memphis_session_free (not inside this function). `why` is for a log. */
+    void (*close)(void *ctx, const char *why);
+    void *ctx;
+    uint64_t reserved[2];
+} memphis_pipe;
+
+typedef struct memphis_session_options {
+    const char *peer; /* address for INFO and logs; NULL: "local" */
+    const char *user; /* not NULL: the peer is this user, already authenticated (for
+                         example by Unix peer credentials) */
+    uint64_t reserved[6];
+} memphis_session_options;
+
+/* `o` may be NULL. The pipe struct is copied. BROKEN, CLOSED, NOMEM, FULL (too many).
+ */
+MEMPHIS_API memphis_status memphis_session_new(memphis_broker *b,
+                                               const memphis_pipe *pipe,
+                                               const memphis_session_options *o,
+                                               memphis_session **out,
+                                               memphis_error *err);
+
+/* Queues bytes from the peer. FULL: nothing was taken; feed again after a step
+ * (MANUAL). CLOSED: the session has ended. */
+MEMPHIS_API memphis_status memphis_session_feed(memphis_session *s, const void *bytes,
+                                                size_t size);
+
+/* The transport has passed on `bytes` of what write() gave it. */
+MEMPHIS_API void memphis_session_drained(memphis_session *s, size_t bytes);
+
+/* Ends the session (the peer is gone, or close() was called). No callback afterwards.
+ */
+MEMPHIS_API void memphis_session_free(memphis_session *s);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,108 @@
+/* api/api.h -- what the public functions share: the handle of a broker, and calls that
+ * cross to the core.
+ *
+ *   THREADED   caller: api_run ── mail ──▶ core thread: call->run ... api_finish
+ *              waits ◀──────────── one broadcast at the end of the turn ────┘
+ *   MANUAL     caller: api_run: call->run at once, then turns until it is finished
+ *
+ * A call lives on the heap and belongs to both sides: a caller whose deadline passes
+ * walks away, the core lets go when it is done. Arguments that are borrowed are used up
+ * in `run`, and the caller never leaves before that.
+ *
+ * Everything on the core runs under a guard; what it catches makes the broker BROKEN.
+ * Thread: any (posts to core).
+ */
+#ifndef MP_API_API_H
+#define MP_API_API_H
+
+#include "base/limits.h"
+#include "broker/broker.h"
+#include "proto/session.h"
+
+#include <memphis/memphis.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <sys/types.h>
+
+enum { API_OPEN, API_BROKEN, API_CLOSED };
+
+struct memphis_broker {
+    struct mp_heap heap;
+    struct mp_logger logger;
+    struct mp_broker *core; /* NULL when closed */
+    _Atomic int state;      /* API_* */
+    _Atomic uint32_t refs;  /* the owner's and one per handle */
+    memphis_error why;      /* BROKEN: set before the state */
+    uint32_t mode, call_wait_ms, spin_us;
+    pid_t pid;        /* a forked child may not use it */
+    pthread_t thread; /* THREADED: the core; MANUAL: whose loop it is */
+    bool thread_known;
+    _Atomic bool stop;
+    /* waking the core */
+    int wake_fd;
+    _Atomic bool sleeping;
+    _Atomic uint32_t interrupts; /* asked for, by memphis_interrupt */
+    /* waiting callers */
+    pthread_mutex_t lock;
+    pthread_cond_t finished;
+    bool has_finished;      /* broadcast at the end of the turn */
+    uint64_t finish_number; /* of broadcasts */
+    uint32_t interrupts_seen;
+    struct mp_list consumers; /* in-process ones that joined the bus */
+    /* sessions */
+    struct mp_list sessions;
+    struct mp_session_host host;
+    struct mp_server_info info;
+    struct mp_session_counters counters;
+    char *session_host_name;
+    _Atomic uint64_t inbox_number;
+    memphis_stats stats; /* under lock: as of the last turn */
+    void (*on_fatal)(void *ctx, const memphis_fatal *why);
+    void *fatal_ctx;
+    char recovery_text[160];
+};
+
+struct api_call {
+    struct mp_mail mail; /* first */
+    memphis_broker *b;
+    void (*run)(
+        struct api_call *c); /* on the core; ends, now or later, in api_finish */
+    void (*fini)(struct api_call *c); /* NULL-able: before the memory goes */
+    _Atomic uint32_t refs;
+    bool ran, done; /* under b->lock */
+    memphis_status status;
+    memphis_error error;
+};
+
+/* A call of `size` bytes whose first member is a struct api_call. */
+void *api_call_new(memphis_broker *b, size_t size, void (*run)(struct api_call *c));
+void api_call_unref(struct api_call *c);
+/* Runs it and waits; OK or the call's failure, TIMEOUT, CANCELED, BROKEN, CLOSED,
+ * MISUSE. The caller's reference stays his. `wait_ms` UINT32_MAX: for ever. */
+memphis_status api_run(struct api_call *c, uint32_t wait_ms, memphis_error *err);
+void api_finish(struct api_call *c, memphis_status st, const char *text);
+/* Same without waiting: post and forget. */
+memphis_status api_post(struct api_call *c);
+
+/* THREADED: turns that finished calls are numbered; waits for the one behind `number`,
+ * at most wait_ms. Take the number before you look at what you wait for. */
+uint64_t api_finish_number(memphis_broker *b);
+void api_wait_finish(memphis_broker *b, uint64_t number, uint64_t wait_ms);
+
+memphis_status api_usable(memphis_broker *b, memphis_error *err);
+memphis_broker *api_ref(memphis_broker *b);
+void api_unref(memphis_broker *b);
+uint32_t api_default_wait(const memphis_broker *b);
+bool api_reserved_is_zero(const uint64_t *words, size_t n);
+uint64_t api_boot_ms(void);
+
+/* One turn under the guard. False: broken. */
+bool api_turn(memphis_broker *b, uint64_t *next_ns);
+/* MANUAL: sleeps until something is due, at most `wait_ms`. */
+void api_idle(memphis_broker *b, uint64_t next_ns, uint64_t wait_ms);
+
+void api_sessions_init(memphis_broker *b, const memphis_options *o);
+void api_sessions_close(memphis_broker *b);
+void api_consumers_close(memphis_broker *b);
+
+#endif

@@ -1,0 +1,251 @@
+/* Calls that cross to the core, and how callers wait for them. */
+#include "api/api.h"
+
+#include "base/assert.h"
+#include "base/guard.h"
+#include "base/status.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <time.h>
+#include <unistd.h>
+
+uint64_t api_boot_ms(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_BOOTTIME, &t);
+    return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
+}
+
+void *api_call_new(memphis_broker *b, size_t size, void (*run)(struct api_call *c))
+{
+    struct mp_heap *before = mp_heap_enter(&b->heap);
+    struct api_call *c = mp_alloc_try(size);
+
+    mp_heap_enter(before);
+    if (c == NULL)
+        return NULL;
+    memset(c, 0, size);
+    c->b = b;
+    c->run = run;
+    c->refs = 2; /* the caller's and the core's */
+    return c;
+}
+
+void api_call_unref(struct api_call *c)
+{
+    if (atomic_fetch_sub(&c->refs, 1) != 1)
+        return;
+    if (c->fini != NULL)
+        c->fini(c);
+    mp_free(c);
+}
+
+void api_finish(struct api_call *c, memphis_status st, const char *text)
+{
+    memphis_broker *b = c->b;
+
+    pthread_mutex_lock(&b->lock);
+    mp_assert(!c->done);
+    c->status = st;
+    if (st != MEMPHIS_OK)
+        mp_fail(&c->error, st, "%s",
+                text != NULL && text[0] ? text : memphis_status_text(st));
+    c->done = true;
+    b->has_finished = true;
+    pthread_mutex_unlock(&b->lock);
+    api_call_unref(c);
+}
+
+static void deliver(struct mp_mail *m)
+{
+    struct api_call *c = mp_container_of(m, struct api_call, mail);
+    memphis_broker *b = c->b;
+
+    atomic_fetch_add(&c->refs, 1); /* run may finish it */
+    if (atomic_load(&b->state) == API_OPEN)
+        c->run(c);
+    else
+        api_finish(c, MEMPHIS_CLOSED, "the broker is closed");
+    pthread_mutex_lock(&b->lock);
+    c->ran = true; /* borrowed arguments are used up: the caller may leave */
+    pthread_mutex_unlock(&b->lock);
+    api_call_unref(c);
+}
+
+memphis_status api_usable(memphis_broker *b, memphis_error *err)
+{
+    int state = atomic_load(&b->state);
+
+    if (b->pid != getpid())
+        return mp_fail(err, MEMPHIS_MISUSE,
+                       "this broker belongs to the parent process; open another one");
+    if (state == API_BROKEN)
+        return mp_fail(err, MEMPHIS_BROKEN, "the broker has stopped: %.200s",
+                       b->why.message);
+    if (state == API_CLOSED)
+        return mp_fail(err, MEMPHIS_CLOSED, "the broker is closed");
+    if (b->mode == MEMPHIS_THREADED)
+        return MEMPHIS_OK;
+    if (!b->thread_known) {
+        b->thread = pthread_self();
+        b->thread_known = true;
+    }
+    if (!pthread_equal(b->thread, pthread_self()))
+        return mp_fail(err, MEMPHIS_MISUSE,
+                       "a MANUAL broker is used from one thread only");
+    return MEMPHIS_OK;
+}
+
+/* === THREADED === */
+
+static memphis_status outcome(struct api_call *c, memphis_error *err)
+{
+    if (c->status != MEMPHIS_OK && err != NULL)
+        *err = c->error;
+    return c->status;
+}
+
+static struct timespec deadline_of(uint32_t wait_ms)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    t.tv_sec += wait_ms / 1000;
+    t.tv_nsec += (long)(wait_ms % 1000) * 1000000;
+    if (t.tv_nsec >= 1000000000) {
+        t.tv_sec++;
+        t.tv_nsec -= 1000000000;
+    }
+    return t;
+}
+
+static memphis_status wait_threaded(struct api_call *c, uint32_t wait_ms,
+                                    memphis_error *err)
+{
+    memphis_broker *b = c->b;
+    struct timespec until = deadline_of(wait_ms);
+    uint32_t interrupts;
+    memphis_status st = MEMPHIS_OK;
+
+    pthread_mutex_lock(&b->lock);
+    interrupts = b->interrupts_seen;
+    while (!c->done && st == MEMPHIS_OK) {
+        if (atomic_load(&b->state) != API_OPEN)
+            st = MEMPHIS_BROKEN;
+        else if (c->ran && b->interrupts_seen != interrupts)
+            st = MEMPHIS_CANCELED;
+        else if (wait_ms == UINT32_MAX || !c->ran)
+            pthread_cond_wait(&b->finished, &b->lock);
+        else if (pthread_cond_timedwait(&b->finished, &b->lock, &until) == ETIMEDOUT)
+            st = c->done ? MEMPHIS_OK : MEMPHIS_TIMEOUT;
+    }
+    if (c->done)
+        st = outcome(c, err);
+    else if (st == MEMPHIS_BROKEN && atomic_load(&b->state) == API_CLOSED)
+        st = mp_fail(err, MEMPHIS_CLOSED, "the broker was closed meanwhile");
+    else if (st == MEMPHIS_BROKEN)
+        st = mp_fail(err, st, "the broker has stopped: %.200s", b->why.message);
+    else
+        mp_fail(err, st, "%s; the outcome is unknown", memphis_status_text(st));
+    pthread_mutex_unlock(&b->lock);
+    return st;
+}
+
+uint64_t api_finish_number(memphis_broker *b)
+{
+    uint64_t n;
+
+    pthread_mutex_lock(&b->lock);
+    n = b->finish_number;
+    pthread_mutex_unlock(&b->lock);
+    return n;
+}
+
+void api_wait_finish(memphis_broker *b, uint64_t number, uint64_t wait_ms)
+{
+    struct timespec until = deadline_of(wait_ms > 60000 ? 60000 : (uint32_t)wait_ms);
+
+    pthread_mutex_lock(&b->lock);
+    while (b->finish_number == number && atomic_load(&b->state) == API_OPEN)
+        if (pthread_cond_timedwait(&b->finished, &b->lock, &until) == ETIMEDOUT)
+            break;
+    pthread_mutex_unlock(&b->lock);
+}
+
+/* === MANUAL === */
+
+void api_idle(memphis_broker *b, uint64_t next_ns, uint64_t wait_ms)
+{
+    struct pollfd p = { .fd = b->wake_fd, .events = POLLIN };
+    uint64_t ms = next_ns / 1000000 + (next_ns % 1000000 != 0);
+
+    ms = ms > wait_ms ? wait_ms : ms;
+    ms = ms > 60000 ? 60000 : ms;
+    if (ms > 0)
+        poll(&p, 1, (int)ms);
+}
+
+static void run_guarded(void *ctx)
+{
+    struct api_call *c = ctx;
+
+    deliver(&c->mail);
+}
+
+static memphis_status wait_manual(struct api_call *c, uint32_t wait_ms,
+                                  memphis_error *err)
+{
+    memphis_broker *b = c->b;
+    memphis_error why = { 0 };
+    uint64_t began = api_boot_ms(), next;
+    uint32_t interrupts = atomic_load(&b->interrupts);
+
+    if (mp_guard_run(&b->heap, run_guarded, c, &why) != MEMPHIS_OK)
+        mp_broker_break(b->core, &why);
+    while (!c->done) {
+        uint64_t spent = api_boot_ms() - began;
+
+        if (!api_turn(b, &next))
+            return mp_fail(err, MEMPHIS_BROKEN, "the broker has stopped: %.200s",
+                           b->why.message);
+        if (c->done)
+            break;
+        if (atomic_load(&b->interrupts) != interrupts)
+            return mp_fail(err, MEMPHIS_CANCELED,
+                           "interrupted; the outcome is unknown");
+        if (wait_ms != UINT32_MAX && spent >= wait_ms)
+            return mp_fail(err, MEMPHIS_TIMEOUT, "not in time; the outcome is unknown");
+        api_idle(b, next, wait_ms == UINT32_MAX ? UINT32_MAX : wait_ms - spent);
+    }
+    return outcome(c, err);
+}
+
+memphis_status api_run(struct api_call *c, uint32_t wait_ms, memphis_error *err)
+{
+    memphis_status st = api_usable(c->b, err);
+
+    if (st != MEMPHIS_OK) {
+        api_call_unref(c); /* the core never sees it */
+        return st;
+    }
+    if (c->b->mode == MEMPHIS_MANUAL)
+        return wait_manual(c, wait_ms, err);
+    c->mail.deliver = deliver;
+    mp_mailbox_post(&c->b->core->mailbox, &c->mail);
+    return wait_threaded(c, wait_ms, err);
+}
+
+memphis_status api_post(struct api_call *c)
+{
+    memphis_status st = api_usable(c->b, NULL);
+
+    if (st != MEMPHIS_OK) {
+        api_call_unref(c);
+        return st;
+    }
+    c->mail.deliver = deliver;
+    mp_mailbox_post(&c->b->core->mailbox, &c->mail);
+    return MEMPHIS_OK;
+}

@@ -1,0 +1,632 @@
+/* Messages and consumers. An in-process consumer is a client of the bus with an inbox:
+ * its fetch is a pull request on each partition, what arrives in one turn is one
+ * answer. */
+#include "api/api.h"
+
+#include "api/handles.h"
+#include "base/assert.h"
+#include "base/status.h"
+#include "base/str.h"
+#include "broker/client.h"
+
+#include <inttypes.h>
+
+static const uint64_t MS = 1000000;
+
+/* === Messages === */
+
+struct memphis_message {
+    memphis_broker *b;
+    _Atomic uint32_t refs;
+    struct mp_stored stored; /* holds a reference on its chunk */
+    uint64_t time_ms;
+    uint32_t partition, deliveries;
+    struct memphis_consumer *c; /* names its group; pinned */
+    memphis_message *next;
+};
+
+struct memphis_consumer {
+    memphis_station *s;
+    _Atomic uint32_t refs; /* the user's and one per message */
+    char name[MP_NAME_MAX + 1], group[MP_NAME_MAX + 1], durable[MP_NAME_MAX + 1];
+    char inbox[48];     /* also its connection id */
+    uint32_t partition; /* 0: all */
+    uint32_t ack_wait_ms;
+    /* the core's from here on */
+    struct mp_client client;
+    struct mp_source source;  /* its flush ends a fetch */
+    struct fetch_call *fetch; /* one waits; NULL: none */
+    memphis_message *queue, **queue_last;
+    uint32_t queued, pulls_open;
+    bool joined;
+    struct mp_list node; /* of the broker's consumers, while joined */
+};
+
+static void consumer_unref(memphis_consumer *c)
+{
+    memphis_broker *b = c->s->b;
+
+    if (atomic_fetch_sub(&c->refs, 1) != 1)
+        return;
+    memphis_station_close(c->s);
+    b->heap.hooks.free(b->heap.hooks.ctx, c);
+}
+
+memphis_message *memphis_message_ref(memphis_message *m)
+{
+    atomic_fetch_add(&m->refs, 1);
+    return m;
+}
+
+void memphis_message_unref(memphis_message *m)
+{
+    memphis_broker *b;
+
+    if (m == NULL || atomic_fetch_sub(&m->refs, 1) != 1)
+        return;
+    b = api_ref(m->b); /* the last handle may be this one */
+    mp_stored_release(&m->stored);
+    consumer_unref(m->c);
+    mp_free(m);
+    api_unref(b);
+}
+
+memphis_slice memphis_message_data(const memphis_message *m)
+{
+    return m->stored.entry.payload;
+}
+
+memphis_slice memphis_message_header(const memphis_message *m, const char *name)
+{
+    return mp_header_find(m->stored.entry.headers, name);
+}
+
+uint64_t memphis_message_sequence(const memphis_message *m)
+{
+    return m->stored.entry.seq;
+}
+
+uint32_t memphis_message_partition(const memphis_message *m)
+{
+    return m->partition;
+}
+
+uint64_t memphis_message_time_ms(const memphis_message *m)
+{
+    return m->time_ms;
+}
+
+uint32_t memphis_message_deliveries(const memphis_message *m)
+{
+    return m->deliveries;
+}
+
+/* === Settling === */
+
+struct verdict {
+    uint32_t partition;
+    uint64_t seq;
+    int32_t kind; /* MEMPHIS_ACK ..., or EXTEND */
+    uint64_t delay_ms;
+};
+
+enum { VERDICT_EXTEND = 100 };
+
+struct settle_call {
+    struct api_call call;
+    memphis_consumer *c; /* pinned */
+    size_t count;
+    struct verdict verdicts[];
+};
+
+static void settle_fini(struct api_call *call)
+{
+    consumer_unref(((struct settle_call *)(void *)call)->c);
+}
+
+static void settle_one(struct mp_stream_group *g, const struct verdict *v)
+{
+    static const memphis_slice none = { NULL, 0 };
+    char nak[48];
+
+    if (v->kind == MEMPHIS_NACK && v->delay_ms > 0) {
+        mp_format(nak, sizeof(nak), "-NAK {\"delay\":%" PRIu64 "}", v->delay_ms * MS);
+        mp_stream_settle(g, v->seq, mp_slice_text(nak), none);
+    } else if (v->kind == MEMPHIS_NACK) {
+        mp_stream_settle(g, v->seq, MP_STR("-NAK"), none);
+    } else if (v->kind == MEMPHIS_DEAD) {
+        mp_stream_settle(g, v->seq, MP_STR("+TERM"), none);
+    } else if (v->kind == VERDICT_EXTEND) {
+        mp_stream_settle(g, v->seq, MP_STR("+WPI"), none);
+    } else {
+        mp_stream_settle(g, v->seq, MP_STR("+ACK"), none);
+    }
+}
+
+static struct mp_stream_group *group_of(const memphis_consumer *c, uint32_t partition)
+{
+    struct mp_station *s = mp_station_find(c->s->b->core, mp_slice_text(c->s->name));
+    struct mp_stream *stream = s != NULL ? mp_station_stream(s, partition) : NULL;
+
+    return stream != NULL ? mp_stream_group(stream, mp_slice_text(c->durable)) : NULL;
+}
+
+static void run_settle(struct api_call *call)
+{
+    struct settle_call *s = (struct settle_call *)(void *)call;
+
+    for (size_t i = 0; i < s->count; i++) {
+        struct mp_stream_group *g = group_of(s->c, s->verdicts[i].partition);
+
+        if (g != NULL) /* else removed meanwhile: nothing left to settle */
+            settle_one(g, &s->verdicts[i]);
+    }
+    api_finish(call, MEMPHIS_OK, "");
+}
+
+static struct settle_call *settle_new(memphis_consumer *c, size_t count)
+{
+    struct settle_call *s =
+        api_call_new(c->s->b, sizeof(*s) + count * sizeof(struct verdict), run_settle);
+
+    if (s == NULL)
+        return NULL;
+    atomic_fetch_add(&c->refs, 1);
+    s->call.fini = settle_fini;
+    s->c = c;
+    s->count = count;
+    return s;
+}
+
+static memphis_status settle_post(struct settle_call *s)
+{
+    memphis_status st = api_post(&s->call);
+
+    api_call_unref(&s->call);
+    return st;
+}
+
+static memphis_status settle_message(memphis_message *m, int32_t kind,
+                                     uint64_t delay_ms)
+{
+    struct settle_call *s;
+
+    if (m == NULL)
+        return MEMPHIS_INVALID;
+    s = settle_new(m->c, 1);
+    if (s == NULL)
+        return MEMPHIS_NOMEM;
+    s->verdicts[0] =
+        (struct verdict){ m->partition, m->stored.entry.seq, kind, delay_ms };
+    return settle_post(s);
+}
+
+memphis_status memphis_message_ack(memphis_message *m)
+{
+    return settle_message(m, MEMPHIS_ACK, 0);
+}
+
+memphis_status memphis_message_nack(memphis_message *m, uint64_t delay_ms)
+{
+    return settle_message(m, MEMPHIS_NACK, delay_ms);
+}
+
+memphis_status memphis_message_extend(memphis_message *m)
+{
+    return settle_message(m, VERDICT_EXTEND, 0);
+}
+
+memphis_status memphis_message_terminate(memphis_message *m)
+{
+    return settle_message(m, MEMPHIS_DEAD, 0);
+}
+
+/* === Fetching: the core's side === */
+
+struct fetch_call {
+    struct api_call call;
+    memphis_consumer *c;
+    uint32_t max, wait_ms, got;
+    memphis_message **out; /* borrowed: the caller never leaves before done */
+};
+
+static void fetch_end(memphis_consumer *c, memphis_status st, const char *text)
+{
+    struct fetch_call *f = c->fetch;
+    uint32_t first = c->partition > 0 ? c->partition : 1;
+    uint32_t last = c->partition > 0 ? c->partition : c->s->partitions;
+
+    c->fetch = NULL;
+    for (uint32_t p = first; c->pulls_open > 0 && p <= last; p++) {
+        struct mp_stream_group *g = group_of(c, p);
+
+        if (g != NULL)
+            mp_stream_pull_cancel(g, mp_slice_text(c->inbox));
+    }
+    c->pulls_open = 0;
+    while (f->got < f->max && c->queue != NULL) {
+        memphis_message *m = c->queue;
+
+        c->queue = m->next;
+        if (c->queue == NULL)
+            c->queue_last = &c->queue;
+        c->queued--;
+        f->out[f->got++] = m;
+    }
+    api_finish(&f->call, f->got > 0 ? MEMPHIS_OK : st, text);
+}
+
+/* The end of a turn in which something came. */
+static void consumer_flush(struct mp_source *s)
+{
+    memphis_consumer *c = mp_container_of(s, memphis_consumer, source);
+
+    if (c->fetch != NULL && c->queued > 0)
+        fetch_end(c, MEMPHIS_OK, "");
+    else if (c->fetch != NULL && c->pulls_open == 0)
+        fetch_end(c, MEMPHIS_OK, ""); /* every partition said: nothing in time */
+}
+
+static void take_message(memphis_consumer *c, const struct mp_stored *stored,
+                         memphis_slice reply, uint32_t partition)
+{
+    struct mp_broker *core = c->s->b->core;
+    memphis_message *m = mp_alloc(sizeof(*m));
+    uint64_t deliveries = 1;
+
+    /* $JS.ACK.<stream>.<durable>.<deliveries>. ... */
+    (void)mp_parse_u64(mp_subject_token(reply, 4), &deliveries);
+    m->b = c->s->b;
+    m->refs = 1;
+    m->stored = *stored;
+    mp_chunk_ref(m->stored.chunk);
+    m->time_ms = (stored->entry.time_ns + (uint64_t)core->wall_offset_ns) / MS;
+    m->partition = partition;
+    m->deliveries = (uint32_t)deliveries;
+    m->c = c;
+    atomic_fetch_add(&c->refs, 1);
+    *c->queue_last = m;
+    c->queue_last = &m->next;
+    c->queued++;
+}
+
+static void consumer_deliver(struct mp_client *client, struct mp_subscription *sub,
+                             const struct mp_message *m)
+{
+    memphis_consumer *c = mp_container_of(client, memphis_consumer, client);
+    struct mp_stream *s;
+
+    (void)sub;
+    if (m->stored != NULL) {
+        s = mp_broker_stream(c->s->b->core, mp_subject_token(m->reply, 2));
+        take_message(c, m->stored, m->reply, s != NULL ? s->settings.number : 0);
+    } else if (c->pulls_open > 0 &&
+               !mp_slice_starts(m->headers, MP_STR("NATS/1.0 100"))) {
+        c->pulls_open--; /* a status that ended a pull */
+    }
+    mp_broker_wants_flush(c->s->b->core, &c->source);
+}
+
+static void run_fetch(struct api_call *call)
+{
+    struct fetch_call *f = (struct fetch_call *)(void *)call;
+    memphis_consumer *c = f->c;
+    uint32_t first = c->partition > 0 ? c->partition : 1;
+    uint32_t last = c->partition > 0 ? c->partition : c->s->partitions;
+    uint32_t n = last - first + 1;
+    struct mp_pull_request r = { .batch = (f->max + n - 1) / n,
+                                 .has_expires = true,
+                                 .expires_ns = f->wait_ms == UINT32_MAX
+                                                   ? UINT64_MAX
+                                                   : f->wait_ms * MS };
+
+    if (c->fetch != NULL) {
+        api_finish(call, MEMPHIS_BUSY, "another thread is fetching with this consumer");
+        return;
+    }
+    c->fetch = f;
+    if (c->queued > 0) {
+        fetch_end(c, MEMPHIS_OK, "");
+        return;
+    }
+    for (uint32_t p = first; p <= last; p++) {
+        struct mp_stream_group *g = group_of(c, p);
+
+        if (g == NULL) {
+            fetch_end(c, MEMPHIS_NOT_FOUND, "the station or the group was removed");
+            return;
+        }
+        c->pulls_open++;
+        mp_stream_pull(g, &r, mp_slice_text(c->inbox));
+    }
+}
+
+/* A caller that was interrupted takes its request back. */
+static void run_unfetch(struct api_call *call)
+{
+    struct fetch_call *u = (struct fetch_call *)(void *)call;
+
+    if (u->c->fetch != NULL)
+        fetch_end(u->c, MEMPHIS_CANCELED, "interrupted");
+    api_finish(call, MEMPHIS_OK, "");
+}
+
+static void take_back(memphis_consumer *c)
+{
+    struct fetch_call *u = api_call_new(c->s->b, sizeof(*u), run_unfetch);
+
+    if (u == NULL)
+        return;
+    u->c = c;
+    (void)api_run(&u->call, UINT32_MAX,
+                  NULL); /* broken: nothing writes to it any more */
+    api_call_unref(&u->call);
+}
+
+memphis_status memphis_fetch(memphis_consumer *c, memphis_message **out, uint32_t max,
+                             uint32_t wait_ms, uint32_t *fetched, memphis_error *err)
+{
+    struct fetch_call *f;
+    memphis_status st;
+
+    if (c == NULL || out == NULL || fetched == NULL || max == 0)
+        return mp_fail(err, MEMPHIS_INVALID,
+                       "a consumer, room for messages and a count");
+    f = api_call_new(c->s->b, sizeof(*f), run_fetch);
+    if (f == NULL)
+        return mp_fail(err, MEMPHIS_NOMEM, "no memory");
+    f->c = c;
+    f->max = max;
+    f->wait_ms = wait_ms;
+    f->out = out;
+    st =
+        api_run(&f->call, UINT32_MAX, err); /* it ends by itself when wait_ms is over */
+    if (st == MEMPHIS_CANCELED) {
+        take_back(c);
+        if (f->got > 0)
+            st = MEMPHIS_OK; /* they came in the same moment: yours to settle */
+    }
+    if (st == MEMPHIS_OK)
+        *fetched = f->got;
+    api_call_unref(&f->call);
+    return st;
+}
+
+memphis_status memphis_consume(memphis_consumer *c, uint32_t max, uint32_t wait_ms,
+                               memphis_message_fn fn, void *ctx, uint32_t *handled,
+                               memphis_error *err)
+{
+    enum { PIECE = 256 };
+    memphis_message *m[PIECE];
+    uint32_t got = 0, total = 0;
+    memphis_status st = MEMPHIS_OK;
+
+    if (c == NULL || fn == NULL || max == 0)
+        return mp_fail(err, MEMPHIS_INVALID, "a consumer, a handler and a maximum");
+    while (total < max && st == MEMPHIS_OK) {
+        uint32_t ask = max - total < PIECE ? max - total : PIECE;
+        struct settle_call *s;
+
+        st = memphis_fetch(c, m, ask, total > 0 ? 0 : wait_ms, &got, err);
+        if (st != MEMPHIS_OK || got == 0)
+            break;
+        s = settle_new(c, got);
+        for (uint32_t i = 0; i < got; i++) {
+            int32_t kind = fn(ctx, m[i]);
+
+            if (s != NULL && kind != MEMPHIS_KEEP)
+                s->verdicts[i] = (struct verdict){ m[i]->partition,
+                                                   m[i]->stored.entry.seq, kind, 0 };
+            memphis_message_unref(m[i]);
+        }
+        total += got;
+        st = s != NULL ? settle_post(s) : mp_fail(err, MEMPHIS_NOMEM, "no memory");
+    }
+    if (st == MEMPHIS_OK && handled != NULL)
+        *handled = total;
+    return st;
+}
+
+/* === Opening and closing === */
+
+struct consumer_call {
+    struct api_call call;
+    memphis_consumer *c;
+    const memphis_consumer_options *o;
+    struct mp_consumer_request r;
+};
+
+static void join(memphis_consumer *c)
+{
+    struct mp_broker *core = c->s->b->core;
+    struct mp_subscription *sub;
+    memphis_status st;
+
+    c->client.deliver = consumer_deliver;
+    c->client.user = "";
+    c->client.connection_id = c->inbox;
+    c->client.lang = "c";
+    c->source.flush = consumer_flush;
+    mp_bus_join(core->bus, &c->client);
+    st = mp_bus_subscribe(core->bus, &c->client, mp_slice_text(c->inbox),
+                          mp_slice(NULL, 0), &sub);
+    mp_assert(st == MEMPHIS_OK);
+    mp_connection_up(core, c->inbox);
+    mp_list_push_back(&c->s->b->consumers, &c->node);
+    c->joined = true;
+}
+
+static void leave(memphis_consumer *c)
+{
+    struct mp_broker *core = c->s->b->core;
+    memphis_message *m;
+
+    if (!c->joined)
+        return;
+    c->joined = false;
+    mp_list_remove(&c->node);
+    if (c->fetch != NULL)
+        fetch_end(c, MEMPHIS_CLOSED, "the consumer was closed");
+    while ((m = c->queue) != NULL) { /* fetched ahead, seen by nobody: again, please */
+        struct mp_stream_group *g = group_of(c, m->partition);
+
+        c->queue = m->next;
+        if (g != NULL)
+            mp_stream_settle(g, m->stored.entry.seq, MP_STR("-NAK"), mp_slice(NULL, 0));
+        memphis_message_unref(m);
+    }
+    mp_broker_forget_source(core, &c->source);
+    mp_bus_leave(core->bus, &c->client);
+    mp_connection_down(core, c->inbox);
+}
+
+void api_consumers_close(memphis_broker *b)
+{
+    while (!mp_list_is_empty(&b->consumers))
+        leave(mp_container_of(b->consumers.next, memphis_consumer, node));
+}
+
+static void on_group(void *ctx, memphis_status st, const char *text)
+{
+    struct consumer_call *c = ctx;
+
+    if (st != MEMPHIS_OK)
+        leave(c->c);
+    api_finish(&c->call, st, text);
+}
+
+static void run_consumer(struct api_call *call)
+{
+    struct consumer_call *c = (struct consumer_call *)(void *)call;
+    struct mp_station *s = mp_station_find(call->b->core, mp_slice_text(c->c->s->name));
+
+    if (s == NULL || !mp_station_is_ready(s)) {
+        api_finish(call, MEMPHIS_NOT_FOUND, "the station does not exist any more");
+        return;
+    }
+    join(c->c);
+    mp_consumer_add(s, &c->r, (struct mp_then){ on_group, c });
+}
+
+static memphis_status request_of(const memphis_consumer_options *o,
+                                 struct mp_consumer_request *r, memphis_error *err)
+{
+    static const memphis_consumer_options none;
+
+    o = o != NULL ? o : &none;
+    if (!api_reserved_is_zero(o->reserved, 8) || o->reserved0 != 0)
+        return mp_fail(err, MEMPHIS_INVALID,
+                       "the reserved words of memphis_consumer_options must be zero");
+    if ((o->start_sequence > 1) + (o->last_messages > 0) + (o->only_new > 0) > 1)
+        return mp_fail(err, MEMPHIS_INVALID,
+                       "start_sequence, last_messages and only_new exclude each other");
+    r->ack_wait_ms = o->ack_wait_ms ? o->ack_wait_ms : MP_ACK_WAIT_DEFAULT_MS;
+    r->deliveries_max = o->deliveries_max == 0 || o->deliveries_max > MP_DELIVERIES_MAX
+                            ? MP_DELIVERIES_MAX
+                            : o->deliveries_max;
+    r->start_sequence = o->start_sequence ? o->start_sequence : 1;
+    r->last_messages = o->only_new            ? 0
+                       : o->last_messages > 0 ? (int64_t)o->last_messages
+                                              : -1;
+    r->type = MP_CLIENT_APPLICATION;
+    r->version = 4;
+    return MEMPHIS_OK;
+}
+
+static memphis_status consumer_init(memphis_consumer *c, memphis_station *s,
+                                    const char *name, const memphis_consumer_options *o,
+                                    memphis_error *err)
+{
+    const char *group = o != NULL && o->group != NULL ? o->group : name;
+    memphis_status st = api_fold_name(name, "Consumer", c->name, err);
+
+    if (st == MEMPHIS_OK)
+        st = api_fold_name(group, "Consumer", c->group, err);
+    if (st != MEMPHIS_OK)
+        return st;
+    mp_durable_name(c->group, c->durable);
+    c->partition = o != NULL ? o->partition : 0;
+    if (c->partition > s->partitions)
+        return mp_fail(err, MEMPHIS_INVALID, "station '%s' has %u partitions", s->name,
+                       s->partitions);
+    mp_format(c->inbox, sizeof(c->inbox), "_INBOX.inproc-%u.%" PRIu64,
+              (unsigned)s->b->pid, atomic_fetch_add(&s->b->inbox_number, 1) + 1);
+    c->refs = 1;
+    c->queue_last = &c->queue;
+    return MEMPHIS_OK;
+}
+
+memphis_status memphis_consumer_open(memphis_station *s, const char *name,
+                                     const memphis_consumer_options *o,
+                                     memphis_consumer **out, memphis_error *err)
+{
+    struct consumer_call *call;
+    memphis_consumer *c;
+    memphis_allocator *hooks;
+    memphis_status st;
+
+    if (s == NULL || out == NULL)
+        return mp_fail(err, MEMPHIS_INVALID,
+                       "a consumer needs a station and an output");
+    hooks = &s->b->heap.hooks;
+    c = hooks->alloc(hooks->ctx, sizeof(*c));
+    call = c != NULL ? api_call_new(s->b, sizeof(*call), run_consumer) : NULL;
+    if (call == NULL) {
+        hooks->free(hooks->ctx, c);
+        return mp_fail(err, MEMPHIS_NOMEM, "no memory");
+    }
+    memset(c, 0, sizeof(*c));
+    call->c = c;
+    st = request_of(o, &call->r, err);
+    if (st == MEMPHIS_OK)
+        st = consumer_init(c, s, name, o, err);
+    if (st == MEMPHIS_OK) {
+        c->s = api_station_ref(s);
+        call->r.name = c->name;
+        call->r.group = c->group;
+        call->r.connection_id = c->inbox;
+        call->r.app_id = call->r.user = "";
+        call->r.sdk = "c";
+        st = api_run(&call->call, UINT32_MAX, err);
+    } else {
+        api_call_unref(&call->call);
+    }
+    api_call_unref(&call->call);
+    if (st == MEMPHIS_OK) {
+        *out = c;
+    } else {
+        if (c->s != NULL)
+            memphis_station_close(c->s);
+        hooks->free(hooks->ctx, c);
+    }
+    return st;
+}
+
+static void run_close(struct api_call *call)
+{
+    struct consumer_call *c = (struct consumer_call *)(void *)call;
+    struct mp_station *s = mp_station_find(call->b->core, mp_slice_text(c->c->s->name));
+
+    leave(c->c);
+    if (s != NULL) /* the group keeps its place */
+        mp_consumer_forget(s, c->c->name, c->c->inbox, (struct mp_then){ 0 });
+    api_finish(call, MEMPHIS_OK, "");
+}
+
+void memphis_consumer_close(memphis_consumer *c)
+{
+    struct consumer_call *call;
+
+    if (c == NULL)
+        return;
+    if (api_usable(c->s->b, NULL) == MEMPHIS_OK) {
+        call = api_call_new(c->s->b, sizeof(*call), run_close);
+        if (call == NULL)
+            return; /* without memory it is better to leak than to leave it half closed
+                     */
+        call->c = c;
+        (void)api_run(&call->call, UINT32_MAX, NULL);
+        api_call_unref(&call->call);
+    }
+    consumer_unref(c);
+}

@@ -1,0 +1,338 @@
+/* Sessions: the protocol over a pipe of the embedder. */
+#include "api/api.h"
+
+#include "base/assert.h"
+#include "base/guard.h"
+#include "base/status.h"
+#include "broker/auth.h"
+#include "broker/client.h"
+#include "proto/sdk.h"
+
+struct memphis_session {
+    memphis_broker *b;
+    struct mp_session *s; /* core; NULL when the broker closed first */
+    struct mp_source source;
+    struct mp_list node; /* of the broker's sessions */
+    memphis_pipe pipe;
+    struct mp_auth_check *check; /* a verdict is out */
+    char *connection_id;         /* counted as up; NULL: not */
+};
+
+static memphis_session *of_session(const struct mp_session *s)
+{
+    return mp_session_ctx(s);
+}
+
+static memphis_session *of_source(struct mp_source *s)
+{
+    return mp_container_of(s, memphis_session, source);
+}
+
+/* === The session's world === */
+
+static void on_verdict(void *ctx, bool accepted, const char *user)
+{
+    memphis_session *h = ctx;
+
+    h->check = NULL;
+    mp_session_verdict(h->s, accepted, user);
+}
+
+static void authenticate(void *ctx, struct mp_session *s,
+                         const struct mp_credentials *c)
+{
+    memphis_broker *b = ctx;
+    memphis_session *h = of_session(s);
+
+    mp_auth_cancel(h->check); /* a second CONNECT overtakes the first */
+    h->check = NULL;
+    h->check = mp_auth_check(b->core->auth, c->user, c->password, on_verdict, h);
+}
+
+static void went_up(void *ctx, struct mp_session *s)
+{
+    memphis_broker *b = ctx;
+    memphis_session *h = of_session(s);
+    const char *id = mp_session_client(s)->connection_id;
+
+    if (h->connection_id != NULL) /* CONNECT came again */
+        mp_connection_down(b->core, h->connection_id);
+    mp_free(h->connection_id);
+    h->connection_id = mp_strdup(id != NULL ? id : "");
+    mp_connection_up(b->core, h->connection_id);
+    if (h->connection_id[0] != 0)
+        mp_sdk_connection_up(b->core, h->connection_id);
+}
+
+static void went_down(void *ctx, struct mp_session *s)
+{
+    memphis_broker *b = ctx;
+    memphis_session *h = of_session(s);
+
+    mp_auth_cancel(h->check);
+    h->check = NULL;
+    mp_broker_forget_source(b->core, &h->source);
+    if (h->connection_id != NULL)
+        mp_connection_down(b->core, h->connection_id);
+    mp_free(h->connection_id);
+    h->connection_id = NULL;
+}
+
+static void wants_turn(void *ctx, struct mp_session *s)
+{
+    memphis_broker *b = ctx;
+
+    mp_broker_wants_turn(b->core, &of_session(s)->source);
+}
+
+static void wants_flush(void *ctx, struct mp_session *s)
+{
+    memphis_broker *b = ctx;
+
+    mp_broker_wants_flush(b->core, &of_session(s)->source);
+}
+
+static uint64_t now_ms(void *ctx)
+{
+    memphis_broker *b = ctx;
+
+    return mp_broker_now_ms(b->core);
+}
+
+static size_t source_work(struct mp_source *s, size_t bytes_max, uint32_t *operations)
+{
+    return mp_session_work(of_source(s)->s, bytes_max, operations);
+}
+
+static bool source_has_input(struct mp_source *s)
+{
+    return mp_session_has_input(of_source(s)->s);
+}
+
+static void source_flush(struct mp_source *s)
+{
+    mp_session_flush(of_source(s)->s);
+}
+
+void api_sessions_init(memphis_broker *b, const memphis_options *o)
+{
+    uint64_t share = (o->memory_max ? o->memory_max : MP_MEMORY_MAX_DEFAULT) / 4;
+
+    mp_list_init(&b->sessions);
+    b->session_host_name = mp_strdup(o->session_host ? o->session_host : "127.0.0.1");
+    b->info = (struct mp_server_info){
+        .server_id = b->core->server_id,
+        .server_name = b->core->name,
+        .host = b->session_host_name,
+        .port = o->session_port ? o->session_port : 6666,
+        .payload_max = o->max_payload ? o->max_payload : MP_PAYLOAD_MAX_DEFAULT,
+        .auth_required = true,
+    };
+    b->host = (struct mp_session_host){
+        .bus = b->core->bus,
+        .timers = &b->core->timers,
+        .logger = &b->logger,
+        .info = &b->info,
+        .counters = &b->counters,
+        .output_max = share < MP_OUTPUT_BACKLOG_MAX ? share : MP_OUTPUT_BACKLOG_MAX,
+        .authenticate = authenticate,
+        .up = went_up,
+        .down = went_down,
+        .wants_turn = wants_turn,
+        .wants_flush = wants_flush,
+        .now_ms = now_ms,
+        .ctx = b,
+    };
+}
+
+void api_sessions_close(memphis_broker *b)
+{
+    struct mp_list *l;
+
+    while ((l = mp_list_pop_front(&b->sessions)) != NULL) {
+        memphis_session *h = mp_container_of(l, memphis_session, node);
+
+        mp_session_free(h->s);
+        h->s = NULL;
+    }
+}
+
+/* === Public === */
+
+struct session_call {
+    struct api_call call;
+    memphis_session *h;
+    const memphis_session_options *o;
+};
+
+static void run_new(struct api_call *c)
+{
+    struct session_call *n = (struct session_call *)(void *)c;
+    memphis_session *h = n->h;
+    memphis_broker *b = h->b;
+    struct mp_session_pipe pipe = { h->pipe.write, h->pipe.close, h->pipe.ctx };
+    const char *peer = n->o != NULL && n->o->peer != NULL ? n->o->peer : "local";
+
+    mp_auth_start(b->core->auth);
+    h->source.work = source_work;
+    h->source.has_input = source_has_input;
+    h->source.flush = source_flush;
+    h->s = mp_session_new(&b->host, &pipe, peer, n->o != NULL ? n->o->user : NULL);
+    mp_session_set_ctx(h->s, h);
+    mp_list_push_back(&b->sessions, &h->node);
+    wants_flush(b, h->s); /* INFO */
+    if (n->o != NULL && n->o->user != NULL)
+        went_up(b, h->s);
+    api_finish(c, MEMPHIS_OK, "");
+}
+
+memphis_status memphis_session_new(memphis_broker *b, const memphis_pipe *pipe,
+                                   const memphis_session_options *o,
+                                   memphis_session **out, memphis_error *err)
+{
+    struct session_call *c;
+    memphis_session *h;
+    memphis_status st;
+
+    if (b == NULL || pipe == NULL || pipe->write == NULL || pipe->close == NULL)
+        return mp_fail(err, MEMPHIS_INVALID, "a session needs a broker and a pipe");
+    if (!api_reserved_is_zero(pipe->reserved, 2) ||
+        (o != NULL && !api_reserved_is_zero(o->reserved, 6)))
+        return mp_fail(err, MEMPHIS_INVALID, "reserved words must be zero");
+    c = api_call_new(b, sizeof(*c), run_new);
+    h = c != NULL ? b->heap.hooks.alloc(b->heap.hooks.ctx, sizeof(*h)) : NULL;
+    if (h == NULL)
+        return mp_fail(err, MEMPHIS_NOMEM, "no memory for a session");
+    memset(h, 0, sizeof(*h));
+    h->b = api_ref(b);
+    h->pipe = *pipe;
+    c->h = h;
+    c->o = o;
+    st = api_run(&c->call, api_default_wait(b), err);
+    api_call_unref(&c->call);
+    if (st == MEMPHIS_OK) {
+        *out = h;
+    } else {
+        b->heap.hooks.free(b->heap.hooks.ctx, h);
+        api_unref(b);
+    }
+    return st;
+}
+
+struct feed_call {
+    struct api_call call;
+    memphis_session *h;
+    const void *bytes;
+    size_t size;
+    memphis_status status;
+};
+
+static void feed_guarded(void *ctx)
+{
+    struct feed_call *f = ctx;
+
+    f->status =
+        f->h->s != NULL ? mp_session_feed(f->h->s, f->bytes, f->size) : MEMPHIS_CLOSED;
+}
+
+static void run_feed(struct api_call *c)
+{
+    struct feed_call *f = (struct feed_call *)(void *)c;
+
+    feed_guarded(f);
+    api_finish(c, f->status, "");
+}
+
+memphis_status memphis_session_feed(memphis_session *s, const void *bytes, size_t size)
+{
+    struct feed_call *c;
+    struct feed_call direct = { .h = s, .bytes = bytes, .size = size };
+    memphis_status st = api_usable(s->b, NULL);
+    memphis_error why = { 0 };
+
+    if (st != MEMPHIS_OK)
+        return st;
+    if (s->b->mode == MEMPHIS_MANUAL) {
+        if (mp_guard_run(&s->b->heap, feed_guarded, &direct, &why) == MEMPHIS_OK)
+            return direct.status;
+        mp_broker_break(s->b->core, &why);
+        return MEMPHIS_BROKEN;
+    }
+    c = api_call_new(s->b, sizeof(*c), run_feed);
+    if (c == NULL)
+        return MEMPHIS_NOMEM;
+    c->h = s;
+    c->bytes = bytes;
+    c->size = size;
+    st = api_run(&c->call, UINT32_MAX, NULL);
+    api_call_unref(&c->call);
+    return st;
+}
+
+struct drained_call {
+    struct api_call call;
+    memphis_session *h;
+    size_t bytes;
+};
+
+static void run_drained(struct api_call *c)
+{
+    struct drained_call *d = (struct drained_call *)(void *)c;
+
+    if (d->h->s != NULL)
+        mp_session_drained(d->h->s, d->bytes);
+    api_finish(c, MEMPHIS_OK, "");
+}
+
+void memphis_session_drained(memphis_session *s, size_t bytes)
+{
+    struct drained_call *c;
+
+    if (api_usable(s->b, NULL) != MEMPHIS_OK)
+        return;
+    if (s->b->mode == MEMPHIS_MANUAL) {
+        if (s->s != NULL)
+            mp_session_drained(s->s, bytes);
+        return;
+    }
+    c = api_call_new(s->b, sizeof(*c), run_drained);
+    if (c == NULL)
+        return;
+    c->h = s;
+    c->bytes = bytes;
+    (void)api_run(&c->call, UINT32_MAX, NULL); /* broken: nothing to credit any more */
+    api_call_unref(&c->call);
+}
+
+static void run_free(struct api_call *c)
+{
+    struct session_call *n = (struct session_call *)(void *)c;
+
+    if (n->h->s != NULL) {
+        mp_list_remove(&n->h->node);
+        mp_session_free(n->h->s);
+        n->h->s = NULL;
+    }
+    api_finish(c, MEMPHIS_OK, "");
+}
+
+void memphis_session_free(memphis_session *s)
+{
+    struct session_call *c;
+    memphis_broker *b;
+
+    if (s == NULL)
+        return;
+    b = s->b;
+    if (api_usable(b, NULL) == MEMPHIS_OK) {
+        c = api_call_new(b, sizeof(*c), run_free);
+        if (c == NULL)
+            return; /* without memory it is better to leak than to leave it half freed
+                     */
+        c->h = s;
+        (void)api_run(&c->call, UINT32_MAX, NULL);
+        api_call_unref(&c->call);
+    }
+    b->heap.hooks.free(b->heap.hooks.ctx, s);
+    api_unref(b);
+}

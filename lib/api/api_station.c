@@ -1,0 +1,598 @@
+/* Stations and producers. */
+#include "api/api.h"
+
+#include "api/handles.h"
+#include "base/assert.h"
+#include "base/status.h"
+#include "base/str.h"
+#include "broker/client.h"
+
+/* === Stations === */
+
+struct station_call {
+    struct api_call call;
+    const char *name; /* borrowed until it ran */
+    struct mp_station_settings settings;
+    bool create, must_be_new;
+    char folded[MP_NAME_MAX + 1];
+    uint32_t partitions;
+};
+
+static void on_station(void *ctx, memphis_status st, const char *text)
+{
+    struct station_call *c = ctx;
+    struct mp_broker *core = c->call.b->core;
+    struct mp_station *s = mp_station_find(core, mp_slice_text(c->folded));
+
+    if (st == MEMPHIS_EXISTS && !c->must_be_new)
+        st = MEMPHIS_OK;
+    else if (st == MEMPHIS_EXISTS)
+        text = "the station exists already";
+    if (st == MEMPHIS_OK && s == NULL) {
+        st = MEMPHIS_NOT_FOUND;
+        text = "the station was removed meanwhile";
+    }
+    if (st == MEMPHIS_OK)
+        c->partitions = s->settings.partitions;
+    api_finish(&c->call, st, text);
+}
+
+static void run_station(struct api_call *call)
+{
+    struct station_call *c = (struct station_call *)(void *)call;
+    struct mp_then then = { on_station, c };
+    memphis_error err = { 0 };
+    memphis_status st;
+
+    if (!c->create) {
+        mp_station_ensure(call->b->core, c->folded, false, "", then);
+        return;
+    }
+    st = mp_station_settings_check(&c->settings, c->folded, &err);
+    if (st != MEMPHIS_OK)
+        api_finish(call, st, err.message);
+    else
+        mp_station_create(call->b->core, c->folded, &c->settings, "", then);
+}
+
+static memphis_status settings_of(const memphis_station_options *o,
+                                  struct mp_station_settings *s, memphis_error *err)
+{
+    static const uint32_t kinds[] = { MP_RETAIN_AGE, MP_RETAIN_MESSAGES,
+                                      MP_RETAIN_BYTES };
+
+    mp_station_settings_default(s);
+    if (o == NULL)
+        return MEMPHIS_OK;
+    if (!api_reserved_is_zero(o->reserved, 8))
+        return mp_fail(err, MEMPHIS_INVALID,
+                       "the reserved words of memphis_station_options must be zero");
+    if (o->retention == MEMPHIS_RETAIN_UNTIL_ACKED)
+        return mp_fail(err, MEMPHIS_UNSUPPORTED,
+                       "MEMPHIS_RETAIN_UNTIL_ACKED comes with a later release");
+    if (o->retention > MEMPHIS_RETAIN_UNTIL_ACKED)
+        return mp_fail(err, MEMPHIS_INVALID, "there is no such retention");
+    s->partitions = o->partitions ? o->partitions : 1;
+    s->replicas = o->replicas ? o->replicas : 1;
+    s->retention = kinds[o->retention];
+    s->retention_value = o->retention_value;
+    s->idempotency_ms = o->idempotency_ms ? o->idempotency_ms : s->idempotency_ms;
+    s->storage = o->memory_storage ? MP_STORAGE_MEMORY : MP_STORAGE_FILE;
+    return MEMPHIS_OK;
+}
+
+static memphis_station *station_handle(memphis_broker *b, const char *name,
+                                       uint32_t partitions)
+{
+    memphis_station *s = b->heap.hooks.alloc(b->heap.hooks.ctx, sizeof(*s));
+
+    if (s == NULL)
+        return NULL;
+    memset(s, 0, sizeof(*s));
+    s->b = api_ref(b);
+    s->refs = 1;
+    s->partitions = partitions;
+    mp_format(s->name, sizeof(s->name), "%s", name);
+    return s;
+}
+
+memphis_status api_fold_name(const char *name, const char *object,
+                             char out[MP_NAME_MAX + 1], memphis_error *err)
+{
+    size_t size = name != NULL ? strlen(name) : 0;
+    memphis_status st;
+
+    if (size > MP_NAME_MAX)
+        return mp_fail(err, MEMPHIS_INVALID, "%s should be under 128 characters",
+                       object);
+    if (size > 0)
+        memcpy(out, name, size);
+    out[size] = 0;
+    mp_fold_lower(out, size);
+    st = mp_name_check(mp_slice(out, size), object, err);
+    return st;
+}
+
+static memphis_status station_common(memphis_broker *b, const char *name,
+                                     const memphis_station_options *o, bool create,
+                                     memphis_station **out, memphis_error *err)
+{
+    struct station_call *c;
+    struct mp_station_settings settings;
+    char folded[MP_NAME_MAX + 1];
+    memphis_status st;
+
+    if (b == NULL || out == NULL)
+        return mp_fail(err, MEMPHIS_INVALID, "a station needs a broker and an output");
+    st = api_fold_name(name, "Station", folded, err);
+    if (st == MEMPHIS_OK)
+        st = settings_of(o, &settings, err);
+    if (st != MEMPHIS_OK)
+        return st;
+    c = api_call_new(b, sizeof(*c), run_station);
+    if (c == NULL)
+        return mp_fail(err, MEMPHIS_NOMEM, "no memory");
+    c->create = create;
+    c->must_be_new = o != NULL && o->must_be_new;
+    c->settings = settings;
+    memcpy(c->folded, folded, sizeof(folded));
+    st = api_run(&c->call, api_default_wait(b), err);
+    if (st == MEMPHIS_OK) {
+        *out = station_handle(b, folded, c->partitions);
+        if (*out == NULL)
+            st = mp_fail(err, MEMPHIS_NOMEM, "no memory");
+    }
+    api_call_unref(&c->call);
+    return st;
+}
+
+memphis_status memphis_station_create(memphis_broker *b, const char *name,
+                                      const memphis_station_options *o,
+                                      memphis_station **out, memphis_error *err)
+{
+    return station_common(b, name, o, true, out, err);
+}
+
+memphis_status memphis_station_open(memphis_broker *b, const char *name,
+                                    memphis_station **out, memphis_error *err)
+{
+    return station_common(b, name, NULL, false, out, err);
+}
+
+const char *memphis_station_name(const memphis_station *s)
+{
+    return s->name;
+}
+
+uint32_t memphis_station_partitions(const memphis_station *s)
+{
+    return s->partitions;
+}
+
+struct named_call {
+    struct api_call call;
+    memphis_station *s;
+};
+
+static void on_done(void *ctx, memphis_status st, const char *text)
+{
+    api_finish(ctx, st, text);
+}
+
+static void run_drop(struct api_call *call)
+{
+    struct named_call *c = (struct named_call *)(void *)call;
+    struct mp_station *s = mp_station_find(call->b->core, mp_slice_text(c->s->name));
+
+    if (s == NULL)
+        api_finish(call, MEMPHIS_NOT_FOUND, "the station does not exist any more");
+    else
+        mp_station_drop(call->b->core, s, "", (struct mp_then){ on_done, call });
+}
+
+memphis_status memphis_station_drop(memphis_station *s, memphis_error *err)
+{
+    struct named_call *c;
+    memphis_status st;
+
+    if (s == NULL)
+        return mp_fail(err, MEMPHIS_INVALID, "no station");
+    c = api_call_new(s->b, sizeof(*c), run_drop);
+    if (c == NULL)
+        return mp_fail(err, MEMPHIS_NOMEM, "no memory");
+    c->s = s;
+    st = api_run(&c->call, api_default_wait(s->b), err);
+    api_call_unref(&c->call);
+    return st;
+}
+
+memphis_station *api_station_ref(memphis_station *s)
+{
+    atomic_fetch_add(&s->refs, 1);
+    return s;
+}
+
+void memphis_station_close(memphis_station *s)
+{
+    memphis_broker *b;
+
+    if (s == NULL || atomic_fetch_sub(&s->refs, 1) != 1)
+        return;
+    b = s->b;
+    b->heap.hooks.free(b->heap.hooks.ctx, s);
+    api_unref(b);
+}
+
+/* === Producers === */
+
+struct memphis_producer {
+    memphis_station *s;
+    char name[MP_NAME_MAX + 1];
+    pthread_mutex_t lock;      /* outcomes below, between core and callers */
+    struct produce_call *done; /* asynchronous ones with an outcome, oldest first */
+    struct produce_call **done_last;
+    uint32_t under_way; /* asynchronous ones without a callback made */
+};
+
+enum { ASYNC_MAX = 65536 };
+
+struct produce_call {
+    struct api_call call;
+    memphis_producer *p; /* asynchronous: whose list; else NULL */
+    memphis_station *s;
+    const void *data;
+    size_t size;
+    uint32_t partition; /* 0: in turn */
+    memphis_slice id;
+    struct mp_buf headers;
+    memphis_receipt receipt;
+    memphis_produced_fn fn;
+    void *ctx;
+    void *copy; /* asynchronous: body and id */
+    struct produce_call *next;
+};
+
+static void produce_fini(struct api_call *call)
+{
+    struct produce_call *c = (struct produce_call *)(void *)call;
+
+    mp_buf_fini(&c->headers);
+    mp_free(c->copy);
+}
+
+static const char *text_of(memphis_status st)
+{
+    if (st == MEMPHIS_TOO_BIG)
+        return "the message is larger than the limit";
+    return st == MEMPHIS_NO_SPACE ? "no space left for messages; try again later"
+                                  : "the message was refused";
+}
+
+/* An asynchronous outcome goes to its producer's list; the call waits there. */
+static void settle_async(struct produce_call *c, memphis_status st)
+{
+    memphis_producer *p = c->p;
+
+    c->call.status = st;
+    if (st != MEMPHIS_OK)
+        mp_fail(&c->call.error, st, "%s", text_of(st));
+    pthread_mutex_lock(&p->lock);
+    c->next = NULL;
+    *p->done_last = c;
+    p->done_last = &c->next;
+    pthread_mutex_unlock(&p->lock);
+    api_finish(&c->call, st, text_of(st));
+}
+
+static void on_produced(void *ctx, const struct mp_receipt *r)
+{
+    struct produce_call *c = ctx;
+
+    c->receipt.sequence = r->seq;
+    c->receipt.duplicate = r->duplicate;
+    if (c->p != NULL)
+        settle_async(c, r->status);
+    else
+        api_finish(&c->call, r->status, text_of(r->status));
+}
+
+static void run_produce(struct api_call *call)
+{
+    struct produce_call *c = (struct produce_call *)(void *)call;
+    struct mp_station *s = mp_station_find(call->b->core, mp_slice_text(c->s->name));
+    struct mp_receipt none = { .status = MEMPHIS_NOT_FOUND };
+    struct mp_stream *stream;
+
+    if (s != NULL && c->partition == 0)
+        c->partition = 1 + s->next_partition++ % s->settings.partitions;
+    stream = s != NULL && !s->dropping ? mp_station_stream(s, c->partition) : NULL;
+    c->receipt.partition = c->partition;
+    if (stream == NULL) {
+        on_produced(c, &none);
+        return;
+    }
+    mp_stream_produce(stream, mp_buf_slice(&c->headers), mp_slice(c->data, c->size),
+                      c->id, on_produced, c);
+}
+
+/* murmur3, 32 bits, seed 31: the partition that Go and Python choose for a key. */
+static uint32_t key_hash(const char *key)
+{
+    size_t size = strlen(key);
+    const uint8_t *p = (const uint8_t *)key;
+    uint32_t h = 31, k;
+
+    for (size_t i = 0; i + 4 <= size; i += 4) {
+        k = mp_get_u32(p + i) * 0xcc9e2d51u;
+        k = (k << 15 | k >> 17) * 0x1b873593u;
+        h ^= k;
+        h = (h << 13 | h >> 19) * 5 + 0xe6546b64u;
+    }
+    k = 0;
+    for (size_t i = size & 3; i > 0; i--)
+        k = k << 8 | p[(size & ~(size_t)3) + i - 1];
+    k *= 0xcc9e2d51u;
+    k = (k << 15 | k >> 17) * 0x1b873593u;
+    h ^= k ^ (uint32_t)size;
+    h = (h ^ h >> 16) * 0x85ebca6bu;
+    h = (h ^ h >> 13) * 0xc2b2ae35u;
+    return h ^ h >> 16;
+}
+
+static memphis_status put_headers(struct produce_call *c, const char *producer,
+                                  const memphis_produce_options *o, memphis_error *err)
+{
+    mp_buf_put_text(&c->headers, "NATS/1.0\r\n$memphis_producedBy: ");
+    mp_buf_put_text(&c->headers, producer);
+    mp_buf_put_text(&c->headers, "\r\n$memphis_connectionId: \r\n");
+    for (uint32_t i = 0; o != NULL && i < o->headers_count; i++) {
+        const memphis_header *h = &o->headers[i];
+
+        if (h->name == NULL || h->value == NULL || h->reserved != 0 ||
+            h->name[0] == 0 || strncmp(h->name, "$memphis", 8) == 0 ||
+            strpbrk(h->name, ":\r\n") != NULL || strpbrk(h->value, "\r\n") != NULL)
+            return mp_fail(
+                err, MEMPHIS_INVALID,
+                "header %u is not valid: names may not be empty, hold ':' or a "
+                "line break, or begin with $memphis",
+                i);
+        mp_buf_put_text(&c->headers, h->name);
+        mp_buf_put_text(&c->headers, ": ");
+        mp_buf_put_text(&c->headers, h->value);
+        mp_buf_put_text(&c->headers, "\r\n");
+    }
+    mp_buf_put_text(&c->headers, "\r\n");
+    if (c->headers.size > MP_HEADERS_MAX)
+        return mp_fail(err, MEMPHIS_TOO_BIG, "the headers are larger than 64 KiB");
+    return MEMPHIS_OK;
+}
+
+static memphis_status fill(struct produce_call *c, memphis_producer *p,
+                           const void *data, size_t size,
+                           const memphis_produce_options *o, memphis_error *err)
+{
+    struct mp_heap *before;
+    memphis_status st;
+
+    if (o != NULL && !api_reserved_is_zero(o->reserved, 8))
+        return mp_fail(err, MEMPHIS_INVALID,
+                       "the reserved words of memphis_produce_options must be zero");
+    if (o != NULL && o->partition_key != NULL && o->partition != 0)
+        return mp_fail(err, MEMPHIS_INVALID, "give a partition or a key, not both");
+    if (o != NULL && o->partition > p->s->partitions)
+        return mp_fail(err, MEMPHIS_INVALID, "station '%s' has %u partitions",
+                       p->s->name, p->s->partitions);
+    if (size > p->s->b->info.payload_max)
+        return mp_fail(err, MEMPHIS_TOO_BIG, "a message has at most %u bytes",
+                       p->s->b->info.payload_max);
+    c->s = p->s;
+    c->data = data;
+    c->size = size;
+    if (o != NULL && o->partition_key != NULL)
+        c->partition = 1 + key_hash(o->partition_key) % p->s->partitions;
+    else
+        c->partition = o != NULL ? o->partition : 0;
+    if (o != NULL && o->message_id != NULL)
+        c->id = mp_slice_text(o->message_id);
+    before = mp_heap_enter(&p->s->b->heap);
+    st = put_headers(c, p->name, o, err);
+    mp_heap_enter(before);
+    return st;
+}
+
+memphis_status memphis_producer_open(memphis_station *s, const char *name,
+                                     memphis_producer **out, memphis_error *err)
+{
+    memphis_producer *p;
+    char folded[MP_NAME_MAX + 1];
+    memphis_status st;
+
+    if (s == NULL || out == NULL)
+        return mp_fail(err, MEMPHIS_INVALID,
+                       "a producer needs a station and an output");
+    st = api_fold_name(name, "Producer", folded, err);
+    if (st == MEMPHIS_OK)
+        st = api_usable(s->b, err);
+    if (st != MEMPHIS_OK)
+        return st;
+    p = s->b->heap.hooks.alloc(s->b->heap.hooks.ctx, sizeof(*p));
+    if (p == NULL)
+        return mp_fail(err, MEMPHIS_NOMEM, "no memory");
+    memset(p, 0, sizeof(*p));
+    p->s = api_station_ref(s);
+    memcpy(p->name, folded, sizeof(folded));
+    p->done_last = &p->done;
+    pthread_mutex_init(&p->lock, NULL);
+    *out = p;
+    return MEMPHIS_OK;
+}
+
+memphis_status memphis_produce(memphis_producer *p, const void *data, size_t size,
+                               const memphis_produce_options *o, memphis_receipt *r,
+                               memphis_error *err)
+{
+    struct produce_call *c;
+    memphis_status st;
+
+    if (p == NULL || (data == NULL && size > 0))
+        return mp_fail(err, MEMPHIS_INVALID, "no producer, or no data");
+    c = api_call_new(p->s->b, sizeof(*c), run_produce);
+    if (c == NULL)
+        return mp_fail(err, MEMPHIS_NOMEM, "no memory");
+    c->call.fini = produce_fini;
+    st = fill(c, p, data, size, o, err);
+    if (st == MEMPHIS_OK)
+        st = api_run(&c->call, api_default_wait(p->s->b), err);
+    else
+        api_call_unref(&c->call); /* the core never sees it */
+    if (st == MEMPHIS_OK && r != NULL)
+        *r = c->receipt;
+    api_call_unref(&c->call);
+    return st;
+}
+
+/* Calls back what has an outcome; returns how many. */
+static uint32_t call_back(memphis_producer *p)
+{
+    struct produce_call *c;
+    uint32_t n = 0;
+
+    pthread_mutex_lock(&p->lock);
+    c = p->done;
+    p->done = NULL;
+    p->done_last = &p->done;
+    pthread_mutex_unlock(&p->lock);
+    while (c != NULL) {
+        struct produce_call *next = c->next;
+
+        if (c->fn != NULL)
+            c->fn(c->ctx, &c->receipt,
+                  c->call.status != MEMPHIS_OK ? &c->call.error : NULL);
+        api_call_unref(&c->call);
+        n++;
+        c = next;
+    }
+    pthread_mutex_lock(&p->lock);
+    p->under_way -= n;
+    pthread_mutex_unlock(&p->lock);
+    return n;
+}
+
+static memphis_status copy_body(struct produce_call *c)
+{
+    struct mp_heap *before = mp_heap_enter(&c->call.b->heap);
+    char *copy = mp_alloc_try(c->size + c->id.size + 1);
+
+    mp_heap_enter(before);
+    if (copy == NULL)
+        return MEMPHIS_NOMEM;
+    if (c->size > 0)
+        memcpy(copy, c->data, c->size);
+    if (c->id.size > 0)
+        memcpy(copy + c->size, c->id.data, c->id.size);
+    c->copy = copy;
+    c->data = copy;
+    c->id.data = copy + c->size;
+    return MEMPHIS_OK;
+}
+
+static void step_manual(memphis_broker *b, uint64_t wait_ms)
+{
+    uint64_t next;
+
+    if (api_turn(b, &next))
+        api_idle(b, next, wait_ms);
+}
+
+memphis_status memphis_produce_async(memphis_producer *p, const void *data, size_t size,
+                                     const memphis_produce_options *o,
+                                     memphis_produced_fn fn, void *ctx,
+                                     memphis_error *err)
+{
+    struct produce_call *c;
+    memphis_status st;
+
+    if (p == NULL || (data == NULL && size > 0))
+        return mp_fail(err, MEMPHIS_INVALID, "no producer, or no data");
+    if (p->under_way >= ASYNC_MAX && call_back(p) == 0)
+        return mp_fail(err, MEMPHIS_FULL, "65,536 messages are under way; flush first");
+    c = api_call_new(p->s->b, sizeof(*c), run_produce);
+    if (c == NULL)
+        return mp_fail(err, MEMPHIS_NOMEM, "no memory");
+    c->call.fini = produce_fini;
+    c->p = p;
+    c->fn = fn;
+    c->ctx = ctx;
+    st = fill(c, p, data, size, o, err);
+    if (st == MEMPHIS_OK)
+        st = copy_body(c);
+    if (st == MEMPHIS_OK)
+        st = api_post(&c->call);
+    else
+        api_call_unref(&c->call);
+    if (st != MEMPHIS_OK) {
+        api_call_unref(&c->call);
+        return st;
+    }
+    pthread_mutex_lock(&p->lock);
+    p->under_way++;
+    pthread_mutex_unlock(&p->lock);
+    return MEMPHIS_OK;
+}
+
+static bool has_outcome(memphis_producer *p, uint32_t *under_way)
+{
+    bool some;
+
+    pthread_mutex_lock(&p->lock);
+    some = p->done != NULL;
+    *under_way = p->under_way;
+    pthread_mutex_unlock(&p->lock);
+    return some;
+}
+
+memphis_status memphis_producer_flush(memphis_producer *p, uint32_t wait_ms)
+{
+    memphis_broker *b;
+    uint64_t until;
+    uint32_t left, interrupts;
+
+    if (p == NULL)
+        return MEMPHIS_INVALID;
+    b = p->s->b;
+    until = wait_ms == UINT32_MAX ? UINT64_MAX : api_boot_ms() + wait_ms;
+    interrupts = atomic_load(&b->interrupts);
+    for (;;) {
+        memphis_status st = api_usable(b, NULL);
+        uint64_t number = api_finish_number(b);
+        uint64_t now;
+
+        call_back(p);
+        if (!has_outcome(p, &left) && left == 0)
+            return MEMPHIS_OK;
+        if (st != MEMPHIS_OK)
+            return st;
+        now = api_boot_ms();
+        if (now >= until)
+            return MEMPHIS_TIMEOUT;
+        if (atomic_load(&b->interrupts) != interrupts)
+            return MEMPHIS_CANCELED;
+        if (b->mode == MEMPHIS_MANUAL)
+            step_manual(b, until - now);
+        else
+            api_wait_finish(b, number, until - now);
+    }
+}
+
+void memphis_producer_close(memphis_producer *p)
+{
+    memphis_broker *b;
+
+    if (p == NULL)
+        return;
+    b = p->s->b;
+    (void)memphis_producer_flush(p, api_default_wait(b)); /* the core points here */
+    pthread_mutex_destroy(&p->lock);
+    memphis_station_close(p->s);
+    b->heap.hooks.free(b->heap.hooks.ctx, p);
+}

@@ -1,0 +1,38 @@
+/* broker/auth.h -- who may connect.
+ *
+ * Users are metadata rows with a bcrypt hash; "root" is made at the first start, and
+ * its hash is made anew (on a worker, after listening) only when the configured
+ * password no longer verifies. bcrypt takes 50 ms: checks run on a worker of their own,
+ * and a verified (user, password) is remembered for the process as an HMAC under a
+ * random key. Unknown users cost the same time as wrong passwords.
+ *
+ * Thread: core; bcrypt on the worker.
+ */
+#ifndef MP_BROKER_AUTH_H
+#define MP_BROKER_AUTH_H
+
+#include "broker/broker.h"
+
+#define MP_ROOT_PASSWORD_DEFAULT "memphis"
+
+struct mp_auth;
+
+typedef void (*mp_auth_fn)(void *ctx, bool accepted,
+                           const char *user); /* user: bare name */
+
+struct mp_auth *mp_auth_new(struct mp_broker *b, const char *root_password);
+void mp_auth_free(struct mp_auth *a);
+
+/* `user` as sent: "root", "root$1". fn is called later, on the core, perhaps before it
+ * returns (remembered). The handle cancels it (fn is not called any more); NULL when it
+ * was answered at once. */
+struct mp_auth_check *mp_auth_check(struct mp_auth *a, memphis_slice user,
+                                    memphis_slice password, mp_auth_fn fn, void *ctx);
+void mp_auth_cancel(struct mp_auth_check *c); /* NULL-safe */
+
+/* With the first session: root's hash is compared with the configured password, and
+ * made anew where it differs, on the worker. Until then that password is compared
+ * directly. Later calls do nothing. */
+void mp_auth_start(struct mp_auth *a);
+
+#endif

@@ -1,0 +1,476 @@
+#include "broker/broker.h"
+
+#include "base/assert.h"
+#include "base/limits.h"
+#include "base/map.h"
+#include "base/status.h"
+#include "base/str.h"
+#include "broker/auth.h"
+#include "broker/client.h"
+
+#include <inttypes.h>
+
+static const uint64_t MS = 1000000;
+
+enum { SERVE_MESSAGES_MAX = 4096, SERVE_BYTES_MAX = 4 << 20 };
+
+/* === The logs' sinks === */
+
+static struct mp_stream *stream_by_pid(struct mp_broker *b, uint32_t pid)
+{
+    return mp_map_find(&b->streams_by_pid, mp_slice(&pid, sizeof(pid)));
+}
+
+static void apply_entries(struct mp_broker *b, struct mp_log *log,
+                          const struct mp_entry *entries, size_t n, uint64_t own_tag)
+{
+    for (size_t i = 0; i < n; i++) {
+        const struct mp_entry *e = &entries[i];
+        struct mp_stream *s;
+
+        if (e->type == MP_ENTRY_PARTITION) {
+            mp_station_partition_applied(b, log, e);
+        } else if ((s = stream_by_pid(b, e->pid)) != NULL) {
+            mp_stream_apply(s, e, own_tag);
+        }
+    }
+    if (mp_operation_of(own_tag) != NULL)
+        mp_operation_done(mp_operation_of(own_tag));
+}
+
+static void data_apply(void *ctx, uint64_t index, uint64_t time_ns,
+                       const struct mp_entry *entries, size_t n, uint64_t own_tag)
+{
+    struct mp_broker *b = ctx;
+
+    (void)index, (void)time_ns;
+    apply_entries(b, b->data_log, entries, n, own_tag);
+}
+
+static void memory_apply(void *ctx, uint64_t index, uint64_t time_ns,
+                         const struct mp_entry *entries, size_t n, uint64_t own_tag)
+{
+    struct mp_broker *b = ctx;
+
+    (void)index, (void)time_ns;
+    apply_entries(b, b->memory_log, entries, n, own_tag);
+}
+
+/* A publish that fails so late has an unknown fate: its client is not answered. */
+static void log_failed(void *ctx, uint64_t tag, memphis_status status)
+{
+    struct mp_operation *op = mp_operation_of(tag);
+
+    (void)ctx;
+    if (op == NULL)
+        return;
+    mp_operation_fail(op, status, "the store did not take it");
+    mp_operation_done(op);
+}
+
+static void log_ready(void *ctx, uint32_t pid)
+{
+    struct mp_stream *s = stream_by_pid(ctx, pid);
+
+    if (s != NULL)
+        mp_stream_ready(s);
+}
+
+static void log_state(void *ctx, uint32_t pid, struct mp_buf *out)
+{
+    struct mp_stream *s = stream_by_pid(ctx, pid);
+
+    if (s != NULL)
+        mp_stream_state(s, out);
+}
+
+static memphis_status log_restore(void *ctx, uint32_t pid, uint64_t index,
+                                  memphis_slice state, memphis_error *err)
+{
+    struct mp_stream *s = stream_by_pid(ctx, pid);
+
+    (void)index;
+    return s != NULL ? mp_stream_restore(s, state, err) : MEMPHIS_OK;
+}
+
+static void set_sinks(struct mp_broker *b)
+{
+    struct mp_log_sink sink = {
+        .apply = data_apply,
+        .failed = log_failed,
+        .ready = log_ready,
+        .state = log_state,
+        .restore = log_restore,
+        .ctx = b,
+    };
+
+    b->data_log->sink = sink;
+    sink.apply = memory_apply;
+    b->memory_log->sink = sink;
+}
+
+/* === Metadata hooks === */
+
+static void meta_applied(void *ctx, const struct mp_command *c, memphis_status result,
+                         void *row, uint64_t tag)
+{
+    struct mp_broker *b = ctx;
+    struct mp_operation *op = mp_operation_of(tag);
+
+    if (op != NULL && result == MEMPHIS_NOT_FOUND)
+        mp_operation_fail(op, result, "it does not exist");
+    mp_station_applied(b, c, result, row, tag);
+    if (op != NULL)
+        mp_operation_done(op);
+}
+
+static void meta_broken(void *ctx, const memphis_error *why)
+{
+    mp_broker_break(ctx, why);
+}
+
+static void meta_safe(void *ctx, uint64_t index)
+{
+    struct mp_broker *b = ctx;
+
+    mp_replica_meta_safe(b->replica, index);
+}
+
+/* === Open === */
+
+static void set_time(struct mp_broker *b)
+{
+    mp_clock_tick(b->clock);
+    b->now_ns = b->clock->broker_ns;
+    b->wall_offset_ns = (int64_t)(b->clock->wall_ns - b->clock->broker_ns);
+}
+
+static void make_names(struct mp_broker *b)
+{
+    static const char base32[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
+    uint8_t random[55];
+
+    b->env->random(b->env, random, sizeof(random));
+    b->server_id[0] = 'N'; /* as NATS servers' ids look */
+    for (size_t i = 0; i < sizeof(random); i++)
+        b->server_id[i + 1] = base32[random[i] & 31];
+    mp_format(b->name, sizeof(b->name), "memphis-0");
+}
+
+static void init_parts(struct mp_broker *b)
+{
+    uint64_t seed[3];
+
+    b->env->random(b->env, seed, sizeof(seed));
+    mp_list_init(&b->sources);
+    mp_list_init(&b->outputs);
+    mp_list_init(&b->operations);
+    mp_list_init(&b->all_streams);
+    mp_map_seed(&b->stations, seed[0], seed[1]);
+    mp_map_seed(&b->connections, seed[0], seed[1]);
+    mp_map_seed(&b->streams_by_pid, seed[1], seed[0]);
+    mp_stream_host_init(&b->streams);
+    b->bus = mp_bus_new(seed[2]);
+    b->streams.bus = b->bus;
+    b->streams.timers = &b->timers;
+    b->streams.logger = b->logger;
+    b->streams.now_ns = &b->now_ns;
+    b->streams.wall_offset_ns = &b->wall_offset_ns;
+    b->env->random(b->env, b->streams.dedup_key, sizeof(b->streams.dedup_key));
+    make_names(b);
+}
+
+static void replica_broken(void *ctx, const memphis_error *why)
+{
+    mp_broker_break(ctx, why);
+}
+
+static memphis_status
+open_replica(struct mp_broker *b, const struct mp_broker_options *o, memphis_error *err)
+{
+    struct mp_replica_options r = {
+        .env = o->env,
+        .logger = o->logger,
+        .diskless = o->data_dir == NULL,
+        .accept_loss = o->accept_loss,
+        .memory_max = o->memory_max ? o->memory_max : MP_MEMORY_MAX_DEFAULT,
+        .disk_max = o->disk_max,
+        .disk_reserve = o->disk_reserve,
+        .sync = o->sync,
+        .sync_interval_ms = o->sync_interval_ms,
+        .spin_us = o->spin_us,
+        .broken = replica_broken,
+        .ctx = b,
+    };
+    memphis_status st = mp_replica_open(&r, &b->replica, err);
+
+    if (st != MEMPHIS_OK)
+        return st;
+    b->meta_log = mp_replica_log(b->replica, MP_SHARD_META);
+    b->data_log = mp_replica_log(b->replica, MP_SHARD_DATA);
+    b->memory_log = mp_replica_log(b->replica, MP_SHARD_MEMORY);
+    b->clock = mp_replica_clock(b->replica);
+    set_time(b);
+    mp_timers_init(&b->timers, b->now_ns / MS);
+    set_sinks(b);
+    return MEMPHIS_OK;
+}
+
+/* Metadata first, then the data, then what a crash left undone between the two. */
+static memphis_status recover(struct mp_broker *b, const struct mp_broker_options *o,
+                              memphis_error *err)
+{
+    struct mp_meta_hooks hooks = { .applied = meta_applied,
+                                   .failed = log_failed,
+                                   .broken = meta_broken,
+                                   .safe = meta_safe,
+                                   .ctx = b };
+    memphis_status st;
+    uint64_t began = b->env->boot_ns(b->env);
+    struct mp_buf path = { 0 };
+    struct mp_list *l;
+
+    b->starting = true;
+    if (o->data_dir != NULL)
+        mp_buf_format(&path, "%s/meta.db", o->data_dir);
+    mp_buf_put_u8(&path, 0);
+    st = mp_meta_open(b->env, b->meta_log, b->logger, (char *)path.data, &hooks,
+                      &b->meta, err);
+    mp_buf_fini(&path);
+    if (st == MEMPHIS_OK)
+        st = mp_replica_start(b->replica, MP_SHARD_META, err);
+    if (st == MEMPHIS_OK)
+        mp_stations_load(b);
+    if (st == MEMPHIS_OK)
+        st = mp_replica_start(b->replica, MP_SHARD_DATA, err);
+    if (st == MEMPHIS_OK)
+        st = mp_replica_start(b->replica, MP_SHARD_MEMORY, err);
+    if (st == MEMPHIS_OK)
+        st = mp_replica_ready(b->replica, &b->recovery, err);
+    b->starting = false;
+    if (st != MEMPHIS_OK)
+        return st;
+    set_time(b);
+    for (l = b->all_streams.next; l != &b->all_streams; l = l->next)
+        mp_stream_replay_done(mp_container_of(l, struct mp_stream, node));
+    mp_stations_finish_start(b);
+    b->recovery.milliseconds = (b->env->boot_ns(b->env) - began) / MS;
+    return MEMPHIS_OK;
+}
+
+memphis_status mp_broker_open(const struct mp_broker_options *o, struct mp_broker **out,
+                              memphis_error *err)
+{
+    struct mp_broker *b = mp_alloc(sizeof(*b));
+    memphis_status st;
+
+    b->heap = o->heap;
+    b->env = o->env;
+    b->logger = o->logger;
+    b->on_broken = o->broken;
+    b->ctx = o->ctx;
+    mp_mailbox_init(&b->mailbox, o->wake, o->ctx);
+    b->env->mailbox = &b->mailbox;
+    init_parts(b);
+    st = open_replica(b, o, err);
+    if (st == MEMPHIS_OK)
+        st = recover(b, o, err);
+    if (st == MEMPHIS_OK) {
+        b->auth = mp_auth_new(b, o->root_password);
+        *out = b;
+    } else {
+        mp_broker_close(b);
+    }
+    return st;
+}
+
+/* Operations that never came to an end: those who wait are told. */
+static void cancel_operations(struct mp_broker *b)
+{
+    struct mp_list *l;
+
+    while ((l = mp_list_pop_front(&b->operations)) != NULL) {
+        struct mp_operation *op = mp_container_of(l, struct mp_operation, node);
+
+        if (op->then.fn != NULL)
+            op->then.fn(op->then.ctx, MEMPHIS_CLOSED, "the broker is closing");
+        mp_free(op);
+    }
+}
+
+void mp_broker_close(struct mp_broker *b)
+{
+    uint64_t next;
+
+    if (b == NULL)
+        return;
+    /* What was accepted is brought to an end: acks, rows, replies. */
+    for (int i = 0;
+         i < 10000 && b->auth != NULL && !b->is_broken && !mp_broker_is_idle(b); i++)
+        mp_broker_turn(b, &next);
+    mp_auth_free(b->auth);
+    b->auth = NULL;
+    mp_meta_close(b->meta);
+    mp_replica_close(b->replica);
+    mp_mailbox_drain(&b->mailbox);
+    cancel_operations(b);
+    mp_stations_free(b);
+    mp_connections_free(b);
+    mp_buf_fini(&b->orphans);
+    mp_bus_free(b->bus);
+    mp_map_fini(&b->streams_by_pid);
+    mp_map_fini(&b->stations);
+    b->env->close(b->env);
+    mp_mailbox_fini(&b->mailbox);
+    mp_free(b);
+}
+
+void mp_broker_abandon(struct mp_broker *b)
+{
+    b->env->close(b->env);
+}
+
+/* === The turn === */
+
+static bool log_is_full(const struct mp_broker *b)
+{
+    return mp_log_is_full(b->data_log) || mp_log_is_full(b->memory_log);
+}
+
+/* True: input is left that could be applied at once. */
+static bool take_input(struct mp_broker *b)
+{
+    uint32_t operations = MP_TURN_OPERATIONS_MAX;
+    size_t bytes = 0;
+    struct mp_list again;
+    struct mp_list *l;
+
+    mp_list_init(&again);
+    while (bytes < MP_TURN_BYTES_MAX && operations > 0 && !log_is_full(b) &&
+           (l = mp_list_pop_front(&b->sources)) != NULL) {
+        struct mp_source *s = mp_container_of(l, struct mp_source, input_node);
+
+        /* Linked while it works, so that a source that goes away can leave the list. */
+        mp_list_push_back(&again, &s->input_node);
+        bytes += s->work(s, MP_TURN_SESSION_BYTES_MAX, &operations);
+        if (mp_list_is_linked(l) && !s->has_input(s))
+            mp_list_remove(l);
+    }
+    while ((l = mp_list_pop_front(&again)) != NULL)
+        mp_list_push_back(&b->sources, l);
+    return !mp_list_is_empty(&b->sources) && !log_is_full(b);
+}
+
+static void hand_over(struct mp_broker *b)
+{
+    mp_log_close_entry(b->meta_log);
+    mp_log_close_entry(b->data_log);
+    mp_log_close_entry(b->memory_log);
+    mp_meta_submit(b->meta);
+    mp_replica_submit(b->replica, b->now_ns);
+}
+
+static void flush_outputs(struct mp_broker *b)
+{
+    struct mp_list *l;
+
+    while ((l = mp_list_pop_front(&b->outputs)) != NULL) {
+        struct mp_source *s = mp_container_of(l, struct mp_source, output_node);
+
+        s->flush(s);
+    }
+}
+
+static uint64_t next_due(const struct mp_broker *b)
+{
+    uint64_t timer = mp_timers_next(&b->timers);
+    uint64_t due = timer == UINT64_MAX ? UINT64_MAX : timer * MS;
+    uint64_t other = mp_replica_next_ns(b->replica);
+
+    due = other < due ? other : due;
+    if (b->streams.dirty_since_ns > 0) {
+        other = b->streams.dirty_since_ns + MP_PROGRESS_DELAY_MS * MS;
+        due = other < due ? other : due;
+    }
+    if (due == UINT64_MAX)
+        return UINT64_MAX;
+    return due > b->now_ns ? due - b->now_ns : 0;
+}
+
+void mp_broker_turn(struct mp_broker *b, uint64_t *next_ns)
+{
+    bool more = false;
+
+    *next_ns = UINT64_MAX;
+    if (b->is_broken)
+        return;
+    b->counters.turns++;
+    set_time(b);
+    mp_mailbox_drain(&b->mailbox);
+    mp_timers_advance(&b->timers, b->now_ns / MS);
+    more |= take_input(b);
+    more |= mp_streams_serve(&b->streams, SERVE_MESSAGES_MAX, SERVE_BYTES_MAX);
+    mp_streams_log_progress(&b->streams);
+    if (!b->is_broken)
+        hand_over(b);
+    flush_outputs(b);
+    if (b->is_broken)
+        return;
+    more |= mp_mailbox_has_mail(&b->mailbox);
+    *next_ns = more ? 0 : next_due(b);
+}
+
+void mp_broker_wants_turn(struct mp_broker *b, struct mp_source *s)
+{
+    if (!mp_list_is_linked(&s->input_node))
+        mp_list_push_back(&b->sources, &s->input_node);
+}
+
+void mp_broker_wants_flush(struct mp_broker *b, struct mp_source *s)
+{
+    if (!mp_list_is_linked(&s->output_node))
+        mp_list_push_back(&b->outputs, &s->output_node);
+}
+
+void mp_broker_forget_source(struct mp_broker *b, struct mp_source *s)
+{
+    (void)b;
+    mp_list_remove(&s->input_node);
+    mp_list_remove(&s->output_node);
+}
+
+void mp_broker_receiver_has_room(struct mp_broker *b)
+{
+    for (struct mp_list *l = b->all_streams.next; l != &b->all_streams; l = l->next)
+        mp_stream_wake_all(mp_container_of(l, struct mp_stream, node));
+}
+
+/* === Queries === */
+
+uint64_t mp_broker_now_ms(const struct mp_broker *b)
+{
+    return b->now_ns / MS;
+}
+
+uint64_t mp_broker_wall_ns(const struct mp_broker *b)
+{
+    return b->now_ns + (uint64_t)b->wall_offset_ns;
+}
+
+bool mp_broker_is_idle(const struct mp_broker *b)
+{
+    return mp_replica_is_idle(b->replica) && mp_list_is_empty(&b->streams.dirty) &&
+           mp_list_is_empty(&b->operations) && mp_list_is_empty(&b->sources);
+}
+
+void mp_broker_break(struct mp_broker *b, const memphis_error *why)
+{
+    if (b->is_broken)
+        return;
+    b->is_broken = true;
+    b->why = *why;
+    mp_logf(b->logger, MEMPHIS_LOG_ERROR, "broker",
+            "the broker stops: %s Nothing is acknowledged any more.", why->message);
+    if (b->on_broken != NULL)
+        b->on_broken(b->ctx, why);
+}

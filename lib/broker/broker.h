@@ -1,0 +1,142 @@
+/* broker/broker.h -- the root object: owns everything, turns the wheel.
+ *
+ * One core thread owns a broker; nothing here is locked. All work happens in turns:
+ *
+ *   1 mailbox: WAL completions, finished jobs, calls from other threads
+ *   2 timers that are due
+ *   3 input of sources (sessions) that were fed, round robin, bounded
+ *   4 groups with waiting pulls
+ *   5 progress of groups, close one entry per shard, hand one batch to the WAL
+ *   6 one write per source with output
+ *
+ * The doors (proto/, api/) bring sources and call the commands of station.h, client.h
+ * and auth.h. A command that changes durable state answers through a `struct mp_then`
+ * when it is committed, never before.
+ *
+ * Thread: core.
+ */
+#ifndef MP_BROKER_BROKER_H
+#define MP_BROKER_BROKER_H
+
+#include "base/logger.h"
+#include "base/mailbox.h"
+#include "base/timer.h"
+#include "bus/bus.h"
+#include "env/env.h"
+#include "meta/meta.h"
+#include "replica/replica.h"
+#include "stream/stream.h"
+
+struct mp_broker;
+
+/* Input and output of one session, as the turn sees it. Embedded in the owner. */
+struct mp_source {
+    struct mp_list input_node, output_node; /* the broker's lists */
+    /* Applies queued input, at most about bytes_max; *operations is reduced by what was
+     * used. Returns bytes used; has_input: more could be applied now. */
+    size_t (*work)(struct mp_source *s, size_t bytes_max, uint32_t *operations);
+    bool (*has_input)(struct mp_source *s);
+    void (*flush)(struct mp_source *s);
+};
+
+/* What to do when a command is committed. `text` is for a human or the SDK, valid
+ * during the call, "" when OK. */
+struct mp_then {
+    void (*fn)(void *ctx, memphis_status status, const char *text);
+    void *ctx;
+};
+
+struct mp_broker_options {
+    struct mp_env *env; /* owned from now on, also when open fails */
+    struct mp_heap *heap;
+    struct mp_logger *logger; /* borrowed */
+    const char *data_dir;     /* for meta.db; NULL: everything in memory */
+    bool accept_loss;
+    const char *root_password; /* NULL: MP_ROOT_PASSWORD_DEFAULT; copied */
+    uint64_t memory_max, disk_max, disk_reserve;
+    uint32_t sync, sync_interval_ms, spin_us;
+    void (*wake)(void *ctx); /* mail came: step soon; any thread */
+    void (*broken)(void *ctx, const memphis_error *why);
+    void *ctx;
+};
+
+struct mp_broker_counters {
+    uint64_t stations, partitions, producers, consumers, connections;
+    uint64_t turns;
+};
+
+struct mp_broker {
+    struct mp_heap *heap;
+    struct mp_env *env;
+    struct mp_logger *logger;
+    struct mp_mailbox mailbox;
+    struct mp_replica *replica;
+    struct mp_log *meta_log, *data_log, *memory_log;
+    struct mp_clock *clock;
+    uint64_t now_ns; /* broker time of this turn */
+    int64_t wall_offset_ns;
+    struct mp_timers timers; /* ms of broker time */
+    struct mp_bus *bus;
+    struct mp_meta *meta;
+    struct mp_stream_host streams;
+    struct mp_list all_streams;
+    struct mp_map streams_by_pid; /* key: 4 bytes of the pid inside the stream */
+    struct mp_map stations;       /* internal name -> struct mp_station */
+    struct mp_map connections;    /* connection id -> how many live (client.c) */
+    struct mp_buf orphans; /* start: partitions whose station is gone (station.c) */
+    struct mp_list sources, outputs;
+    struct mp_list operations; /* commands on their way: struct mp_operation */
+    struct mp_auth *auth;
+    struct mp_recovery_report recovery;
+    struct mp_broker_counters counters;
+    char server_id[57], name[64];
+    bool starting; /* replay: nothing is proposed yet */
+    bool is_broken;
+    memphis_error why;
+    void (*on_broken)(void *ctx, const memphis_error *why);
+    void *ctx;
+};
+
+/* Opens, recovers (blocks), is ready for turns when it returns OK. */
+memphis_status mp_broker_open(const struct mp_broker_options *o, struct mp_broker **out,
+                              memphis_error *err);
+/* Stops and frees; sessions must be gone. Blocks: last batch, sync, clean mark. */
+void mp_broker_close(struct mp_broker *b);
+
+/* A broken broker: its state is never touched again, but its threads end and the
+ * directory is unlocked. The memory is leaked. */
+void mp_broker_abandon(struct mp_broker *b);
+
+/* One turn. *next_ns: broker-clock nanoseconds until something is due by itself; 0:
+ * more work is waiting now; UINT64_MAX: nothing is due. */
+void mp_broker_turn(struct mp_broker *b, uint64_t *next_ns);
+
+void mp_broker_wants_turn(struct mp_broker *b, struct mp_source *s);  /* has input */
+void mp_broker_wants_flush(struct mp_broker *b, struct mp_source *s); /* has output */
+void mp_broker_forget_source(struct mp_broker *b, struct mp_source *s);
+/* A receiver that held deliveries back has room again: groups may go on. */
+void mp_broker_receiver_has_room(struct mp_broker *b);
+
+uint64_t mp_broker_now_ms(const struct mp_broker *b);
+uint64_t mp_broker_wall_ns(const struct mp_broker *b);
+void mp_broker_break(struct mp_broker *b, const memphis_error *why);
+bool mp_broker_is_idle(const struct mp_broker *b); /* nothing open, nothing in flight */
+
+/* -- commands on their way (operation.c) -----------------------------------------
+ * An operation waits for one or several appends; its address is their tag. */
+struct mp_operation {
+    struct mp_list node;
+    struct mp_broker *broker;
+    uint32_t outstanding;  /* appends not answered yet, + 1 while being built */
+    memphis_status status; /* first failure */
+    memphis_error error;
+    struct mp_then then;
+};
+struct mp_operation *mp_operation_new(struct mp_broker *b, struct mp_then then);
+uint64_t mp_operation_tag(struct mp_operation *op); /* one more append is awaited */
+void mp_operation_fail(struct mp_operation *op, memphis_status st, const char *text);
+/* One append is answered, or building is over: runs `then` and frees at the last. */
+void mp_operation_done(struct mp_operation *op);
+struct mp_operation *mp_operation_of(uint64_t tag); /* NULL: not an operation's */
+
+#endif

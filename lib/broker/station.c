@@ -1,0 +1,584 @@
+#include "broker/station.h"
+
+#include "base/assert.h"
+#include "base/limits.h"
+#include "base/status.h"
+#include "base/str.h"
+
+#include <inttypes.h>
+
+static const uint64_t MS = 1000000;
+
+/* Partition entries (storage-design 4.8, type 7). */
+enum { PARTITION_OPEN = 1, PARTITION_CONFIGURE = 2, PARTITION_DROP = 3 };
+
+/* Somebody who waits until the station is READY. */
+struct station_waiter {
+    struct mp_list node;
+    struct mp_then then;
+    memphis_status status; /* what to say when it is */
+};
+
+static void answer(struct mp_then then, memphis_status st, const char *text)
+{
+    if (then.fn != NULL)
+        then.fn(then.ctx, st, text);
+}
+
+/* === Settings (sdk-protocol 2.1) === */
+
+void mp_station_settings_default(struct mp_station_settings *s)
+{
+    *s = (struct mp_station_settings){
+        .retention = MP_RETAIN_AGE,
+        .retention_value = MP_RETENTION_AGE_DEFAULT_S,
+        .storage = MP_STORAGE_FILE,
+        .replicas = 1,
+        .partitions = 1,
+        .idempotency_ms = MP_IDEMPOTENCY_DEFAULT_MS,
+        .dls_poison = true,
+        .dls_schema = true,
+        .native = true,
+        .schema = "",
+        .dls_station = "",
+    };
+}
+
+memphis_status mp_station_settings_check(struct mp_station_settings *s,
+                                         const char *name, memphis_error *err)
+{
+    if (s->partitions < 1 || s->partitions > MP_PARTITIONS_MAX)
+        return mp_fail(err, MEMPHIS_INVALID,
+                       "cannot create station with %d partitions (max:%d min:1): "
+                       "Station -  %s, ",
+                       (int)s->partitions, MP_PARTITIONS_MAX, name);
+    if (s->retention != MP_RETAIN_ACKED && s->retention_value == 0) {
+        s->retention = MP_RETAIN_AGE;
+        s->retention_value = MP_RETENTION_AGE_DEFAULT_S;
+    }
+    if (s->retention == MP_RETAIN_AGE && s->retention_value > MP_RETENTION_AGE_MAX_S)
+        s->retention_value = MP_RETENTION_AGE_MAX_S;
+    if (s->replicas > 1)
+        return mp_fail(err, MEMPHIS_UNSUPPORTED,
+                       "station can not be created, probably since replicas count is "
+                       "larger than the cluster size");
+    s->replicas = 1;
+    if (s->idempotency_ms == 0)
+        s->idempotency_ms = MP_IDEMPOTENCY_DEFAULT_MS;
+    else if (s->idempotency_ms < MP_IDEMPOTENCY_MIN_MS)
+        s->idempotency_ms = MP_IDEMPOTENCY_MIN_MS;
+    if (s->idempotency_ms > MP_IDEMPOTENCY_MAX_MS)
+        return mp_fail(err, MEMPHIS_INVALID,
+                       "idempotency window can not exceed 24 hours");
+    if (s->retention == MP_RETAIN_AGE &&
+        s->idempotency_ms > s->retention_value * 1000) {
+        /* The default window gives way to a short retention, an explicit one does not
+         * (broker-semantics 12, item 22). */
+        if (s->idempotency_ms != MP_IDEMPOTENCY_DEFAULT_MS)
+            return mp_fail(err, MEMPHIS_INVALID,
+                           "idempotency window cannot be greater than the station "
+                           "retention");
+        s->idempotency_ms = s->retention_value * 1000;
+    }
+    return MEMPHIS_OK;
+}
+
+/* === Names === */
+
+/* Folded internal form; false: longer than any name. */
+static bool internal_of(memphis_slice name, char out[MP_NAME_MAX + 1])
+{
+    if (name.size == 0 || name.size > MP_NAME_MAX)
+        return false;
+    memcpy(out, name.data, name.size);
+    out[name.size] = 0;
+    mp_fold_lower(out, name.size);
+    mp_name_internal(out, name.size);
+    return true;
+}
+
+struct mp_station *mp_station_find(struct mp_broker *b, memphis_slice name)
+{
+    char internal[MP_NAME_MAX + 1];
+
+    if (!internal_of(name, internal))
+        return NULL;
+    return mp_map_find(&b->stations, mp_slice_text(internal));
+}
+
+struct mp_station *mp_station_next(struct mp_broker *b, uint32_t *at)
+{
+    return mp_map_next(&b->stations, at);
+}
+
+bool mp_station_is_ready(const struct mp_station *s)
+{
+    return s->streams_open == s->settings.partitions && !s->dropping;
+}
+
+struct mp_stream *mp_station_stream(struct mp_station *s, uint32_t number)
+{
+    if (number < 1 || number > s->settings.partitions)
+        return NULL;
+    return s->streams[number - 1];
+}
+
+struct mp_stream *mp_broker_stream(struct mp_broker *b, memphis_slice name)
+{
+    const char *p = name.data;
+    size_t size = name.size;
+    struct mp_station *s;
+    uint64_t number;
+
+    while (size > 0 && p[size - 1] != '$')
+        size--;
+    if (size < 2 || !mp_parse_u64(mp_slice(p + size, name.size - size), &number) ||
+        number > MP_PARTITIONS_MAX)
+        return NULL;
+    /* Stream names are matched letter by letter: no folding here. */
+    s = mp_map_find(&b->stations, mp_slice(p, size - 1));
+    return s != NULL ? mp_station_stream(s, (uint32_t)number) : NULL;
+}
+
+/* === The object === */
+
+static struct mp_station *station_new(struct mp_broker *b,
+                                      const struct mp_station_row *row)
+{
+    struct mp_station *s = mp_alloc(sizeof(*s));
+    char internal[MP_NAME_MAX + 1];
+
+    mp_assert(internal_of(mp_slice_text(row->name), internal));
+    s->broker = b;
+    s->id = row->id;
+    s->name = mp_strdup(row->name);
+    s->internal = mp_strdup(internal);
+    s->settings = row->settings;
+    s->settings.schema = mp_strdup(row->settings.schema ? row->settings.schema : "");
+    s->settings.dls_station =
+        mp_strdup(row->settings.dls_station ? row->settings.dls_station : "");
+    s->first_pid = row->first_pid;
+    s->created_ns = row->created_ns;
+    s->streams =
+        mp_realloc(NULL, row->settings.partitions * sizeof(struct mp_stream *));
+    memset(s->streams, 0, row->settings.partitions * sizeof(struct mp_stream *));
+    mp_list_init(&s->waiting);
+    mp_map_put(&b->stations, mp_slice_text(s->internal), s);
+    b->counters.stations++;
+    return s;
+}
+
+static void tell_waiting(struct mp_station *s, memphis_status st, const char *text)
+{
+    struct mp_list *l;
+
+    while ((l = mp_list_pop_front(&s->waiting)) != NULL) {
+        struct station_waiter *w = mp_container_of(l, struct station_waiter, node);
+
+        answer(w->then, st == MEMPHIS_OK ? w->status : st, text);
+        mp_free(w);
+    }
+}
+
+static void free_streams(struct mp_station *s, bool tell)
+{
+    for (uint32_t i = 0; i < s->settings.partitions; i++) {
+        struct mp_stream *stream = s->streams[i];
+
+        if (stream == NULL)
+            continue;
+        mp_map_remove(&s->broker->streams_by_pid,
+                      mp_slice(&stream->pid, sizeof(stream->pid)));
+        mp_stream_free(stream, tell);
+        s->streams[i] = NULL;
+        s->broker->counters.partitions--;
+    }
+    s->streams_open = 0;
+}
+
+static void station_free(struct mp_station *s, bool tell)
+{
+    tell_waiting(s, MEMPHIS_CLOSED, "the station was removed");
+    free_streams(s, tell);
+    mp_map_remove(&s->broker->stations, mp_slice_text(s->internal));
+    s->broker->counters.stations--;
+    mp_free((void *)(uintptr_t)s->settings.schema);
+    mp_free((void *)(uintptr_t)s->settings.dls_station);
+    mp_free(s->streams);
+    mp_free(s->name);
+    mp_free(s->internal);
+    mp_free(s);
+}
+
+void mp_stations_free(struct mp_broker *b)
+{
+    struct mp_station *s;
+
+    for (uint32_t i = 0; (s = mp_map_next(&b->stations, &i)) != NULL;)
+        station_free(s, false);
+}
+
+/* === Partitions in the data shard === */
+
+static struct mp_log *log_of(const struct mp_station *s)
+{
+    return s->settings.storage == MP_STORAGE_MEMORY ? s->broker->memory_log
+                                                    : s->broker->data_log;
+}
+
+static void settings_of_stream(const struct mp_station *s, uint32_t number, char *name,
+                               size_t name_size, struct mp_stream_settings *out)
+{
+    static const uint32_t limits[] = {
+        [MP_RETAIN_AGE] = MP_LIMIT_AGE,
+        [MP_RETAIN_MESSAGES] = MP_LIMIT_MESSAGES,
+        [MP_RETAIN_BYTES] = MP_LIMIT_BYTES,
+        [MP_RETAIN_ACKED] = MP_LIMIT_ACKED,
+    };
+
+    mp_format(name, name_size, "%s$%u", s->internal, number);
+    *out = (struct mp_stream_settings){
+        .name = name,
+        .limit = limits[s->settings.retention],
+        .limit_value = s->settings.retention == MP_RETAIN_AGE
+                           ? s->settings.retention_value * 1000 * MS
+                           : s->settings.retention_value,
+        .window_ns = s->settings.idempotency_ms * MS,
+        .station_id = s->id,
+        .number = number,
+    };
+}
+
+static void put_partition_head(struct mp_buf *out, uint8_t op,
+                               const struct mp_station *s, uint32_t number)
+{
+    mp_buf_put_u8(out, op);
+    mp_buf_put_u32(out, 1); /* configuration version */
+    mp_buf_put_u32(out, number);
+    mp_buf_put_u32(out, s->id);
+}
+
+/* One append holds the entries of all partitions: all open or none. */
+static memphis_status append_partitions(struct mp_station *s, uint8_t op, uint64_t tag)
+{
+    uint32_t n = s->settings.partitions;
+    struct mp_entry *entries = mp_realloc(NULL, n * sizeof(*entries));
+    size_t *ends = mp_realloc(NULL, n * sizeof(*ends));
+    struct mp_buf payload = { 0 };
+    memphis_status st;
+    char name[MP_NAME_MAX + 8];
+
+    for (uint32_t i = 0; i < n; i++) {
+        struct mp_stream_settings settings;
+
+        put_partition_head(&payload, op, s, i + 1);
+        if (op == PARTITION_OPEN) {
+            settings_of_stream(s, i + 1, name, sizeof(name), &settings);
+            mp_stream_settings_encode(&settings, &payload);
+        }
+        ends[i] = payload.size;
+    }
+    for (uint32_t i = 0; i < n; i++) {
+        size_t from = i > 0 ? ends[i - 1] : 0;
+
+        entries[i] = (struct mp_entry){
+            .type = MP_ENTRY_PARTITION,
+            .pid = s->first_pid + i,
+            .time_ns = s->broker->now_ns,
+            .payload = mp_slice(payload.data + from, ends[i] - from),
+        };
+    }
+    st = mp_log_append(log_of(s), entries, n, tag);
+    mp_buf_fini(&payload);
+    mp_free(ends);
+    mp_free(entries);
+    return st;
+}
+
+static void propose_open(struct mp_station *s)
+{
+    memphis_status st = append_partitions(s, PARTITION_OPEN, MP_STREAM_TAG);
+
+    if (st != MEMPHIS_OK)
+        tell_waiting(s, st, "the partitions of the station could not be opened");
+}
+
+static struct mp_station *station_by_id(struct mp_broker *b, uint32_t id)
+{
+    struct mp_station_row *row = mp_meta_station_by_id(b->meta, id);
+
+    return row != NULL ? mp_station_find(b, mp_slice_text(row->name)) : NULL;
+}
+
+/* A partition of the log whose station the metadata does not know any more: the crash
+ * came before its drop entry. */
+struct orphan {
+    uint32_t pid, station_id, number;
+};
+
+static void forget_orphan(struct mp_broker *b, uint32_t pid)
+{
+    struct orphan *o = (struct orphan *)(void *)b->orphans.data;
+    size_t n = b->orphans.size / sizeof(*o);
+
+    for (size_t i = 0; i < n; i++)
+        if (o[i].pid == pid) {
+            o[i] = o[n - 1];
+            b->orphans.size -= sizeof(*o);
+            return;
+        }
+}
+
+static void drop_orphans(struct mp_broker *b)
+{
+    const struct orphan *o = (const struct orphan *)(const void *)b->orphans.data;
+
+    for (size_t i = 0; i < b->orphans.size / sizeof(*o); i++) {
+        struct mp_buf payload = { 0 };
+        struct mp_entry e = { .type = MP_ENTRY_PARTITION,
+                              .pid = o[i].pid,
+                              .time_ns = b->now_ns };
+
+        mp_buf_put_u8(&payload, PARTITION_DROP);
+        mp_buf_put_u32(&payload, 1);
+        mp_buf_put_u32(&payload, o[i].number);
+        mp_buf_put_u32(&payload, o[i].station_id);
+        e.payload = mp_buf_slice(&payload);
+        if (mp_log_append(b->data_log, &e, 1, MP_STREAM_TAG) != MEMPHIS_OK)
+            mp_logf(b->logger, MEMPHIS_LOG_WARN, "station",
+                    "a partition without station stays until the next start pid=%u",
+                    e.pid);
+        mp_buf_fini(&payload);
+    }
+    mp_buf_fini(&b->orphans);
+}
+
+static void open_stream(struct mp_broker *b, struct mp_log *log, uint32_t pid,
+                        const struct mp_stream_settings *settings)
+{
+    struct mp_station *s = station_by_id(b, settings->station_id);
+    struct mp_stream *stream;
+
+    if (s == NULL) { /* dropped later: mostly its drop entry follows */
+        struct orphan o = { pid, settings->station_id, settings->number };
+
+        mp_buf_put(&b->orphans, &o, sizeof(o));
+        return;
+    }
+    if (settings->number < 1 || settings->number > s->settings.partitions ||
+        s->first_pid + settings->number - 1 != pid || s->streams[settings->number - 1])
+        return;
+    stream = mp_stream_new(&b->streams, log, pid, settings);
+    stream->created_ns = s->created_ns;
+    mp_list_push_back(&b->all_streams, &stream->node);
+    mp_map_put(&b->streams_by_pid, mp_slice(&stream->pid, sizeof(stream->pid)), stream);
+    s->streams[settings->number - 1] = stream;
+    s->streams_open++;
+    b->counters.partitions++;
+    if (mp_station_is_ready(s) && !b->starting)
+        tell_waiting(s, MEMPHIS_OK, "");
+}
+
+static void drop_stream(struct mp_broker *b, uint32_t pid, uint32_t station_id,
+                        uint32_t number)
+{
+    struct mp_stream *stream =
+        mp_map_find(&b->streams_by_pid, mp_slice(&pid, sizeof(pid)));
+    struct mp_station *s = station_by_id(b, station_id);
+
+    forget_orphan(b, pid);
+    if (stream == NULL)
+        return;
+    mp_map_remove(&b->streams_by_pid, mp_slice(&pid, sizeof(pid)));
+    if (s != NULL && number >= 1 && number <= s->settings.partitions &&
+        s->streams[number - 1] == stream) {
+        s->streams[number - 1] = NULL;
+        s->streams_open--;
+    }
+    mp_stream_free(stream, !b->starting);
+    b->counters.partitions--;
+}
+
+void mp_station_partition_applied(struct mp_broker *b, struct mp_log *log,
+                                  const struct mp_entry *e)
+{
+    struct mp_cursor c = mp_cursor_of(e->payload);
+    uint8_t op = mp_cursor_u8(&c);
+    uint32_t number, station_id;
+    struct mp_arena arena = { 0 };
+    struct mp_stream_settings settings;
+
+    mp_cursor_u32(&c); /* configuration version */
+    number = mp_cursor_u32(&c);
+    station_id = mp_cursor_u32(&c);
+    if (c.bad)
+        return;
+    if (op == PARTITION_OPEN) {
+        if (mp_stream_settings_decode(&c, &arena, &settings) == MEMPHIS_OK)
+            open_stream(b, log, e->pid, &settings);
+        else
+            mp_logf(b->logger, MEMPHIS_LOG_ERROR, "station",
+                    "the settings of a partition cannot be read pid=%u", e->pid);
+    } else if (op == PARTITION_DROP) {
+        drop_stream(b, e->pid, station_id, number);
+    }
+    mp_arena_fini(&arena);
+}
+
+/* === Metadata === */
+
+static void wait_until_ready(struct mp_station *s, struct mp_then then,
+                             memphis_status st)
+{
+    struct station_waiter *w;
+
+    if (mp_station_is_ready(s)) {
+        answer(then, st, "");
+        return;
+    }
+    w = mp_alloc(sizeof(*w));
+    w->then = then;
+    w->status = st;
+    mp_list_push_back(&s->waiting, &w->node);
+}
+
+void mp_station_applied(struct mp_broker *b, const struct mp_command *c,
+                        memphis_status result, void *row, uint64_t tag)
+{
+    struct mp_station *s;
+
+    (void)tag;
+    if (c->kind == MP_COMMAND_STATION_CREATE && result == MEMPHIS_OK) {
+        s = station_new(b, row);
+        if (!b->starting)
+            propose_open(s);
+    } else if (c->kind == MP_COMMAND_STATION_DROP && result == MEMPHIS_OK) {
+        struct mp_station_row *r = row;
+
+        s = mp_station_find(b, mp_slice_text(r->name));
+        if (s == NULL)
+            return;
+        if (!b->starting) /* before: the start proposes it when the log lacks it */
+            append_partitions(s, PARTITION_DROP, MP_STREAM_TAG);
+        station_free(s, !b->starting);
+    }
+}
+
+void mp_stations_load(struct mp_broker *b)
+{
+    struct mp_station_row *row;
+
+    for (uint32_t i = 0; (row = mp_meta_station_next(b->meta, &i)) != NULL;)
+        if (mp_station_find(b, mp_slice_text(row->name)) == NULL)
+            station_new(b, row);
+}
+
+void mp_stations_finish_start(struct mp_broker *b)
+{
+    struct mp_station *s;
+
+    for (uint32_t i = 0; (s = mp_map_next(&b->stations, &i)) != NULL;)
+        if (!mp_station_is_ready(s))
+            propose_open(s); /* a crash came between the two steps; or memory storage */
+    drop_orphans(b);
+}
+
+/* === Commands === */
+
+/* The answer to a creation that waits for its own metadata command. */
+struct creation {
+    struct mp_broker *broker;
+    struct mp_then then;
+    char name[MP_NAME_MAX + 1];
+};
+
+static void created(void *ctx, memphis_status status, const char *text)
+{
+    struct creation *c = ctx;
+    struct mp_station *s = mp_station_find(c->broker, mp_slice_text(c->name));
+
+    if (status != MEMPHIS_OK)
+        answer(c->then, status, text);
+    else if (s == NULL) /* removed in the same breath */
+        answer(c->then, MEMPHIS_NOT_FOUND, "the station was removed meanwhile");
+    else
+        wait_until_ready(s, c->then, MEMPHIS_OK);
+    mp_free(c);
+}
+
+void mp_station_create(struct mp_broker *b, const char *name,
+                       const struct mp_station_settings *settings, const char *user,
+                       struct mp_then then)
+{
+    struct mp_station *s = mp_station_find(b, mp_slice_text(name));
+    struct mp_command c = { .kind = MP_COMMAND_STATION_CREATE,
+                            .time_ns = mp_broker_wall_ns(b) };
+    struct creation *creation;
+    struct mp_operation *op;
+    memphis_status st;
+
+    mp_assert(mp_name_check(mp_slice_text(name), "Station", NULL) == MEMPHIS_OK);
+    if (s != NULL) {
+        wait_until_ready(s, then, MEMPHIS_EXISTS);
+        return;
+    }
+    creation = mp_alloc(sizeof(*creation));
+    creation->broker = b;
+    creation->then = then;
+    mp_format(creation->name, sizeof(creation->name), "%s", name);
+    c.u.station = (struct mp_station_row){
+        .id = mp_meta_next_station_id(b->meta),
+        .name = creation->name,
+        .settings = *settings,
+        .created_ns = c.time_ns,
+        .created_by = (char *)(uintptr_t)user,
+        .first_pid = mp_meta_take_pids(b->meta, settings->partitions),
+    };
+    op = mp_operation_new(b, (struct mp_then){ created, creation });
+    st = mp_meta_propose(b->meta, &c, mp_operation_tag(op));
+    if (st != MEMPHIS_OK) {
+        mp_operation_fail(op, st, "the station could not be created");
+        mp_operation_done(op);
+    }
+    mp_operation_done(op);
+}
+
+void mp_station_ensure(struct mp_broker *b, const char *name, bool create,
+                       const char *user, struct mp_then then)
+{
+    struct mp_station *s = mp_station_find(b, mp_slice_text(name));
+    struct mp_station_settings settings;
+    char external[MP_NAME_MAX + 1];
+
+    if (s != NULL) {
+        wait_until_ready(s, then, MEMPHIS_OK);
+        return;
+    }
+    if (!create) {
+        answer(then, MEMPHIS_NOT_FOUND, "the station does not exist");
+        return;
+    }
+    mp_format(external, sizeof(external), "%s", name);
+    mp_name_external(external, strlen(external));
+    mp_station_settings_default(&settings);
+    mp_station_create(b, external, &settings, user, then);
+}
+
+void mp_station_drop(struct mp_broker *b, struct mp_station *s, const char *user,
+                     struct mp_then then)
+{
+    struct mp_command c = { .kind = MP_COMMAND_STATION_DROP,
+                            .time_ns = mp_broker_wall_ns(b) };
+    struct mp_operation *op = mp_operation_new(b, then);
+    memphis_status st;
+
+    mp_logf(b->logger, MEMPHIS_LOG_INFO, "station",
+            "removal asked for station=%s user=%s", s->name, user ? user : "-");
+    c.u.station.name = s->name;
+    st = mp_meta_propose(b->meta, &c, mp_operation_tag(op));
+    if (st != MEMPHIS_OK) {
+        mp_operation_fail(op, st, "the station could not be removed");
+        mp_operation_done(op);
+    }
+    mp_operation_done(op);
+}

@@ -1,0 +1,952 @@
+#include "proto/session.h"
+
+#include "base/assert.h"
+#include "base/json.h"
+#include "base/limits.h"
+#include "base/map.h"
+#include "base/mem.h"
+#include "base/sm.h"
+#include "base/str.h"
+#include "proto/nats_parse.h"
+
+enum {
+    INPUT_MAX = 1 << 20,        /* queued beside one payload, once authenticated */
+    FIRST_PING_MS = 2400,       /* clients measure the round trip with it */
+    SMALL_OUTPUT = 64,          /* +OK, PONG, PING */
+    OUTPUT_HINT_MAX = 64 << 10
+};
+
+static const char denied_text[] = "Permissions Violation - cant access the requested "
+                                  "station, please contact your Memphis administrator";
+static const char violation_text[] = "Authorization Violation";
+static const char no_responders_headers[] = "NATS/1.0 503\r\n\r\n";
+
+/* -- types ------------------------------------------------------------------------ */
+
+enum { NEW, CONNECTING, READY, CLOSING };
+
+static const struct mp_sm_state states[] = {
+    [NEW] = { "new", 1u << CONNECTING | 1u << READY | 1u << CLOSING },
+    [CONNECTING] = { "connecting", 1u << READY | 1u << CLOSING },
+    [READY] = { "ready", 1u << CONNECTING | 1u << CLOSING },
+    [CLOSING] = { "closing", 0 },
+};
+
+/* A subscription of the peer. Deliveries are counted here, not in the bus, because a
+ * sid must leave the map in the same moment. */
+struct session_sub {
+    struct mp_subscription *of_bus;
+    uint64_t delivered, max;    /* max 0: no end */
+    uint32_t sid_size;
+    char sid[];
+};
+
+/* What the session still needs of its CONNECT. */
+struct options {
+    bool verbose, pedantic, headers, no_responders;
+};
+
+/* A CONNECT whose verdict is out. The texts are owned. */
+struct asked {
+    bool verbose, pedantic, echo, headers, no_responders;
+    char *connection_id, *lang;
+    char *name_user;            /* NULL: the name is not checked */
+};
+
+struct mp_session {
+    struct mp_client client;
+    const struct mp_session_host *host;
+    struct mp_session_pipe pipe;
+    void *ctx;
+    char *peer;
+
+    uint32_t state;
+    bool is_trusted;            /* the embedder vouched for the user */
+    bool is_up;                 /* a CONNECT was accepted, or trusted */
+    bool is_working;            /* operations point into the input */
+    bool is_starved;            /* what is queued is no whole operation */
+    bool flush_asked;
+    bool is_closed;             /* the pipe was told */
+    const char *why;            /* of CLOSING; static or owned by why_text */
+    char *why_text;
+
+    struct mp_nats_parser parser;
+    struct mp_buf input;
+    size_t input_at;            /* bytes of it already consumed */
+    struct mp_buf output;
+    size_t output_hint;         /* about what the last flush needed */
+    uint64_t written, drained;  /* bytes, since the start */
+
+    struct options options;
+    struct asked asked;
+    char *user, *connection_id, *lang;     /* what client points to */
+    struct mp_map subscriptions;           /* sid -> struct session_sub */
+
+    struct mp_timer alive;      /* NEW: the CONNECT deadline; later: the next PING */
+    struct mp_timer stall;
+    uint64_t last_input_ms, last_drained_ms;
+    uint32_t pings_out;
+    bool first_ping_sent;
+};
+
+/* -- subjects that belong to the broker ------------------------------------------- */
+
+enum { DENY_SUBSCRIBE = 1, DENY_PUBLISH = 2 };
+
+/* sdk-protocol 9 item 2: requests are not stolen, pushes are not forged. */
+static const struct subject_rule {
+    memphis_slice prefix, suffix;
+    bool is_whole;              /* the prefix is the subject */
+    uint32_t denied;
+} subject_rules[] = {
+#define PREFIX(text, what) { { text, sizeof(text) - 1 }, { "", 0 }, false, what }
+#define WHOLE(text, what) { { text, sizeof(text) - 1 }, { "", 0 }, true, what }
+#define REQUEST(text) { { "$memphis_", 9 }, { text, sizeof(text) - 1 }, false, \
+                        DENY_SUBSCRIBE }
+    REQUEST("_creations"),
+    REQUEST("_destructions"),
+    REQUEST("_attachments"),
+    REQUEST("_detachments"),
+    WHOLE("$memphis_pm_acks", DENY_SUBSCRIBE),
+    WHOLE("$memphis_nacked_dls", DENY_SUBSCRIBE),
+    WHOLE("$memphis_schemaverse_dls", DENY_SUBSCRIBE),
+    WHOLE("$memphis_notifications", DENY_SUBSCRIBE),
+    PREFIX("$JS.API.", DENY_SUBSCRIBE),
+    PREFIX("$JS.ACK.", DENY_SUBSCRIBE),
+    PREFIX("$JS.EVENT.", DENY_PUBLISH),
+    PREFIX("$memphis_schema_updates_", DENY_PUBLISH),
+    PREFIX("$memphis_functions_updates_", DENY_PUBLISH),
+    PREFIX("$memphis_sdk_clients_updates", DENY_PUBLISH),
+    PREFIX("$memphis_configurations_updates.", DENY_PUBLISH),
+    PREFIX("$memphis_dls_", DENY_PUBLISH),
+    PREFIX("$memphis_ws_pubs.", DENY_PUBLISH),
+    PREFIX("$memphis_connection_status", DENY_PUBLISH),
+    PREFIX("$memphis_integration_updates", DENY_PUBLISH),
+    PREFIX("$memphis_config_reload_signal", DENY_PUBLISH),
+    PREFIX("$memphis_cache_updates", DENY_PUBLISH),
+#undef PREFIX
+#undef WHOLE
+#undef REQUEST
+};
+
+static bool slice_ends(memphis_slice s, memphis_slice suffix)
+{
+    if (s.size < suffix.size)
+        return false;
+    const char *tail = (const char *)s.data + s.size - suffix.size;
+    return mp_slice_equal(mp_slice(tail, suffix.size), suffix);
+}
+
+static bool is_reserved(memphis_slice subject, uint32_t use)
+{
+    for (size_t i = 0; i < sizeof subject_rules / sizeof subject_rules[0]; i++) {
+        const struct subject_rule *r = &subject_rules[i];
+        if ((r->denied & use) != 0 && mp_slice_starts(subject, r->prefix) &&
+            (!r->is_whole || subject.size == r->prefix.size) &&
+            slice_ends(subject, r->suffix))
+            return true;
+    }
+    return false;
+}
+
+/* The table is looked at only for subjects with a '$' in front. */
+static bool is_denied(memphis_slice subject, uint32_t use)
+{
+    return subject.size > 0 && *(const char *)subject.data == '$' &&
+           is_reserved(subject, use);
+}
+
+/* -- output ----------------------------------------------------------------------- */
+
+static uint64_t backlog(const struct mp_session *s)
+{
+    return s->written - s->drained + s->output.size;
+}
+
+static uint64_t now_ms(const struct mp_session *s)
+{
+    return s->host->now_ms(s->host->ctx);
+}
+
+static void ask_flush(struct mp_session *s)
+{
+    if (s->flush_asked)
+        return;
+    s->flush_asked = true;
+    s->host->wants_flush(s->host->ctx, s);
+}
+
+static void end_sub(struct mp_session *s, struct session_sub *sub)
+{
+    mp_map_remove(&s->subscriptions, mp_slice(sub->sid, sub->sid_size));
+    mp_bus_unsubscribe(s->host->bus, sub->of_bus);
+    mp_free(sub);
+}
+
+/* Nothing is taken from now on, and a queue group must not choose us any more. `why` is
+ * for the owner of the pipe; what the peer reads is in the output already. */
+static void begin_close(struct mp_session *s, const char *why)
+{
+    struct session_sub *sub;
+
+    mp_sm_move(&s->state, CLOSING, states);
+    s->why = why;
+    mp_timer_cancel(s->host->timers, &s->alive);
+    mp_timer_cancel(s->host->timers, &s->stall);
+    for (uint32_t i = 0; (sub = mp_map_next(&s->subscriptions, &i)) != NULL;)
+        end_sub(s, sub);
+    if (!s->is_working)
+        mp_buf_fini(&s->input);
+    mp_logf(s->host->logger, MEMPHIS_LOG_DEBUG, "session",
+            "The connection is closed. peer=%s why=%s", s->peer, why);
+    ask_flush(s);
+}
+
+/* -ERR and the end. Without memory it is only the end. */
+static void close_with(struct mp_session *s, const char *error)
+{
+    if (mp_buf_reserve_try(&s->output, strlen(error) + SMALL_OUTPUT))
+        mp_nats_write_error(&s->output, error);
+    begin_close(s, error);
+}
+
+static void fail(struct mp_session *s, const char *error, uint64_t *counter)
+{
+    (*counter)++;
+    close_with(s, error);
+}
+
+/* A reader that is too slow, or no memory for what it must get: it is closed without
+ * -ERR and without the bytes that wait, all of it whole operations. */
+static void drop(struct mp_session *s, const char *why)
+{
+    s->host->counters->slow_consumers++;
+    mp_buf_fini(&s->output);
+    begin_close(s, why);
+}
+
+/* Makes room for `more` bytes of output; false: the session was closed. */
+static bool make_room(struct mp_session *s, size_t more)
+{
+    size_t wanted = more;
+
+    if (s->output.data == NULL && s->output_hint > more)
+        wanted = s->output_hint;
+    if (mp_buf_reserve_try(&s->output, wanted))
+        return true;
+    drop(s, "out of memory");
+    return false;
+}
+
+/* After every append; `before` is the backlog without it. One message alone is never
+ * too much. */
+static void appended(struct mp_session *s, uint64_t before)
+{
+    if (before > 0 && backlog(s) > s->host->output_max)
+        drop(s, "slow consumer");
+    else
+        ask_flush(s);
+}
+
+static void put_line(struct mp_session *s, memphis_slice line)
+{
+    uint64_t before = backlog(s);
+
+    if (!make_room(s, SMALL_OUTPUT))
+        return;
+    mp_buf_put_slice(&s->output, line);
+    appended(s, before);
+}
+
+static void put_ok(struct mp_session *s)
+{
+    if (s->options.verbose)
+        put_line(s, MP_STR("+OK\r\n"));
+}
+
+/* An -ERR after which the connection stays. */
+static void put_error(struct mp_session *s, const char *text)
+{
+    uint64_t before = backlog(s);
+
+    if (!make_room(s, strlen(text) + SMALL_OUTPUT))
+        return;
+    mp_nats_write_error(&s->output, text);
+    appended(s, before);
+}
+
+static void refuse(struct mp_session *s)
+{
+    s->host->counters->denied++;
+    put_error(s, denied_text);
+}
+
+static bool put_message(struct mp_session *s, const char *sid,
+                        const struct mp_message *m)
+{
+    uint64_t before = backlog(s);
+    size_t size = strlen(sid) + m->subject.size + m->reply.size + m->headers.size +
+                  m->payload.size + SMALL_OUTPUT;
+
+    if (!make_room(s, size))
+        return false;
+    mp_nats_write_message(&s->output, sid, m, s->options.headers);
+    appended(s, before);
+    return s->state != CLOSING;
+}
+
+static void deliver(struct mp_client *c, struct mp_subscription *of_bus,
+                    const struct mp_message *m)
+{
+    struct mp_session *s = mp_container_of(c, struct mp_session, client);
+    struct session_sub *sub = of_bus->ctx;
+
+    if (s->state == CLOSING || !put_message(s, sub->sid, m))
+        return;
+    s->host->counters->messages_out++;
+    s->host->counters->bytes_out += m->payload.size;
+    if (s->options.headers)
+        s->host->counters->bytes_out += m->headers.size;
+    sub->delivered++;
+    if (sub->max != 0 && sub->delivered >= sub->max)
+        end_sub(s, sub);
+}
+
+/* -- keep-alive ------------------------------------------------------------------- */
+
+static void ping_due(struct mp_session *s, uint64_t now)
+{
+    uint64_t postponed = s->last_input_ms + MP_PING_INTERVAL_MS;
+
+    if (s->first_ping_sent && postponed > now) {
+        mp_timer_set(s->host->timers, &s->alive, postponed);
+        return;
+    }
+    if (s->pings_out >= MP_PINGS_OUT_MAX) {
+        fail(s, "Stale Connection", &s->host->counters->stale);
+        return;
+    }
+    s->pings_out++;
+    s->first_ping_sent = true;
+    mp_timer_set(s->host->timers, &s->alive, now + MP_PING_INTERVAL_MS);
+    put_line(s, MP_STR("PING\r\n"));
+}
+
+static void alive_fired(struct mp_timer *t, uint64_t now)
+{
+    struct mp_session *s = mp_container_of(t, struct mp_session, alive);
+
+    if (s->state == NEW)
+        fail(s, "Authentication Timeout", &s->host->counters->auth_failures);
+    else
+        ping_due(s, now);
+}
+
+/* Armed while a backlog exists and looked at when it fires, so that a drain costs no
+ * move of the timer. */
+static void stall_fired(struct mp_timer *t, uint64_t now)
+{
+    struct mp_session *s = mp_container_of(t, struct mp_session, stall);
+    uint64_t due = s->last_drained_ms + MP_WRITE_STALL_MS;
+
+    if (s->written == s->drained)
+        return;
+    if (due > now)
+        mp_timer_set(s->host->timers, &s->stall, due);
+    else
+        drop(s, "slow consumer");
+}
+
+/* -- CONNECT ---------------------------------------------------------------------- */
+
+/* Fields of CONNECT; a known key with a value of another type is refused. */
+struct connect {
+    const char *user, *pass, *token, *name, *lang, *version, *unused;
+    bool verbose, pedantic, echo, headers, no_responders, tls_required;
+    int64_t protocol;
+};
+
+enum field_kind { TEXT, FLAG, NUMBER };
+
+static const struct connect_field {
+    const char *key;
+    enum field_kind kind;
+    size_t offset;
+} connect_fields[] = {
+    { "user", TEXT, offsetof(struct connect, user) },
+    { "pass", TEXT, offsetof(struct connect, pass) },
+    { "auth_token", TEXT, offsetof(struct connect, token) },
+    { "name", TEXT, offsetof(struct connect, name) },
+    { "lang", TEXT, offsetof(struct connect, lang) },
+    { "version", TEXT, offsetof(struct connect, version) },
+    { "jwt", TEXT, offsetof(struct connect, unused) },
+    { "nkey", TEXT, offsetof(struct connect, unused) },
+    { "sig", TEXT, offsetof(struct connect, unused) },
+    { "verbose", FLAG, offsetof(struct connect, verbose) },
+    { "pedantic", FLAG, offsetof(struct connect, pedantic) },
+    { "echo", FLAG, offsetof(struct connect, echo) },
+    { "headers", FLAG, offsetof(struct connect, headers) },
+    { "no_responders", FLAG, offsetof(struct connect, no_responders) },
+    { "tls_required", FLAG, offsetof(struct connect, tls_required) },
+    { "protocol", NUMBER, offsetof(struct connect, protocol) },
+};
+
+static memphis_status read_field(const struct mp_json_value *root,
+                                 const struct connect_field *f, struct connect *c)
+{
+    void *out = (char *)c + f->offset;
+
+    if (f->kind == TEXT)
+        return mp_json_get_text(root, f->key, out, NULL);
+    if (f->kind == FLAG)
+        return mp_json_get_bool(root, f->key, out, NULL);
+    return mp_json_get_int(root, f->key, out, NULL);
+}
+
+/* False: no object, or a value of a wrong type. The texts belong to `doc`. */
+static bool read_connect(const struct mp_json *doc, struct connect *c)
+{
+    const struct mp_json_value *root = mp_json_root(doc);
+
+    /* A missing key is true for the first three (sdk-protocol 1.3). */
+    *c = (struct connect){ .verbose = true, .pedantic = true, .echo = true };
+    if (!mp_json_is_object(root))
+        return false;
+    for (size_t i = 0; i < sizeof connect_fields / sizeof connect_fields[0]; i++)
+        if (read_field(root, &connect_fields[i], c) != MEMPHIS_OK)
+            return false;
+    return true;
+}
+
+static void free_asked(struct asked *o)
+{
+    mp_free(o->connection_id);
+    mp_free(o->name_user);
+    mp_free(o->lang);
+    *o = (struct asked){ 0 };
+}
+
+/* Offset of the next "::" at or behind `at`; name.size: none. */
+static size_t find_separator(memphis_slice name, size_t at)
+{
+    const char *p = name.data;
+
+    for (; at + 1 < name.size; at++)
+        if (p[at] == ':' && p[at + 1] == ':')
+            return at;
+    return name.size;
+}
+
+/* Splits "<connection id>::<user>". A plain name has neither; false: it has more parts.
+ * The NATS tool puts its version into the name and is taken as it is. */
+static bool read_name(memphis_slice name, struct asked *o)
+{
+    size_t separator = find_separator(name, 0);
+
+    bool is_plain =
+        separator == name.size || mp_slice_contains(name, MP_STR("NATS CLI"));
+    bool is_pair = !is_plain && find_separator(name, separator + 2) == name.size;
+
+    o->connection_id = mp_strndup(name.data, is_pair ? separator : 0);
+    if (!is_pair)
+        return is_plain;
+    o->name_user = mp_strndup((const char *)name.data + separator + 2,
+                              name.size - separator - 2);
+    return true;
+}
+
+static void authenticate(struct mp_session *s, const struct connect *c)
+{
+    struct mp_credentials credentials = {
+        .user = mp_slice_text(c->user),
+        .password = mp_slice_text(c->pass),
+        .name = mp_slice_text(c->name),
+    };
+
+    mp_sm_move(&s->state, CONNECTING, states);
+    if (!s->first_ping_sent)
+        mp_timer_cancel(s->host->timers, &s->alive);
+    if (s->is_trusted)
+        mp_session_verdict(s, true, s->user);
+    else if (c->user == NULL || c->pass == NULL)
+        mp_session_verdict(s, false, NULL);
+    else
+        s->host->authenticate(s->host->ctx, s, &credentials);
+}
+
+/* The checks in the order of sdk-protocol 1.4. */
+static void check_connect(struct mp_session *s, const struct connect *c)
+{
+    struct mp_session_counters *counters = s->host->counters;
+
+    free_asked(&s->asked);
+    s->asked = (struct asked){
+        .verbose = c->verbose, .pedantic = c->pedantic, .echo = c->echo,
+        .headers = c->headers, .no_responders = c->no_responders,
+    };
+    if (c->protocol != 0 && c->protocol != 1)
+        fail(s, "invalid client protocol", &counters->protocol_errors);
+    else if (c->no_responders && !c->headers)
+        fail(s, "no responders requires headers support", &counters->protocol_errors);
+    else if (!read_name(mp_slice_text(c->name), &s->asked) && !s->is_trusted)
+        fail(s, violation_text, &counters->auth_failures);
+    else {
+        s->asked.lang = mp_strdup(c->lang != NULL ? c->lang : "");
+        authenticate(s, c);
+    }
+}
+
+static void on_connect(struct mp_session *s, const struct mp_nats_op *op)
+{
+    struct mp_json *doc = NULL;
+    struct connect c;
+
+    if (mp_json_parse(op->json, &doc, NULL) == MEMPHIS_OK && read_connect(doc, &c))
+        check_connect(s, &c);
+    else
+        fail(s, "Unknown Protocol Operation", &s->host->counters->protocol_errors);
+    mp_json_free(doc);
+}
+
+static const char *replace_text(char **place, char *text)
+{
+    mp_free(*place);
+    *place = text;
+    return text;
+}
+
+/* The identity and options of CONNECT become those of the session. */
+static void accept_options(struct mp_session *s, const char *user)
+{
+    s->client.user = replace_text(&s->user, mp_strdup(user));
+    s->client.connection_id = replace_text(&s->connection_id, s->asked.connection_id);
+    s->client.lang = replace_text(&s->lang, s->asked.lang);
+    s->asked.connection_id = s->asked.lang = NULL;
+    s->client.no_echo = !s->asked.echo;
+    s->parser.allow_headers = s->asked.headers;
+    s->options = (struct options){
+        .verbose = s->asked.verbose, .pedantic = s->asked.pedantic,
+        .headers = s->asked.headers, .no_responders = s->asked.no_responders,
+    };
+    free_asked(&s->asked);
+}
+
+/* -- operations ------------------------------------------------------------------- */
+
+static void on_ping(struct mp_session *s, const struct mp_nats_op *op)
+{
+    (void)op;
+    put_line(s, MP_STR("PONG\r\n"));
+}
+
+static void on_pong(struct mp_session *s, const struct mp_nats_op *op)
+{
+    (void)op;
+    s->pings_out = 0;
+}
+
+static void on_ignored(struct mp_session *s, const struct mp_nats_op *op)
+{
+    (void)s;
+    (void)op;
+}
+
+static void send_no_responders(struct mp_session *s, memphis_slice reply)
+{
+    struct mp_subscription *own = mp_bus_own_interest(s->host->bus, &s->client, reply);
+    struct mp_message m = {
+        .subject = reply,
+        .headers = mp_slice(no_responders_headers, sizeof no_responders_headers - 1),
+    };
+
+    if (own == NULL)
+        return;
+    const struct session_sub *sub = own->ctx;
+    put_message(s, sub->sid, &m);
+}
+
+/* "a..b", ".a", "a.": it reaches nobody, not even "a.>" (sdk-protocol 1.1). */
+static bool has_empty_token(memphis_slice subject)
+{
+    const char *at = subject.data;
+    const char *end = at + subject.size;
+
+    for (;;) {
+        const char *dot = memchr(at, '.', (size_t)(end - at));
+        if ((dot != NULL ? dot : end) == at)
+            return true;
+        if (dot == NULL)
+            return false;
+        at = dot + 1;
+    }
+}
+
+static void on_publish(struct mp_session *s, const struct mp_nats_op *op)
+{
+    uint32_t takers = 0;
+    struct mp_message m = {
+        .subject = op->subject, .reply = op->reply,
+        .headers = op->headers, .payload = op->payload,
+    };
+
+    s->host->counters->messages_in++;
+    s->host->counters->bytes_in += op->headers.size + op->payload.size;
+    /* The answers of the broker go to the reply, so it could forge a push as well. */
+    if (is_denied(op->subject, DENY_PUBLISH) || is_denied(op->reply, DENY_PUBLISH)) {
+        refuse(s);
+        return;
+    }
+    bool is_too_long =
+        op->subject.size > MP_SUBJECT_MAX || op->reply.size > MP_SUBJECT_MAX;
+    if (is_too_long || (s->options.pedantic && !mp_subject_is_literal(op->subject)))
+        put_error(s, "Invalid Publish Subject");
+    if (s->state == CLOSING)
+        return;
+    put_ok(s);
+    if (is_too_long || s->state == CLOSING)
+        return;
+    if (!has_empty_token(op->subject))
+        takers = mp_bus_publish(s->host->bus, &s->client, &m);
+    if (takers == 0 && op->reply.size > 0 && s->options.no_responders &&
+        s->state != CLOSING)
+        send_no_responders(s, op->reply);
+}
+
+/* NULL: no memory. */
+static struct session_sub *new_sub(memphis_slice sid)
+{
+    struct session_sub *sub = mp_alloc_try(sizeof *sub + sid.size + 1);
+
+    if (sub == NULL)
+        return NULL;
+    *sub = (struct session_sub){ .sid_size = (uint32_t)sid.size };
+    memcpy(sub->sid, sid.data, sid.size);
+    sub->sid[sid.size] = 0;
+    return sub;
+}
+
+/* False: refused with a text, the connection stays. */
+static bool subscribe(struct mp_session *s, const struct mp_nats_op *op)
+{
+    struct session_sub *sub = new_sub(op->sid);
+    memphis_status status = MEMPHIS_NOMEM;
+
+    if (sub != NULL && op->subject.size > MP_SUBJECT_MAX)
+        status = MEMPHIS_INVALID;
+    else if (sub != NULL)
+        status = mp_bus_subscribe(s->host->bus, &s->client, op->subject, op->queue,
+                                  &sub->of_bus);
+    if (status == MEMPHIS_OK) {
+        sub->of_bus->ctx = sub;
+        mp_map_put(&s->subscriptions, mp_slice(sub->sid, sub->sid_size), sub);
+        return true;
+    }
+    mp_free(sub);
+    put_error(s, status == MEMPHIS_INVALID ? "Invalid Subject"
+                                           : "maximum subscriptions exceeded");
+    return false;
+}
+
+static void on_sub(struct mp_session *s, const struct mp_nats_op *op)
+{
+    if (is_denied(op->subject, DENY_SUBSCRIBE)) {
+        refuse(s);
+        return;
+    }
+    /* A sid that is in use keeps its subscription (sdk-protocol 1.6 item 7). */
+    if (mp_map_find(&s->subscriptions, op->sid) != NULL || subscribe(s, op))
+        put_ok(s);
+}
+
+static void on_unsub(struct mp_session *s, const struct mp_nats_op *op)
+{
+    struct session_sub *sub = mp_map_find(&s->subscriptions, op->sid);
+
+    if (sub != NULL) {
+        if (op->max == 0 || sub->delivered >= op->max)
+            end_sub(s, sub);
+        else
+            sub->max = op->max;
+    }
+    put_ok(s);
+}
+
+static void (*const handlers[])(struct mp_session *s, const struct mp_nats_op *op) = {
+    [MP_NATS_CONNECT] = on_connect,
+    [MP_NATS_PING] = on_ping,
+    [MP_NATS_PONG] = on_pong,
+    [MP_NATS_PUB] = on_publish,
+    [MP_NATS_HPUB] = on_publish,
+    [MP_NATS_SUB] = on_sub,
+    [MP_NATS_UNSUB] = on_unsub,
+    [MP_NATS_IGNORED] = on_ignored,
+};
+
+/* -- input ------------------------------------------------------------------------ */
+
+static size_t queued(const struct mp_session *s)
+{
+    return s->input.size - s->input_at;
+}
+
+static memphis_slice pending_input(const struct mp_session *s)
+{
+    return mp_slice(s->input.data + s->input_at, queued(s));
+}
+
+/* Every verb but CONNECT is refused by its first byte: a peer that speaks something
+ * else, TLS or HTTP, is answered at once. */
+static bool may_be_connect(const struct mp_session *s)
+{
+    return (s->input.data[s->input_at] | 0x20) == 'c';
+}
+
+/* Parses and applies one operation. */
+static void work_one(struct mp_session *s)
+{
+    struct mp_session_counters *counters = s->host->counters;
+    struct mp_nats_op op;
+    size_t consumed = 0;
+
+    if (s->state == NEW && !may_be_connect(s)) {
+        fail(s, violation_text, &counters->auth_failures);
+        return;
+    }
+    enum mp_nats_result result =
+        mp_nats_parse(&s->parser, pending_input(s), &op, &consumed);
+    if (result == MP_NATS_OP) {
+        s->input_at += consumed;
+        handlers[op.verb](s, &op);
+    } else if (result == MP_NATS_MORE) {
+        s->is_starved = true;
+    } else if (result == MP_NATS_ERROR) {
+        fail(s, s->parser.error, &counters->protocol_errors);
+    } else {
+        begin_close(s, "the client reported an error");
+    }
+}
+
+/* An idle session owns no buffer. */
+static void release_input(struct mp_session *s)
+{
+    if (s->state == CLOSING || queued(s) == 0) {
+        mp_buf_fini(&s->input);
+        s->input_at = 0;
+    }
+}
+
+size_t mp_session_work(struct mp_session *s, size_t bytes_max, uint32_t *operations)
+{
+    size_t used = 0;
+
+    mp_assert(!s->is_working);
+    s->is_working = true;
+    while (used < bytes_max && *operations > 0 && mp_session_has_input(s)) {
+        size_t before = s->input_at;
+        work_one(s);
+        used += s->input_at - before;
+        if (!s->is_starved)
+            --*operations;
+    }
+    s->is_working = false;
+    release_input(s);
+    return used;
+}
+
+bool mp_session_has_input(const struct mp_session *s)
+{
+    return (s->state == NEW || s->state == READY) && !s->is_starved && queued(s) > 0;
+}
+
+/* Drops what was consumed when that is cheaper than what it gives: the tail that moves
+ * is never longer than the bytes that were consumed before it. */
+static void compact(struct mp_session *s)
+{
+    if (s->input_at < queued(s))
+        return;
+    mp_buf_consume(&s->input, s->input_at);
+    s->input_at = 0;
+}
+
+memphis_status mp_session_feed(struct mp_session *s, const void *bytes, size_t size)
+{
+    size_t held = queued(s) + size;
+
+    mp_assert(!s->is_working);
+    if (s->state == CLOSING)
+        return MEMPHIS_CLOSED;
+    if (size == 0)
+        return MEMPHIS_OK;
+    if (!s->is_up && held > MP_AUTH_HELD_INPUT_MAX) {
+        fail(s, violation_text, &s->host->counters->protocol_errors);
+        return MEMPHIS_CLOSED;
+    }
+    if (s->is_up && held > INPUT_MAX + s->parser.payload_max)
+        return MEMPHIS_FULL;
+    compact(s);
+    if (!mp_buf_reserve_try(&s->input, size)) {
+        drop(s, "out of memory");
+        return MEMPHIS_CLOSED;
+    }
+    mp_buf_put(&s->input, bytes, size);
+    s->is_starved = false;
+    s->last_input_ms = now_ms(s);
+    if (mp_session_has_input(s))
+        s->host->wants_turn(s->host->ctx, s);
+    return MEMPHIS_OK;
+}
+
+/* -- life ------------------------------------------------------------------------- */
+
+struct mp_session *mp_session_new(const struct mp_session_host *h,
+                                  const struct mp_session_pipe *p, const char *peer,
+                                  const char *user)
+{
+    struct mp_session *s = mp_alloc(sizeof *s);
+
+    s->host = h;
+    s->pipe = *p;
+    s->peer = mp_strdup(peer);
+    s->client.deliver = deliver;
+    s->client.connection_id = s->client.lang = "";
+    s->alive.fire = alive_fired;
+    s->stall.fire = stall_fired;
+    /* No bytes of the peer choose this key, and it needs no randomness of the host: a
+     * sid can only collide with others of its own connection. */
+    mp_map_seed(&s->subscriptions, (uintptr_t)s, (uintptr_t)s->peer);
+    mp_nats_parser_init(&s->parser, h->info->payload_max);
+    mp_bus_join(h->bus, &s->client);
+    s->last_input_ms = now_ms(s);
+    if (user != NULL) {
+        s->is_trusted = s->is_up = true;
+        s->user = mp_strdup(user);
+        s->client.user = s->user;
+        mp_sm_move(&s->state, READY, states);
+    }
+    mp_timer_set(h->timers, &s->alive,
+                 s->last_input_ms + (s->is_up ? FIRST_PING_MS : MP_AUTH_TIMEOUT_MS));
+    mp_nats_write_info(&s->output, h->info, s->client.id, peer);
+    return s;
+}
+
+void mp_session_free(struct mp_session *s)
+{
+    struct session_sub *sub;
+
+    if (s == NULL)
+        return;
+    s->host->down(s->host->ctx, s);
+    mp_timer_cancel(s->host->timers, &s->alive);
+    mp_timer_cancel(s->host->timers, &s->stall);
+    mp_bus_leave(s->host->bus, &s->client);
+    for (uint32_t i = 0; (sub = mp_map_next(&s->subscriptions, &i)) != NULL;)
+        mp_free(sub);
+    mp_map_fini(&s->subscriptions);
+    mp_buf_fini(&s->input);
+    mp_buf_fini(&s->output);
+    free_asked(&s->asked);
+    mp_free(s->user);
+    mp_free(s->connection_id);
+    mp_free(s->lang);
+    mp_free(s->why_text);
+    mp_free(s->peer);
+    mp_free(s);
+}
+
+/* Whether the user that the SDK put into its name is the one who logged in: the
+ * reference believes the name (sdk-protocol 9 item 1). */
+static bool is_named(const struct mp_session *s, const char *user)
+{
+    return s->is_trusted || s->asked.name_user == NULL ||
+           mp_slice_equal_fold(mp_slice_text(s->asked.name_user), mp_slice_text(user));
+}
+
+void mp_session_verdict(struct mp_session *s, bool accepted, const char *user)
+{
+    if (s->state == CLOSING)
+        return;
+    mp_assert(s->state == CONNECTING);
+    if (!accepted || !is_named(s, user)) {
+        fail(s, violation_text, &s->host->counters->auth_failures);
+        return;
+    }
+    mp_sm_move(&s->state, READY, states);
+    accept_options(s, user);
+    s->is_up = true;
+    if (!mp_timer_is_set(&s->alive))
+        mp_timer_set(s->host->timers, &s->alive, now_ms(s) + FIRST_PING_MS);
+    s->host->up(s->host->ctx, s);
+    if (s->state == CLOSING)
+        return;
+    put_ok(s);
+    if (!s->is_working && mp_session_has_input(s))
+        s->host->wants_turn(s->host->ctx, s);
+}
+
+/* The pipe may drain or feed inside its write, so everything is settled before. */
+static void write_output(struct mp_session *s)
+{
+    struct mp_buf out = s->output;
+    memphis_slice bytes = mp_buf_slice(&out);
+
+    if (out.size == 0)
+        return;
+    s->output = (struct mp_buf){ 0 };
+    s->output_hint = out.size < OUTPUT_HINT_MAX ? out.size : OUTPUT_HINT_MAX;
+    if (s->written == s->drained)
+        s->last_drained_ms = now_ms(s);
+    s->written += out.size;
+    if (s->state != CLOSING && !mp_timer_is_set(&s->stall))
+        mp_timer_set(s->host->timers, &s->stall,
+                     s->last_drained_ms + MP_WRITE_STALL_MS);
+    s->pipe.write(s->pipe.ctx, &bytes, 1);
+    mp_buf_fini(&out);
+}
+
+void mp_session_flush(struct mp_session *s)
+{
+    mp_assert(!s->is_working);
+    s->flush_asked = false;
+    write_output(s);
+    if (s->state == CLOSING && !s->is_closed) {
+        s->is_closed = true;
+        s->pipe.close(s->pipe.ctx, s->why);
+    }
+}
+
+void mp_session_drained(struct mp_session *s, size_t bytes)
+{
+    uint64_t open = s->written - s->drained;
+
+    if (bytes == 0)
+        return;
+    s->drained += bytes < open ? bytes : open; /* the embedder counts, not we */
+    s->last_drained_ms = now_ms(s);
+}
+
+struct mp_client *mp_session_client(struct mp_session *s)
+{
+    return &s->client;
+}
+
+void mp_session_set_ctx(struct mp_session *s, void *ctx)
+{
+    s->ctx = ctx;
+}
+
+void *mp_session_ctx(const struct mp_session *s)
+{
+    return s->ctx;
+}
+
+void mp_session_close(struct mp_session *s, const char *error)
+{
+    if (s->state == CLOSING)
+        return;
+    if (error == NULL) {
+        begin_close(s, "closed by the broker");
+        return;
+    }
+    s->why_text = mp_strdup(error);
+    close_with(s, s->why_text);
+}

@@ -1,0 +1,99 @@
+#include "store/chunk.h"
+
+#include "base/assert.h"
+
+struct mp_chunk *mp_chunk_new(size_t size, _Atomic uint64_t *account)
+{
+    mp_assert(size > 0);
+    mp_assert(size <= UINT32_MAX);
+    struct mp_chunk *c = mp_alloc_try(sizeof *c + size);
+    if (c == NULL)
+        return NULL;
+    *c = (struct mp_chunk){ .size = (uint32_t)size, .account = account };
+    atomic_init(&c->refs, 1);
+    if (account != NULL)
+        atomic_fetch_add_explicit(account, size, memory_order_relaxed);
+    return c;
+}
+
+void mp_chunk_ref(struct mp_chunk *c)
+{
+    uint32_t before = atomic_fetch_add_explicit(&c->refs, 1, memory_order_relaxed);
+
+    mp_assert(before > 0);
+}
+
+void mp_chunk_unref(struct mp_chunk *c)
+{
+    if (c == NULL)
+        return;
+    uint32_t before = atomic_fetch_sub_explicit(&c->refs, 1, memory_order_acq_rel);
+    mp_assert(before > 0);
+    if (before > 1)
+        return;
+    if (c->account != NULL)
+        atomic_fetch_sub_explicit(c->account, c->size, memory_order_relaxed);
+    mp_free(c);
+}
+
+struct mp_chunk *mp_chunks_room(struct mp_chunks *l, size_t size)
+{
+    struct mp_chunk *c = l->open;
+
+    if (c != NULL && c->size - c->used >= size)
+        return c;
+    size_t wanted = size > l->chunk_size ? size : l->chunk_size;
+    struct mp_chunk *fresh = mp_chunk_new(wanted, l->account);
+    if (fresh == NULL)
+        return NULL;
+    mp_chunks_seal(l);
+    mp_list_push_back(&l->all, &fresh->node);
+    l->open = fresh;
+    fresh->is_open = true;
+    return fresh;
+}
+
+void mp_chunks_init(struct mp_chunks *l, size_t chunk_size, _Atomic uint64_t *account)
+{
+    mp_assert(chunk_size > 0);
+    *l = (struct mp_chunks){ .chunk_size = chunk_size, .account = account };
+    mp_list_init(&l->all);
+}
+
+void mp_chunks_fini(struct mp_chunks *l)
+{
+    struct mp_list *n;
+
+    if (l->all.next == NULL)
+        return;
+    while ((n = mp_list_pop_front(&l->all)) != NULL)
+        mp_chunk_unref(mp_container_of(n, struct mp_chunk, node));
+    l->open = NULL;
+}
+
+/* Whoever still reads from it holds a reference of his own. */
+static void let_go(struct mp_chunk *c)
+{
+    mp_list_remove(&c->node);
+    mp_chunk_unref(c);
+}
+
+void mp_chunks_seal(struct mp_chunks *l)
+{
+    struct mp_chunk *c = l->open;
+
+    if (c == NULL)
+        return;
+    mp_assert(c->is_open);
+    l->open = NULL;
+    c->is_open = false;
+    if (c->live == 0)
+        let_go(c);
+}
+
+void mp_chunk_drop(struct mp_chunk *c)
+{
+    mp_assert(c->live > 0);
+    if (--c->live == 0 && !c->is_open)
+        let_go(c);
+}

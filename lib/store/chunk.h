@@ -1,0 +1,53 @@
+/* store/chunk.h -- the memory of the log: 64 KiB blocks that hold encoded entries.
+ *
+ * A payload is copied once, from the socket's buffer into a chunk, already in the form
+ * that goes to disk (storage-design 4.2). WAL write, memtable, delivery and redelivery
+ * all read those bytes. A larger entry has a chunk of its own size. A chunk lives until
+ * the log has flushed it and the last reader let go; memory is counted in whole chunks.
+ *
+ * Thread: the reference count is atomic, a reader may let go on any thread; the bytes
+ * are immutable once committed.
+ */
+#ifndef MP_STORE_CHUNK_H
+#define MP_STORE_CHUNK_H
+
+#include "base/list.h"
+#include "base/mem.h"
+
+#include <stdatomic.h>
+
+struct mp_chunk {
+    _Atomic uint32_t refs;
+    uint32_t size; /* capacity of bytes[] */
+    uint32_t used;
+    _Atomic uint64_t *account; /* where its size is counted; NULL: nowhere */
+    struct mp_list node;       /* the log's list, in log order; core */
+    uint32_t live;             /* entries that the log still needs; core */
+    bool is_open;              /* takes more entries; core */
+    uint64_t last_index;       /* of the last shard entry with bytes in it; core */
+    uint8_t bytes[];
+};
+
+struct mp_chunk *mp_chunk_new(size_t size,
+                              _Atomic uint64_t *account); /* NULL: no memory */
+void mp_chunk_ref(struct mp_chunk *c);
+void mp_chunk_unref(struct mp_chunk *c); /* NULL-safe */
+
+/* -- the log's side: its chunks in log order; it holds one reference on each that has
+ *    live entries. Thread: core -- */
+struct mp_chunks {
+    struct mp_list all;
+    struct mp_chunk *open; /* the newest, takes more; NULL: none */
+    size_t chunk_size;
+    _Atomic uint64_t *account;
+};
+
+void mp_chunks_init(struct mp_chunks *l, size_t chunk_size, _Atomic uint64_t *account);
+void mp_chunks_fini(struct mp_chunks *l);
+/* A chunk with `size` bytes of room, the open one or a new one. NULL: no memory. Who
+ * puts an entry there raises `live` and `used`. */
+struct mp_chunk *mp_chunks_room(struct mp_chunks *l, size_t size);
+void mp_chunks_seal(struct mp_chunks *l); /* the open one takes no more */
+void mp_chunk_drop(struct mp_chunk *c);   /* one live entry less; may free the chunk */
+
+#endif

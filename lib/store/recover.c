@@ -1,0 +1,162 @@
+#include "store/recover.h"
+
+#include "base/assert.h"
+#include "base/status.h"
+#include "base/str.h"
+#include "store/slot.h"
+#include "store/wal.h"
+
+#define NODE_NAME "node"
+
+/* -- names --------------------------------------------------------------------------- */
+
+static bool is_ours(const char *name)
+{
+    static const char *const names[] = { "LOCK", "node", "meta.db", "meta.db-wal",
+                                         "meta.db-shm", "meta.db-journal", "wal", "s",
+                                         "lost+found" };
+
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
+        if (strcmp(name, names[i]) == 0)
+            return true;
+    return false;
+}
+
+struct listing {
+    char foreign[64];         /* a name that is not ours; "": none */
+    bool has_wal, has_segments;
+};
+
+static bool look_at_name(void *ctx, const char *name)
+{
+    struct listing *l = ctx;
+
+    if (strcmp(name, "wal") == 0)
+        l->has_wal = true;
+    if (strcmp(name, "s") == 0)
+        l->has_segments = true;
+    if (!is_ours(name) && l->foreign[0] == 0) {
+        size_t size = strlen(name);
+        size = size < sizeof l->foreign ? size : sizeof l->foreign - 1;
+        memcpy(l->foreign, name, size);
+    }
+    return true;
+}
+
+struct first_name {
+    char name[MP_WAL_NAME_SIZE];
+    bool found;
+};
+
+static bool take_first(void *ctx, const char *name)
+{
+    struct first_name *n = ctx;
+
+    if (strlen(name) + 5 > sizeof n->name)
+        return true;
+    (void)mp_format(n->name, sizeof n->name, "wal/%s", name);
+    n->found = true;
+    return false;
+}
+
+/* An interrupted creation is begun anew. */
+static memphis_status clear_wal(struct mp_env *e, memphis_error *err)
+{
+    memphis_status s;
+
+    for (;;) {
+        struct first_name n = { .found = false };
+        s = e->dir_list(e, "wal", take_first, &n, err);
+        if (s != MEMPHIS_OK || !n.found)
+            return s;
+        s = e->unlink(e, n.name, err);
+        if (s != MEMPHIS_OK)
+            return s;
+    }
+}
+
+/* -- without a node slot ------------------------------------------------------------- */
+
+static memphis_status begin(struct mp_recovery *r, struct mp_env *e,
+                            const struct listing *l, memphis_error *err)
+{
+    if (l->foreign[0] != 0)
+        return mp_fail(err, MEMPHIS_INVALID,
+                       "the directory holds '%s', which is not a broker's: choose an "
+                       "empty directory", l->foreign);
+    if (l->has_wal) {
+        memphis_status s = mp_scan_run(&r->scan, e, 0, true, err);
+        size_t batches = r->scan.batches_count;
+        mp_scan_fini(&r->scan);
+        if (s != MEMPHIS_OK)
+            return s;
+        if (batches > 0)
+            return mp_fail(err, MEMPHIS_CORRUPT,
+                           "'node' has no valid slot, but there is a log: restore "
+                           "'node' from a backup");
+    }
+    if (l->has_segments)
+        return mp_fail(err, MEMPHIS_CORRUPT,
+                       "'node' has no valid slot, but there are segments: restore "
+                       "'node' from a backup");
+    r->fresh = true;
+    memphis_status s = e->mkdir(e, "wal", err);
+    if (s == MEMPHIS_OK)
+        s = clear_wal(e, err);
+    if (s == MEMPHIS_OK)
+        s = e->dir_sync(e, "wal", err);
+    if (s == MEMPHIS_OK)
+        s = e->dir_sync(e, "", err);
+    return s;
+}
+
+memphis_status mp_recover(struct mp_recovery *r, struct mp_env *e, bool accept_loss,
+                          memphis_error *err)
+{
+    struct listing l = { .has_wal = false };
+    uint8_t block[MP_BLOCK_SIZE];
+    bool exists;
+
+    *r = (struct mp_recovery){ .fresh = false };
+    memphis_status s = e->dir_list(e, "", look_at_name, &l, err);
+    if (s != MEMPHIS_OK)
+        return s;
+    s = mp_slot_read(e, NODE_NAME, "MPN1", block, &exists, err);
+    if (s == MEMPHIS_NOT_FOUND)
+        return begin(r, e, &l, err);
+    if (s == MEMPHIS_OK)
+        s = mp_node_decode(mp_slice(block, sizeof block), &r->node, err);
+    if (s != MEMPHIS_OK)
+        return s;
+    r->clean = (r->node.flags & MP_NODE_CLEAN) != 0;
+    if (!l.has_wal)
+        return mp_fail(err, MEMPHIS_CORRUPT, "the directory 'wal' is missing");
+    s = mp_scan_run(&r->scan, e, r->node.durable_upto, accept_loss, err);
+    if (s == MEMPHIS_OK && r->scan.files_count == 0 && !accept_loss)
+        s = mp_fail(err, MEMPHIS_CORRUPT, "there is no WAL file in 'wal'");
+    return s;
+}
+
+void mp_recover_fini(struct mp_recovery *r)
+{
+    mp_scan_fini(&r->scan);
+}
+
+memphis_status mp_node_write(struct mp_env *e, struct mp_node *node, memphis_error *err)
+{
+    uint8_t block[MP_BLOCK_SIZE];
+
+    node->generation++;
+    mp_node_encode(node, block);
+    memphis_status s = mp_slot_write(e, NODE_NAME, block, true, err);
+    if (s == MEMPHIS_OK && node->generation <= 2)
+        s = e->dir_sync(e, "", err); /* the file may be new */
+    return s;
+}
+
+uint64_t mp_recover_settle_from(const struct mp_recovery *r)
+{
+    const struct mp_scan *s = &r->scan;
+
+    return s->durable_upto < s->end ? s->durable_upto : s->end;
+}

@@ -1,0 +1,549 @@
+#include "store/scan.h"
+
+#include "base/assert.h"
+#include "base/enc.h"
+#include "base/status.h"
+#include "base/str.h"
+#include "store/wal.h"
+
+#include <stdlib.h>
+
+enum { WINDOW_SIZE = 256 << 10, NAME_DIGITS = 20 };
+
+struct mp_scan_batch {
+    uint64_t lsn, end;        /* [lsn, end), padding included */
+    uint64_t durable_upto;
+    uint64_t wall_ns, broker_ns;
+    uint32_t file;
+    uint32_t crc, chain;
+};
+
+static void *grow(void *items, size_t item_size, size_t count, size_t *capacity)
+{
+    if (count < *capacity)
+        return items;
+    *capacity = *capacity > 0 ? *capacity * 2 : 64;
+    return mp_realloc(items, *capacity * item_size);
+}
+
+static void push_range(struct mp_lsn_range **ranges, uint32_t *count, uint64_t from,
+                       uint64_t to)
+{
+    mp_assert(from <= to);
+    *ranges = mp_realloc(*ranges, (*count + 1) * sizeof **ranges);
+    (*ranges)[(*count)++] = (struct mp_lsn_range){ from, to };
+}
+
+/* -- reading ------------------------------------------------------------------------- */
+
+/* `size` bytes at `lsn` of files[file], borrowed until the next call; short at the end
+ * of the file. */
+static memphis_status view(struct mp_scan *s, uint32_t file, uint64_t lsn, size_t size,
+                           memphis_slice *out, memphis_error *err)
+{
+    const struct mp_scan_file *f = &s->files[file];
+    uint64_t at = lsn - f->header.base;
+    struct mp_buf *b = &s->window;
+
+    mp_assert(lsn >= f->header.base);
+    bool is_there = s->window_file == file && at >= s->window_at &&
+                    at + size <= s->window_at + b->size;
+    if (!is_there) {
+        size_t wanted = size > WINDOW_SIZE ? size : WINDOW_SIZE;
+        mp_buf_clear(b);
+        mp_buf_reserve(b, wanted);
+        memphis_status st =
+            s->env->file_read(s->env, f->file, at, b->data, wanted, &b->size, err);
+        if (st != MEMPHIS_OK)
+            return st;
+        s->window_file = file;
+        s->window_at = at;
+    }
+    size_t left = b->size - (size_t)(at - s->window_at);
+    *out = mp_slice(b->data + (at - s->window_at), size < left ? size : left);
+    return MEMPHIS_OK;
+}
+
+memphis_status mp_scan_read(struct mp_scan *s, const struct mp_scan_record *r,
+                            struct mp_group_header *header, memphis_slice *body,
+                            memphis_error *err)
+{
+    memphis_slice v;
+
+    memphis_status st = view(s, r->file, r->lsn, r->size, &v, err);
+    if (st != MEMPHIS_OK)
+        return st;
+    if (v.size < r->size ||
+        !mp_group_header_decode(v, s->files[r->file].header.epoch, header) ||
+        header->length != r->size)
+        return mp_fail(err, MEMPHIS_CORRUPT, "a WAL record changed while it was read");
+    *body = mp_slice((const uint8_t *)v.data + MP_GROUP_HEADER_SIZE,
+                     r->size - MP_GROUP_HEADER_SIZE);
+    return MEMPHIS_OK;
+}
+
+/* -- records of a batch -------------------------------------------------------------- */
+
+/* The record at the start of `bytes`, when all its checksums are right. */
+static bool is_good_record(memphis_slice bytes, uint64_t epoch,
+                           struct mp_group_header *out)
+{
+    if (!mp_group_header_decode(bytes, epoch, out) || out->length > bytes.size)
+        return false;
+    const uint8_t *body = (const uint8_t *)bytes.data + MP_GROUP_HEADER_SIZE;
+    return mp_crc32c(0, body, out->length - MP_GROUP_HEADER_SIZE) == out->body_crc;
+}
+
+static void note_settled(struct mp_scan *s, memphis_slice body)
+{
+    struct mp_cursor c = mp_cursor_of(body);
+
+    while (mp_cursor_left(&c) >= 16) {
+        uint64_t from = mp_cursor_u64(&c);
+        uint64_t to = mp_cursor_u64(&c);
+        if (from < to)
+            push_range(&s->settled, &s->settled_count, from, to);
+    }
+}
+
+static void note_heads(struct mp_scan *s, memphis_slice body, uint64_t lsn)
+{
+    const uint8_t *at = body.data;
+
+    s->heads_count = 0;
+    s->heads_lsn = lsn;
+    for (size_t i = 0; i + MP_HEAD_SIZE <= body.size && s->heads_count < 32;
+         i += MP_HEAD_SIZE)
+        mp_head_decode(at + i, &s->heads[s->heads_count++]);
+}
+
+static memphis_status note_record(struct mp_scan *s, uint32_t file, uint64_t lsn,
+                                  const struct mp_group_header *h, memphis_slice bytes,
+                                  memphis_error *err)
+{
+    memphis_slice body = { (const uint8_t *)bytes.data + MP_GROUP_HEADER_SIZE,
+                           h->length - MP_GROUP_HEADER_SIZE };
+
+    switch (h->kind) {
+    case MP_RECORD_HEADS:
+        note_heads(s, body, lsn);
+        return MEMPHIS_OK;
+    case MP_RECORD_SETTLED:
+        note_settled(s, body);
+        return MEMPHIS_OK;
+    case MP_RECORD_BASE:
+        return MEMPHIS_OK; /* a second copy of what `node` says */
+    case MP_RECORD_ENTRY:
+        break;
+    default:
+        return mp_fail(err, MEMPHIS_VERSION,
+                       "the WAL holds records of kind %u, which need a newer release",
+                       h->kind);
+    }
+    s->records = grow(s->records, sizeof *s->records, s->records_count,
+                      &s->records_capacity);
+    s->records[s->records_count++] = (struct mp_scan_record){
+        .lsn = lsn, .index = h->index, .shard = h->shard, .size = h->length,
+        .file = file, .is_copy = (h->flags & MP_RECORD_COPY) != 0
+    };
+    return MEMPHIS_OK;
+}
+
+/* Whether the body holds exactly the records that the header promises. */
+static bool are_good_records(const struct mp_batch_header *h, const uint8_t *body)
+{
+    uint32_t crc = 0, count = 0;
+    struct mp_group_header g;
+
+    for (size_t at = 0; at < h->body_size; at += g.length, count++) {
+        memphis_slice left = { body + at, h->body_size - at };
+        if (!is_good_record(left, h->epoch, &g))
+            return false;
+        if (count == 0 && g.kind != MP_RECORD_HEADS)
+            return false;
+        crc = mp_crc32c(crc, body + at, MP_GROUP_HEADER_SIZE);
+    }
+    return count == h->records && crc == h->records_crc;
+}
+
+static memphis_status note_batch(struct mp_scan *s, uint32_t file,
+                                 const struct mp_batch_header *h, const uint8_t *body,
+                                 memphis_error *err)
+{
+    memphis_status st = MEMPHIS_OK;
+    struct mp_group_header g;
+
+    for (size_t at = 0; at < h->body_size && st == MEMPHIS_OK; at += g.length) {
+        memphis_slice left = { body + at, h->body_size - at };
+        bool good = mp_group_header_decode(left, h->epoch, &g);
+        mp_assert(good); /* are_good_records has looked */
+        st = note_record(s, file, h->lsn + MP_BATCH_HEADER_SIZE + at, &g, left, err);
+    }
+    s->batches = grow(s->batches, sizeof *s->batches, s->batches_count,
+                      &s->batches_capacity);
+    s->batches[s->batches_count++] = (struct mp_scan_batch){
+        .lsn = h->lsn,
+        .end = h->lsn + mp_block_up(MP_BATCH_HEADER_SIZE + (uint64_t)h->body_size),
+        .durable_upto = h->durable_upto, .wall_ns = h->wall_ns,
+        .broker_ns = h->broker_ns, .file = file, .crc = h->crc, .chain = h->chain
+    };
+    if (h->durable_upto > s->durable_upto)
+        s->durable_upto = h->durable_upto;
+    return st;
+}
+
+/* -- one file ------------------------------------------------------------------------ */
+
+/* Looks for a good batch at `lsn`; *size is its length, 0: there is none. */
+static memphis_status try_batch(struct mp_scan *s, uint32_t file, uint64_t lsn,
+                                uint64_t *size, memphis_error *err)
+{
+    const struct mp_wal_header *f = &s->files[file].header;
+    struct mp_batch_header h;
+    memphis_slice v;
+
+    *size = 0;
+    memphis_status st = view(s, file, lsn, MP_BATCH_HEADER_SIZE, &v, err);
+    if (st != MEMPHIS_OK)
+        return st;
+    if (!mp_batch_header_decode(v, &h) || h.epoch != f->epoch || h.lsn != lsn)
+        return MEMPHIS_OK;
+    uint64_t total = mp_block_up(MP_BATCH_HEADER_SIZE + (uint64_t)h.body_size);
+    if (total > f->base + f->size - lsn)
+        return MEMPHIS_OK;
+    st = view(s, file, lsn, (size_t)total, &v, err);
+    if (st != MEMPHIS_OK)
+        return st;
+    const uint8_t *body = (const uint8_t *)v.data + MP_BATCH_HEADER_SIZE;
+    if (v.size < total || !are_good_records(&h, body))
+        return MEMPHIS_OK;
+    *size = total;
+    return note_batch(s, file, &h, body, err);
+}
+
+/* Where no good batch stands the length is not to be trusted: the search goes on at
+ * each block. */
+static memphis_status scan_file(struct mp_scan *s, uint32_t file, memphis_error *err)
+{
+    const struct mp_wal_header *f = &s->files[file].header;
+    uint64_t end = f->base + f->size;
+    memphis_status st = MEMPHIS_OK;
+    uint64_t size;
+
+    for (uint64_t lsn = f->base + MP_BLOCK_SIZE; lsn < end && st == MEMPHIS_OK;) {
+        st = try_batch(s, file, lsn, &size, err);
+        lsn += size > 0 ? size : MP_BLOCK_SIZE;
+    }
+    return st;
+}
+
+/* -- the files ----------------------------------------------------------------------- */
+
+struct names {
+    uint64_t *bases;
+    size_t count, capacity;
+};
+
+static bool take_name(void *ctx, const char *name)
+{
+    struct names *n = ctx;
+    uint64_t base;
+
+    if (strlen(name) != NAME_DIGITS + 4 || strcmp(name + NAME_DIGITS, ".wal") != 0 ||
+        !mp_parse_u64(mp_slice(name, NAME_DIGITS), &base))
+        return true;
+    n->bases = grow(n->bases, sizeof *n->bases, n->count, &n->capacity);
+    n->bases[n->count++] = base;
+    return true;
+}
+
+static int compare_bases(const void *a, const void *b)
+{
+    const uint64_t *x = a, *y = b;
+
+    return (*x > *y) - (*x < *y);
+}
+
+/* Opens a file and looks at its header and size. */
+static memphis_status open_file(struct mp_scan *s, uint64_t base, bool *damaged,
+                                memphis_error *err)
+{
+    struct mp_env *e = s->env;
+    struct mp_scan_file f = { .file = NULL };
+    uint8_t block[MP_BLOCK_SIZE];
+    char name[MP_WAL_NAME_SIZE];
+    uint64_t size = 0;
+    size_t got = 0;
+    memphis_error why;
+
+    mp_wal_name(base, name);
+    *damaged = false;
+    memphis_status st = e->file_open(e, name, MP_FILE_READ, &f.file, err);
+    if (st == MEMPHIS_OK)
+        st = e->file_size(e, f.file, &size, err);
+    if (st == MEMPHIS_OK)
+        st = e->file_read(e, f.file, 0, block, sizeof block, &got, err);
+    if (st != MEMPHIS_OK)
+        goto out;
+    st = mp_wal_header_decode(mp_slice(block, got), &f.header, &why);
+    if (st == MEMPHIS_OK && (f.header.base != base || f.header.size != size))
+        st = mp_fail(&why, MEMPHIS_CORRUPT, "its header does not match name or size");
+    if (st != MEMPHIS_OK) {
+        *damaged = st == MEMPHIS_CORRUPT;
+        st = mp_fail(err, st, "'%s' at offset 0, length %llu: %s", name,
+                     (unsigned long long)size, why.message);
+        goto out;
+    }
+    s->files = mp_realloc(s->files, (s->files_count + 1) * sizeof *s->files);
+    s->files[s->files_count++] = f;
+    return MEMPHIS_OK;
+out:
+    e->file_close(e, f.file);
+    return st;
+}
+
+static memphis_status open_files(struct mp_scan *s, bool accept_loss, memphis_error *err)
+{
+    struct names n = { 0 };
+    bool damaged;
+
+    memphis_status st = s->env->dir_list(s->env, "wal", take_name, &n, err);
+    if (n.count > 0)
+        qsort(n.bases, n.count, sizeof *n.bases, compare_bases);
+    for (size_t i = 0; i < n.count && st == MEMPHIS_OK; i++) {
+        st = open_file(s, n.bases[i], &damaged, err);
+        if (st != MEMPHIS_OK && damaged && accept_loss) {
+            s->bad_files++;
+            s->files_end = n.bases[i] + MP_BLOCK_SIZE; /* at least that was used */
+            st = MEMPHIS_OK;
+        }
+    }
+    mp_free(n.bases);
+    for (uint32_t i = 0; i < s->files_count; i++) {
+        const struct mp_wal_header *h = &s->files[i].header;
+        uint64_t expected = i == 0 ? h->base : s->files_end;
+        if (st == MEMPHIS_OK && h->base != expected && !accept_loss)
+            st = mp_fail(err, MEMPHIS_CORRUPT,
+                         "a WAL file is missing: from LSN %llu to %llu",
+                         (unsigned long long)expected, (unsigned long long)h->base);
+        if (h->base + h->size > s->files_end)
+            s->files_end = h->base + h->size;
+        s->last_base = h->base;
+    }
+    return st;
+}
+
+/* -- the verdict --------------------------------------------------------------------- */
+
+static const struct mp_lsn_range *settled_at(const struct mp_scan *s, uint64_t lsn)
+{
+    for (uint32_t i = 0; i < s->settled_count; i++)
+        if (lsn >= s->settled[i].from && lsn < s->settled[i].to)
+            return &s->settled[i];
+    return NULL;
+}
+
+/* Whether batch b follows on `lsn`, where the good ones before it end. */
+static bool follows(const struct mp_scan *s, const struct mp_scan_batch *b, uint64_t lsn,
+                    const struct mp_scan_batch *before)
+{
+    const struct mp_wal_header *f = &s->files[b->file].header;
+
+    if (b->lsn == f->base + MP_BLOCK_SIZE)
+        return b->chain == 0 && (b->lsn == lsn || b->durable_upto == lsn ||
+                                 (before == NULL && b->file == 0));
+    if (b->lsn != lsn)
+        return false;
+    return before == NULL || before->end != b->lsn || b->chain == before->crc;
+}
+
+/* LSN `lsn` moved behind what is settled there, and to the first batch of the file when
+ * it stands at the start of one. */
+static uint64_t skip_settled(const struct mp_scan *s, uint64_t lsn)
+{
+    const struct mp_lsn_range *r;
+
+    while ((r = settled_at(s, lsn)) != NULL)
+        lsn = r->to;
+    for (uint32_t i = 0; i < s->files_count; i++)
+        if (lsn == s->files[i].header.base)
+            return lsn + MP_BLOCK_SIZE;
+    return lsn;
+}
+
+/* Notes what is not readable; where nothing was settled that is loss. */
+static memphis_status judge_gap(struct mp_scan *s, uint64_t from, uint64_t to,
+                                bool accept_loss, memphis_error *err)
+{
+    const struct mp_scan_file *f = NULL;
+    char name[MP_WAL_NAME_SIZE];
+
+    for (uint32_t i = 0; i < s->files_count; i++)
+        if (from >= s->files[i].header.base)
+            f = &s->files[i];
+    if (accept_loss) {
+        push_range(&s->lost, &s->lost_count, from, to);
+        return MEMPHIS_OK;
+    }
+    mp_wal_name(f != NULL ? f->header.base : 0, name);
+    return mp_fail(err, MEMPHIS_CORRUPT,
+                   "'%s' is damaged at offset %llu, length %llu; restore it from a "
+                   "backup, or start with --accept-loss to keep the rest",
+                   name, (unsigned long long)(from - (f ? f->header.base : 0)),
+                   (unsigned long long)(to - from));
+}
+
+/* Walks the good batches from the first file on. Stops at the first place where none
+ * follows; if that is below D, or another good one is known to have been built on top
+ * of it, it is damage. */
+static memphis_status judge(struct mp_scan *s, bool accept_loss, memphis_error *err)
+{
+    uint64_t at = s->files_count > 0 ? s->files[0].header.base + MP_BLOCK_SIZE : 0;
+    const struct mp_scan_batch *before = NULL;
+    memphis_status st = MEMPHIS_OK;
+
+    for (size_t i = 0; i < s->batches_count && st == MEMPHIS_OK; i++) {
+        const struct mp_scan_batch *b = &s->batches[i];
+        if (settled_at(s, b->lsn) != NULL)
+            continue;
+        at = follows(s, b, at, before) ? b->lsn : skip_settled(s, at);
+        if (!follows(s, b, at, before)) {
+            if (at >= s->durable_upto)
+                break; /* nobody was told about it, nor about what follows */
+            st = judge_gap(s, at, b->lsn, accept_loss, err);
+        }
+        at = b->end;
+        before = b;
+    }
+    uint64_t tail = skip_settled(s, at);
+    if (st == MEMPHIS_OK && tail < s->durable_upto && s->files_count > 0)
+        st = judge_gap(s, tail, s->files_end, accept_loss, err);
+    s->end = at;
+    return st;
+}
+
+/* Bytes of an unfinished batch behind the end: what a report shows. */
+static void measure_tail(struct mp_scan *s)
+{
+    struct mp_batch_header h;
+    memphis_slice v;
+
+    for (uint32_t i = 0; i < s->files_count; i++) {
+        const struct mp_wal_header *f = &s->files[i].header;
+        uint64_t lsn = s->end > f->base ? s->end : f->base + MP_BLOCK_SIZE;
+        if (lsn >= f->base + f->size)
+            continue;
+        if (view(s, i, lsn, MP_BATCH_HEADER_SIZE, &v, NULL) == MEMPHIS_OK &&
+            mp_batch_header_decode(v, &h) && h.epoch == f->epoch && h.lsn == lsn &&
+            settled_at(s, lsn) == NULL)
+            s->torn_bytes += mp_block_up(MP_BATCH_HEADER_SIZE + (uint64_t)h.body_size);
+    }
+}
+
+/* -- accepted loss ------------------------------------------------------------------- */
+
+/* Records inside a lost range that are whole: searched at each multiple of 8. */
+static memphis_status salvage(struct mp_scan *s, const struct mp_lsn_range *r,
+                              memphis_error *err)
+{
+    memphis_status st = MEMPHIS_OK;
+    struct mp_group_header g;
+    memphis_slice v;
+
+    for (uint32_t i = 0; i < s->files_count; i++) {
+        const struct mp_wal_header *f = &s->files[i].header;
+        uint64_t at = r->from > f->base ? r->from : f->base + MP_BLOCK_SIZE;
+        uint64_t end = r->to < f->base + f->size ? r->to : f->base + f->size;
+        while (at + MP_GROUP_HEADER_SIZE <= end) {
+            st = view(s, i, at, MP_GROUP_HEADER_SIZE, &v, err);
+            if (st != MEMPHIS_OK)
+                return st;
+            uint64_t step = 8;
+            if (mp_group_header_decode(v, f->epoch, &g) && g.length <= end - at) {
+                st = view(s, i, at, g.length, &v, err);
+                if (st != MEMPHIS_OK)
+                    return st;
+                if (g.kind == MP_RECORD_ENTRY && is_good_record(v, f->epoch, &g)) {
+                    st = note_record(s, i, at, &g, v, err);
+                    step = g.length;
+                }
+            }
+            at += step;
+        }
+    }
+    return st;
+}
+
+static int compare_records(const void *a, const void *b)
+{
+    const struct mp_scan_record *x = a, *y = b;
+
+    if (x->index != y->index)
+        return (x->index > y->index) - (x->index < y->index);
+    return (x->lsn > y->lsn) - (x->lsn < y->lsn);
+}
+
+/* Keeps the records that count, and puts each shard's in order of index. */
+static void filter_records(struct mp_scan *s)
+{
+    bool has_loss = s->lost_count > 0;
+    bool in_order = true;
+    size_t kept = 0;
+
+    for (size_t i = 0; i < s->records_count; i++) {
+        const struct mp_scan_record *r = &s->records[i];
+        if (settled_at(s, r->lsn) != NULL || (r->lsn >= s->end && !has_loss))
+            continue;
+        s->records[kept++] = *r;
+        in_order = in_order && !r->is_copy && !has_loss;
+    }
+    s->records_count = kept;
+    if (!in_order)
+        qsort(s->records, kept, sizeof *s->records, compare_records);
+}
+
+static void note_newest(struct mp_scan *s)
+{
+    for (size_t i = 0; i < s->batches_count; i++) {
+        const struct mp_scan_batch *b = &s->batches[i];
+        if (b->lsn >= s->end && s->lost_count == 0)
+            break;
+        if (b->broker_ns >= s->broker_ns) {
+            s->wall_ns = b->wall_ns;
+            s->broker_ns = b->broker_ns;
+        }
+    }
+}
+
+memphis_status mp_scan_run(struct mp_scan *s, struct mp_env *e, uint64_t durable_upto,
+                           bool accept_loss, memphis_error *err)
+{
+    *s = (struct mp_scan){ .env = e, .durable_upto = durable_upto };
+    s->window_file = UINT32_MAX;
+    memphis_status st = open_files(s, accept_loss, err);
+    for (uint32_t i = 0; i < s->files_count && st == MEMPHIS_OK; i++)
+        st = scan_file(s, i, err);
+    if (st == MEMPHIS_OK)
+        st = judge(s, accept_loss, err);
+    for (uint32_t i = 0; i < s->lost_count && st == MEMPHIS_OK; i++)
+        st = salvage(s, &s->lost[i], err);
+    if (st != MEMPHIS_OK)
+        return st;
+    measure_tail(s);
+    filter_records(s);
+    note_newest(s);
+    return MEMPHIS_OK;
+}
+
+void mp_scan_fini(struct mp_scan *s)
+{
+    for (uint32_t i = 0; i < s->files_count; i++)
+        s->env->file_close(s->env, s->files[i].file);
+    mp_free(s->files);
+    mp_free(s->records);
+    mp_free(s->settled);
+    mp_free(s->lost);
+    mp_free(s->batches);
+    mp_buf_fini(&s->window);
+    *s = (struct mp_scan){ 0 };
+}

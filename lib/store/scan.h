@@ -1,0 +1,80 @@
+/* store/scan.h -- reads the WAL at a start and gives the verdict: clean, torn, damaged.
+ *
+ * Everything is read twice: once here, to know what holds, and once by replay. A batch
+ * is *good* when its header, its LSN, the epoch and all checksums are right.
+ *
+ *   D       the largest durable_upto in any good batch or slot: all below was durable
+ *   end     where the contiguous good batches end
+ *   end >= D: what lies behind was never acknowledged: a torn tail, dropped
+ *   end <  D: damage; refused, or, with accept_loss, every good record is kept
+ *
+ * A roll leaves a rest of the file before unused: that is no bad batch when the first
+ * batch of the next file carries its start as durable_upto. Ranges that an earlier
+ * recovery has settled (kind 8) are skipped, their records are read from its copies.
+ *
+ * Thread: core, at a start; blocks on the disk.
+ */
+#ifndef MP_STORE_SCAN_H
+#define MP_STORE_SCAN_H
+
+#include "base/logger.h"
+#include "env/env.h"
+#include "store/layout.h"
+
+struct mp_scan_file {
+    struct mp_wal_header header;
+    struct mp_file *file;
+};
+
+/* A good group record of kind 1. */
+struct mp_scan_record {
+    uint64_t lsn;             /* of its header */
+    uint64_t index;
+    uint32_t shard, size;
+    uint32_t file;            /* which of files[] */
+    bool is_copy;
+};
+
+struct mp_lsn_range {
+    uint64_t from, to;        /* [from, to) */
+};
+
+struct mp_scan {
+    struct mp_env *env;
+    struct mp_scan_file *files;
+    uint32_t files_count;
+    struct mp_scan_record *records;   /* kept ones; by index within a shard */
+    size_t records_count, records_capacity;
+    struct mp_lsn_range *settled;     /* by earlier recoveries */
+    uint32_t settled_count;
+    struct mp_lsn_range *lost;        /* damage that was accepted */
+    uint32_t lost_count;
+    struct mp_scan_batch *batches;    /* good ones, in LSN order */
+    size_t batches_count, batches_capacity;
+    struct mp_buf window;             /* of the file being read */
+    uint32_t window_file;
+    uint64_t window_at;
+    uint64_t durable_upto;            /* D */
+    uint64_t end;                     /* LSN behind the last good batch */
+    uint64_t files_end;               /* LSN behind the last file */
+    uint64_t last_base;               /* base LSN of the last file */
+    uint64_t wall_ns, broker_ns;      /* clock pair of the newest good batch */
+    uint64_t torn_bytes;
+    struct mp_head heads[32];         /* of the newest kept batch */
+    uint32_t heads_count;
+    uint64_t heads_lsn;
+    uint64_t bad_files;               /* accepted: files whose header is damaged */
+};
+
+/* Scans wal/. `durable_upto`: what the slots know. CORRUPT (the text names file, offset
+ * and length), VERSION, IO. Free it in every case. */
+memphis_status mp_scan_run(struct mp_scan *s, struct mp_env *e, uint64_t durable_upto,
+                           bool accept_loss, memphis_error *err);
+void mp_scan_fini(struct mp_scan *s);
+
+/* Reads a record again: its header and its body, borrowed until the next call. */
+memphis_status mp_scan_read(struct mp_scan *s, const struct mp_scan_record *r,
+                            struct mp_group_header *header, memphis_slice *body,
+                            memphis_error *err);
+
+#endif

@@ -1,0 +1,426 @@
+#include "store/segment.h"
+
+#include "base/assert.h"
+#include "base/enc.h"
+#include "base/status.h"
+#include "base/str.h"
+#include "store/chunk.h"
+
+enum {
+    INDEX_ITEM_SIZE = 16,
+    INDEX_STEP = 4096,
+    AT_LENGTH = 0,
+    AT_TYPE = 8,
+    AT_SEQ = 16,
+    AT_TIME = 24,
+    READ_SIZE = 256 << 10
+};
+
+/* -- names --------------------------------------------------------------------------- */
+
+void mp_path_shard(uint32_t shard, char out[MP_PATH_SIZE])
+{
+    mp_format(out, MP_PATH_SIZE, "s/%08x", shard);
+}
+
+void mp_path_partition(uint32_t shard, uint32_t pid, char out[MP_PATH_SIZE])
+{
+    if (pid == 0)
+        mp_format(out, MP_PATH_SIZE, "s/%08x/dls", shard);
+    else
+        mp_format(out, MP_PATH_SIZE, "s/%08x/%08x", shard, pid);
+}
+
+static void path_in(uint32_t shard, uint32_t pid, const char *name, char *out)
+{
+    char dir[MP_PATH_SIZE];
+
+    mp_path_partition(shard, pid, dir);
+    mp_format(out, MP_PATH_SIZE, "%s/%s", dir, name);
+}
+
+void mp_path_meta(uint32_t shard, uint32_t pid, char out[MP_PATH_SIZE])
+{
+    path_in(shard, pid, "meta", out);
+}
+
+static void numbered(uint32_t shard, uint32_t pid, const char *format, uint64_t number,
+                     char *out)
+{
+    char name[MP_PATH_SIZE];
+
+    mp_format(name, sizeof name, "%s%020llu%s", format[0] == 's' ? format : "",
+              (unsigned long long)number, format[0] == '.' ? format : "");
+    path_in(shard, pid, name, out);
+}
+
+void mp_path_segment(uint32_t shard, uint32_t pid, uint64_t first, char out[MP_PATH_SIZE])
+{
+    numbered(shard, pid, ".seg", first, out);
+}
+
+void mp_path_index(uint32_t shard, uint32_t pid, uint64_t first, char out[MP_PATH_SIZE])
+{
+    numbered(shard, pid, ".idx", first, out);
+}
+
+void mp_path_state(uint32_t shard, uint32_t pid, uint64_t index, char out[MP_PATH_SIZE])
+{
+    numbered(shard, pid, "state.", index, out);
+}
+
+/* -- scan ---------------------------------------------------------------------------- */
+
+static void note_entry(struct mp_segment_scan *scan, uint64_t first, const uint8_t *p,
+                       uint32_t size)
+{
+    struct mp_segment_footer *f = &scan->footer;
+    uint64_t seq = mp_get_u64(p + AT_SEQ), time = mp_get_u64(p + AT_TIME);
+    bool is_due = scan->count == 0 ||
+                  scan->end - scan->items[scan->count - 1].offset >= INDEX_STEP;
+
+    if (is_due) {
+        if (scan->count == scan->capacity) {
+            scan->capacity = scan->capacity > 0 ? scan->capacity * 2 : 64;
+            scan->items =
+                mp_realloc(scan->items, scan->capacity * sizeof *scan->items);
+        }
+        scan->items[scan->count++] = (struct mp_index_item){
+            (uint32_t)(seq - first), (uint32_t)scan->end, time
+        };
+    }
+    if (f->count == 0 || time < f->min_time_ns)
+        f->min_time_ns = time;
+    if (time > f->max_time_ns)
+        f->max_time_ns = time;
+    f->count++;
+    f->last_seq = seq;
+    f->data_bytes += size;
+    f->data_crc = mp_crc32c(f->data_crc, p, size);
+    scan->end += size;
+}
+
+/* The whole entry at the start of `bytes`; 0: it is not whole or not good. */
+static uint32_t good_entry(memphis_slice bytes, bool check)
+{
+    struct mp_entry e;
+    size_t size;
+
+    if (mp_entry_decode(bytes, check, &e, &size, NULL) != MEMPHIS_OK)
+        return 0;
+    return (uint32_t)size;
+}
+
+memphis_status mp_segment_scan(struct mp_env *e, struct mp_file *f, uint64_t first,
+                               uint64_t length, bool check, struct mp_segment_scan *scan,
+                               memphis_error *err)
+{
+    struct mp_buf window = { 0 };
+    memphis_status s = MEMPHIS_OK;
+    size_t wanted = READ_SIZE;
+
+    if (scan->end == 0) {
+        scan->end = MP_BLOCK_SIZE;
+        scan->footer.first_seq = first;
+        scan->footer.last_seq = first;
+    }
+    while (s == MEMPHIS_OK && scan->end < length) {
+        size_t size = length - scan->end < wanted ? (size_t)(length - scan->end) : wanted;
+        mp_buf_clear(&window);
+        mp_buf_reserve(&window, size);
+        s = e->file_read(e, f, scan->end, window.data, size, &window.size, err);
+        size_t at = 0;
+        while (s == MEMPHIS_OK && at < window.size) {
+            memphis_slice rest = { window.data + at, window.size - at };
+            uint32_t entry_size = good_entry(rest, check);
+            if (entry_size == 0)
+                break;
+            note_entry(scan, first, window.data + at, entry_size);
+            at += entry_size;
+        }
+        if (s == MEMPHIS_OK && at == 0) {
+            /* A large entry, or no entry at all: its own length decides. */
+            uint64_t own = window.size >= 4 ? mp_get_u32(window.data + AT_LENGTH) : 0;
+            if (own <= size || own > length - scan->end)
+                s = mp_fail(err, MEMPHIS_CORRUPT,
+                            "a segment is damaged at offset %llu",
+                            (unsigned long long)scan->end);
+            wanted = (size_t)own;
+        } else {
+            wanted = READ_SIZE;
+        }
+    }
+    mp_buf_fini(&window);
+    return s;
+}
+
+void mp_segment_scan_fini(struct mp_segment_scan *scan)
+{
+    mp_free(scan->items);
+    *scan = (struct mp_segment_scan){ 0 };
+}
+
+/* -- index file ---------------------------------------------------------------------- */
+
+static void encode_index(const struct mp_segment_scan *scan, struct mp_buf *out)
+{
+    for (size_t i = 0; i < scan->count; i++) {
+        mp_buf_put_u32(out, scan->items[i].seq);
+        mp_buf_put_u32(out, scan->items[i].offset);
+        mp_buf_put_u64(out, scan->items[i].time_ns);
+    }
+}
+
+static memphis_status write_index(struct mp_env *e, uint32_t shard, uint32_t pid,
+                                  struct mp_segment_scan *scan, memphis_error *err)
+{
+    struct mp_buf bytes = { 0 };
+    struct mp_file *f = NULL;
+    char path[MP_PATH_SIZE];
+
+    mp_path_index(shard, pid, scan->footer.first_seq, path);
+    encode_index(scan, &bytes);
+    scan->footer.index_crc = mp_crc32c(0, bytes.data, bytes.size);
+    memphis_slice v = mp_buf_slice(&bytes);
+    memphis_status s = e->file_open(e, path, MP_FILE_WRITE | MP_FILE_CREATE, &f, err);
+    if (s == MEMPHIS_OK)
+        s = e->file_truncate(e, f, 0, err);
+    if (s == MEMPHIS_OK)
+        s = e->file_write(e, f, 0, &v, 1, err);
+    e->file_close(e, f);
+    mp_buf_fini(&bytes);
+    return s;
+}
+
+memphis_status mp_segment_seal(struct mp_env *e, struct mp_file *f, uint32_t shard,
+                               uint32_t pid, struct mp_segment *segment,
+                               memphis_error *err)
+{
+    struct mp_segment_scan scan = { 0 };
+    uint8_t block[MP_BLOCK_SIZE];
+    memphis_slice v = { block, sizeof block };
+
+    mp_assert(!segment->is_sealed);
+    memphis_status s =
+        mp_segment_scan(e, f, segment->first, segment->length, true, &scan, err);
+    if (s == MEMPHIS_OK)
+        s = write_index(e, shard, pid, &scan, err);
+    if (s == MEMPHIS_OK) {
+        scan.footer.live = scan.footer.count;
+        scan.footer.live_bytes = scan.footer.data_bytes;
+        mp_segment_footer_encode(&scan.footer, block);
+        s = e->file_truncate(e, f, mp_block_up(segment->length), err);
+    }
+    if (s == MEMPHIS_OK)
+        s = e->file_write(e, f, mp_block_up(segment->length), &v, 1, err);
+    if (s == MEMPHIS_OK) {
+        segment->last = scan.footer.last_seq;
+        segment->min_time_ns = scan.footer.min_time_ns;
+        segment->max_time_ns = scan.footer.max_time_ns;
+        segment->is_sealed = true;
+    }
+    mp_segment_scan_fini(&scan);
+    return s;
+}
+
+static memphis_status read_footer(struct mp_env *e, struct mp_file *f,
+                                  struct mp_segment_footer *out, memphis_error *err)
+{
+    uint8_t block[MP_BLOCK_SIZE];
+    uint64_t size = 0;
+    size_t got = 0;
+
+    memphis_status s = e->file_size(e, f, &size, err);
+    if (s == MEMPHIS_OK && size >= 2 * MP_BLOCK_SIZE)
+        s = e->file_read(e, f, size - MP_BLOCK_SIZE, block, sizeof block, &got, err);
+    if (s != MEMPHIS_OK)
+        return s;
+    if (!mp_segment_footer_decode(mp_slice(block, got), out))
+        return mp_fail(err, MEMPHIS_NOT_FOUND, "a segment has no footer");
+    return MEMPHIS_OK;
+}
+
+memphis_status mp_segment_open_sealed(struct mp_env *e, uint32_t shard, uint32_t pid,
+                                      uint64_t first, struct mp_segment *segment,
+                                      memphis_error *err)
+{
+    struct mp_segment_footer footer;
+    struct mp_file *f = NULL;
+    char path[MP_PATH_SIZE];
+
+    mp_path_segment(shard, pid, first, path);
+    memphis_status s = e->file_open(e, path, MP_FILE_READ, &f, err);
+    if (s == MEMPHIS_OK)
+        s = read_footer(e, f, &footer, err);
+    e->file_close(e, f);
+    if (s != MEMPHIS_OK)
+        return s;
+    if (footer.first_seq != first)
+        return mp_fail(err, MEMPHIS_NOT_FOUND, "the footer is not of this segment");
+    *segment = (struct mp_segment){ .first = first,
+                                    .last = footer.last_seq,
+                                    .length = MP_BLOCK_SIZE + footer.data_bytes,
+                                    .min_time_ns = footer.min_time_ns,
+                                    .max_time_ns = footer.max_time_ns,
+                                    .is_sealed = true };
+    return MEMPHIS_OK;
+}
+
+/* The index of a sealed segment from its file, when the footer vouches for it. */
+static bool load_index(struct mp_env *e, uint32_t shard, uint32_t pid,
+                       const struct mp_segment *segment, uint32_t crc,
+                       struct mp_segment_scan *scan)
+{
+    struct mp_file *f = NULL;
+    char path[MP_PATH_SIZE];
+    uint64_t size = 0;
+    size_t got = 0;
+    bool good = false;
+
+    mp_path_index(shard, pid, segment->first, path);
+    if (e->file_open(e, path, MP_FILE_READ, &f, NULL) != MEMPHIS_OK)
+        return false;
+    if (e->file_size(e, f, &size, NULL) == MEMPHIS_OK && size % INDEX_ITEM_SIZE == 0 &&
+        size > 0 && size <= segment->length) {
+        uint8_t *bytes = mp_realloc(NULL, (size_t)size);
+        good = e->file_read(e, f, 0, bytes, (size_t)size, &got, NULL) == MEMPHIS_OK &&
+               got == size && mp_crc32c(0, bytes, got) == crc;
+        mp_segment_scan_fini(scan);
+        scan->count = scan->capacity = good ? got / INDEX_ITEM_SIZE : 0;
+        scan->items = good ? mp_realloc(NULL, (size_t)size) : NULL;
+        for (size_t i = 0; i < scan->count; i++) {
+            const uint8_t *p = bytes + i * INDEX_ITEM_SIZE;
+            scan->items[i] = (struct mp_index_item){ mp_get_u32(p), mp_get_u32(p + 4),
+                                                     mp_get_u64(p + 8) };
+        }
+        mp_free(bytes);
+    }
+    e->file_close(e, f);
+    return good;
+}
+
+/* -- cold reads ---------------------------------------------------------------------- */
+
+static struct mp_index_cached *cached_index(struct mp_index_cache *c, uint32_t shard,
+                                            uint32_t pid, uint64_t first)
+{
+    for (size_t i = 0; i < MP_INDEXES_CACHED; i++) {
+        struct mp_index_cached *k = &c->items[i];
+        if (k->first == first && k->shard == shard && k->pid == pid)
+            return k;
+    }
+    struct mp_index_cached *k = &c->items[c->next++ % MP_INDEXES_CACHED];
+    mp_segment_scan_fini(&k->scan);
+    k->shard = shard;
+    k->pid = pid;
+    k->first = first;
+    return k;
+}
+
+void mp_index_cache_fini(struct mp_index_cache *c)
+{
+    for (size_t i = 0; i < MP_INDEXES_CACHED; i++)
+        mp_segment_scan_fini(&c->items[i].scan);
+    *c = (struct mp_index_cache){ 0 };
+}
+
+/* Where to begin looking for `seq`. A scan that meets damage keeps what it has. */
+static uint64_t find_offset(struct mp_env *e, struct mp_file *f, uint32_t shard,
+                            uint32_t pid, const struct mp_segment *segment, uint64_t seq,
+                            struct mp_index_cache *cache)
+{
+    struct mp_segment_scan *scan =
+        &cached_index(cache, shard, pid, segment->first)->scan;
+    struct mp_segment_footer footer;
+    uint64_t offset = MP_BLOCK_SIZE;
+
+    if (scan->count == 0 && segment->is_sealed &&
+        read_footer(e, f, &footer, NULL) == MEMPHIS_OK &&
+        load_index(e, shard, pid, segment, footer.index_crc, scan))
+        scan->end = segment->length;
+    if (scan->end < segment->length)
+        (void)mp_segment_scan(e, f, segment->first, segment->length, false, scan, NULL);
+    size_t low = 0, high = scan->count;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (segment->first + scan->items[middle].seq <= seq)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    if (low > 0)
+        offset = scan->items[low - 1].offset;
+    return offset;
+}
+
+/* Bytes of whole good entries at the start; *skip: those below `seq` among them. */
+static size_t measure(memphis_slice bytes, uint64_t seq, size_t *skip)
+{
+    const uint8_t *p = bytes.data;
+    size_t at = 0;
+
+    *skip = 0;
+    while (at < bytes.size) {
+        memphis_slice rest = { p + at, bytes.size - at };
+        uint32_t size = good_entry(rest, true);
+        if (size == 0)
+            break;
+        if (mp_get_u64(p + at + AT_SEQ) < seq)
+            *skip = at + size;
+        at += size;
+    }
+    return at;
+}
+
+memphis_status mp_segment_read(struct mp_env *e, uint32_t shard, uint32_t pid,
+                               const struct mp_segment *segment, uint64_t seq,
+                               struct mp_index_cache *cache, _Atomic uint64_t *account,
+                               struct mp_chunk **out, memphis_error *err)
+{
+    struct mp_buf window = { 0 };
+    struct mp_file *f = NULL;
+    char path[MP_PATH_SIZE];
+
+    *out = NULL;
+    mp_path_segment(shard, pid, segment->first, path);
+    memphis_status s = e->file_open(e, path, MP_FILE_READ, &f, err);
+    if (s != MEMPHIS_OK)
+        return s;
+    uint64_t at = find_offset(e, f, shard, pid, segment, seq, cache);
+    size_t wanted = MP_COLD_BLOCK_SIZE;
+    while (*out == NULL && s == MEMPHIS_OK) {
+        uint64_t left = segment->length - at;
+        size_t skip;
+        if (left == 0) {
+            s = mp_fail(err, MEMPHIS_NOT_FOUND, "no message from there on");
+            break;
+        }
+        mp_buf_clear(&window);
+        mp_buf_reserve(&window, wanted);
+        s = e->file_read(e, f, at, window.data, left < wanted ? (size_t)left : wanted,
+                         &window.size, err);
+        if (s != MEMPHIS_OK)
+            break;
+        size_t good = measure(mp_buf_slice(&window), seq, &skip);
+        uint64_t own = window.size - good >= 4 ? mp_get_u32(window.data + good) : 0;
+        if (good > skip) {
+            *out = mp_chunk_new(good - skip, account);
+            if (*out == NULL) {
+                s = mp_fail(err, MEMPHIS_NOMEM, "no memory for a block of a segment");
+                break;
+            }
+            memcpy((*out)->bytes, window.data + skip, good - skip);
+            (*out)->used = (uint32_t)(good - skip);
+        } else if (good > 0) {
+            at += good;
+        } else if (own > window.size && own <= left) {
+            wanted = (size_t)own; /* one entry that is larger than a block */
+        } else {
+            s = mp_fail(err, MEMPHIS_CORRUPT, "'%s' is damaged at offset %llu", path,
+                        (unsigned long long)at);
+        }
+    }
+    mp_buf_fini(&window);
+    e->file_close(e, f);
+    return s;
+}

@@ -1,0 +1,63 @@
+#include "store/slot.h"
+
+#include "base/assert.h"
+#include "base/enc.h"
+#include "base/status.h"
+
+enum { AT_CRC = 4, AT_GENERATION = 8 };
+
+static bool is_valid(const uint8_t *p, const char *magic)
+{
+    return memcmp(p, magic, 4) == 0 &&
+           mp_crc32c(0, p + AT_GENERATION, MP_BLOCK_SIZE - AT_GENERATION) ==
+               mp_get_u32(p + AT_CRC);
+}
+
+memphis_status mp_slot_read(struct mp_env *e, const char *name, const char magic[4],
+                            uint8_t out[MP_BLOCK_SIZE], bool *exists,
+                            memphis_error *err)
+{
+    struct mp_file *f = NULL;
+    uint8_t block[MP_BLOCK_SIZE];
+    bool found = false;
+
+    *exists = false;
+    memphis_status s = e->file_open(e, name, MP_FILE_READ, &f, err);
+    if (s != MEMPHIS_OK)
+        return s;
+    *exists = true;
+    for (uint64_t i = 0; i < 2 && s == MEMPHIS_OK; i++) {
+        size_t got = 0;
+        s = e->file_read(e, f, i * MP_BLOCK_SIZE, block, sizeof block, &got, err);
+        if (s != MEMPHIS_OK || got < sizeof block || !is_valid(block, magic))
+            continue;
+        if (!found ||
+            mp_get_u64(block + AT_GENERATION) > mp_get_u64(out + AT_GENERATION))
+            memcpy(out, block, sizeof block);
+        found = true;
+    }
+    e->file_close(e, f);
+    if (s == MEMPHIS_OK && !found)
+        return mp_fail(err, MEMPHIS_NOT_FOUND, "'%s' holds no valid slot", name);
+    return s;
+}
+
+memphis_status mp_slot_write(struct mp_env *e, const char *name,
+                             const uint8_t block[MP_BLOCK_SIZE], bool sync,
+                             memphis_error *err)
+{
+    struct mp_file *f = NULL;
+    memphis_slice v = { block, MP_BLOCK_SIZE };
+    uint64_t generation = mp_get_u64(block + AT_GENERATION);
+
+    mp_assert(generation > 0);
+    memphis_status s =
+        e->file_open(e, name, MP_FILE_WRITE | MP_FILE_CREATE, &f, err);
+    if (s != MEMPHIS_OK)
+        return s;
+    s = e->file_write(e, f, generation % 2 * MP_BLOCK_SIZE, &v, 1, err);
+    if (s == MEMPHIS_OK && sync)
+        s = e->file_sync(e, f, err);
+    e->file_close(e, f);
+    return s;
+}

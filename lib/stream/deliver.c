@@ -1,0 +1,586 @@
+/* Delivering: pull requests, statuses, settlements, progress. */
+#include "stream/internal.h"
+
+#include "base/assert.h"
+#include "base/limits.h"
+#include "base/status.h"
+
+#include <inttypes.h>
+
+static const uint64_t MS = 1000000;
+
+/* === Small things === */
+
+static uint64_t now_of(const struct mp_stream_group *g)
+{
+    return *g->stream->host->now_ns;
+}
+
+static uint64_t wall_of(const struct mp_stream_group *g, uint64_t broker_ns)
+{
+    return broker_ns + (uint64_t)*g->stream->host->wall_offset_ns;
+}
+
+void mp_stream_group_wake(struct mp_stream_group *g)
+{
+    if (g->pulls.count > 0 && !mp_list_is_linked(&g->serving))
+        mp_list_push_back(&g->stream->host->serving, &g->serving);
+}
+
+void mp_stream_group_arm(struct mp_stream_group *g)
+{
+    uint64_t due = mp_group_due_ns(&g->group);
+    uint64_t pull = g->pulls.count > 0 ? mp_pulls_due_ns(&g->pulls) : UINT64_MAX;
+
+    due = pull < due ? pull : due;
+    if (due == UINT64_MAX)
+        mp_timer_cancel(g->stream->host->timers, &g->timer);
+    else /* never before its time: an early 408 breaks nats-py (sdk-protocol 3.5) */
+        mp_timer_set(g->stream->host->timers, &g->timer, (due + MS - 1) / MS);
+}
+
+void mp_stream_group_dirty(struct mp_stream_group *g)
+{
+    struct mp_stream_host *h = g->stream->host;
+
+    if (mp_list_is_linked(&g->dirty))
+        return;
+    mp_list_push_back(&h->dirty, &g->dirty);
+    if (h->dirty_since_ns == 0)
+        h->dirty_since_ns = *h->now_ns;
+}
+
+static void dead_letter(void *ctx, uint64_t seq, uint32_t deliveries)
+{
+    struct mp_stream_group *g = ctx;
+
+    g->stream->host->counters.dead++;
+    mp_logf(g->stream->host->logger, MEMPHIS_LOG_WARN, "stream",
+            "group gave up on a message after its last delivery group=%s stream=%s "
+            "seq=%" PRIu64 " deliveries=%u",
+            g->name, g->stream->name, seq, deliveries);
+}
+
+/* === Status messages (sdk-protocol 3.5) === */
+
+static void send_status(struct mp_stream_group *g, memphis_slice inbox,
+                        memphis_slice headers)
+{
+    struct mp_message m = { .subject = inbox, .headers = headers };
+
+    mp_bus_deliver(g->stream->host->bus, inbox, &m);
+}
+
+static memphis_slice inbox_of(const struct mp_pull *q)
+{
+    return mp_slice(q->inbox, q->inbox_size);
+}
+
+/* A status that ends the request: with what was not delivered, when `rest`. */
+static void end_pull(struct mp_stream_group *g, struct mp_pull *q, const char *status,
+                     bool rest)
+{
+    uint8_t space[256];
+    struct mp_buf b = { .data = space, .capacity = sizeof(space) };
+
+    mp_buf_put_text(&b, "NATS/1.0 ");
+    mp_buf_put_text(&b, status);
+    mp_buf_put_text(&b, "\r\n");
+    if (rest) {
+        mp_buf_put_text(&b, "Nats-Pending-Messages: ");
+        mp_buf_put_decimal(&b, q->left);
+        mp_buf_put_text(&b, "\r\nNats-Pending-Bytes: ");
+        mp_buf_put_decimal(&b, q->bytes_left == UINT64_MAX ? 0 : q->bytes_left);
+        mp_buf_put_text(&b, "\r\n");
+    }
+    mp_buf_put_text(&b, "\r\n");
+    mp_assert(b.data == space);
+    send_status(g, inbox_of(q), mp_buf_slice(&b));
+    mp_pull_remove(&g->pulls, q);
+}
+
+static void send_beat(struct mp_stream_group *g, const struct mp_pull *q)
+{
+    uint8_t space[160];
+    struct mp_buf b = { .data = space, .capacity = sizeof(space) };
+
+    mp_buf_put_text(&b, "NATS/1.0 100 Idle Heartbeat\r\nNats-Last-Consumer: ");
+    mp_buf_put_decimal(&b, g->group.dseq);
+    mp_buf_put_text(&b, "\r\nNats-Last-Stream: ");
+    mp_buf_put_decimal(&b, g->group.next - 1);
+    mp_buf_put_text(&b, "\r\n\r\n");
+    mp_assert(b.data == space);
+    send_status(g, inbox_of(q), mp_buf_slice(&b));
+}
+
+/* === Which message is for the group === */
+
+static bool matches(const struct mp_stream_group *g, const struct mp_entry *e)
+{
+    const struct mp_stream *s = g->stream;
+    memphis_slice subject =
+        e->subject.size > 0 ? e->subject : mp_slice(s->final_subject, s->final_size);
+
+    if (g->filter == NULL)
+        return e->subject.size == 0;
+    return g->filter[0] == 0 || mp_subject_matches(mp_slice_text(g->filter), subject);
+}
+
+/* Reads what is to be delivered next. OK: *out holds it. NOT_FOUND: nothing now.
+ * MP_PENDING: it is being fetched. */
+static memphis_status pick(struct mp_stream_group *g, struct mp_stored *out)
+{
+    struct mp_stream *s = g->stream;
+
+    for (;;) {
+        uint64_t seq, last = mp_log_last(s->log, s->pid);
+        enum mp_group_pick p = mp_group_pick(&g->group, last, &seq);
+        memphis_status st;
+
+        if (p == MP_PICK_NONE)
+            return MEMPHIS_NOT_FOUND;
+        st = mp_log_read(s->log, s->pid, seq, out);
+        if (st == MP_PENDING)
+            return st;
+        if (st == MEMPHIS_OK && (p == MP_PICK_NEW || out->entry.seq == seq) &&
+            matches(g, &out->entry) && !mp_stream_is_expired(s, &out->entry)) {
+            if (p == MP_PICK_NEW)
+                mp_group_skip(&g->group, out->entry.seq);
+            return MEMPHIS_OK;
+        }
+        /* Gone, damaged (the log has said so), or not for this group: go on behind it.
+         */
+        if (p == MP_PICK_AGAIN)
+            mp_group_ack(&g->group, seq);
+        else
+            mp_group_skip(&g->group, st == MEMPHIS_OK ? out->entry.seq + 1 : last + 1);
+        mp_stream_group_dirty(g);
+        if (st == MEMPHIS_OK)
+            mp_stored_release(out);
+    }
+}
+
+/* === Delivery === */
+
+/* "$JS.ACK.<stream>.<durable>.<deliveries>.<seq>.<dseq>.<ts>.<pending>" */
+static void ack_subject(const struct mp_stream_group *g, const struct mp_entry *e,
+                        uint32_t deliveries, uint64_t dseq, struct mp_buf *out)
+{
+    uint64_t last = mp_log_last(g->stream->log, g->stream->pid);
+
+    mp_buf_put(out, g->ack_prefix, g->ack_prefix_size);
+    mp_buf_put_decimal(out, deliveries);
+    mp_buf_put_u8(out, '.');
+    mp_buf_put_decimal(out, e->seq);
+    mp_buf_put_u8(out, '.');
+    mp_buf_put_decimal(out, dseq);
+    mp_buf_put_u8(out, '.');
+    mp_buf_put_decimal(out, wall_of(g, e->time_ns));
+    mp_buf_put_u8(out, '.');
+    mp_buf_put_decimal(out, last >= g->group.next ? last - g->group.next + 1 : 0);
+}
+
+static uint64_t size_for_pull(const struct mp_stream_group *g, const struct mp_entry *e)
+{
+    uint64_t subject = e->subject.size > 0 ? e->subject.size : g->stream->final_size;
+
+    /* The ack subject's numbers are counted with their usual length. */
+    return e->headers.size + e->payload.size + subject + g->ack_prefix_size + 30;
+}
+
+/* Hands one message to the pull at the head. False: the head was dropped or rotated
+ * instead, the message is still to be delivered. */
+static bool deliver(struct mp_stream_group *g, struct mp_pull *q, struct mp_stored *m,
+                    uint64_t *bytes)
+{
+    struct mp_stream *s = g->stream;
+    uint8_t space[2 * MP_NAME_MAX + 160];
+    struct mp_buf reply = { .data = space, .capacity = sizeof(space) };
+    struct mp_message out = { .headers = m->entry.headers,
+                              .payload = m->entry.payload,
+                              .stored = m };
+    uint64_t dseq;
+    uint32_t deliveries;
+    uint64_t size = size_for_pull(g, &m->entry);
+
+    if (size > q->bytes_left) {
+        end_pull(g, q, "409 Message Size Exceeds MaxBytes", true);
+        return false;
+    }
+    if (!mp_bus_has_interest(s->host->bus, inbox_of(q))) {
+        mp_pull_remove(&g->pulls, q); /* the client is gone: no delivery is counted */
+        return false;
+    }
+    mp_group_deliver(&g->group, m->entry.seq, now_of(g), &deliveries, &dseq);
+    mp_stream_group_dirty(g);
+    out.subject = m->entry.subject.size > 0 ? m->entry.subject
+                                            : mp_slice(s->final_subject, s->final_size);
+    ack_subject(g, &m->entry, deliveries, dseq, &reply);
+    mp_assert(reply.data == space);
+    out.reply = mp_buf_slice(&reply);
+    mp_bus_deliver(s->host->bus, inbox_of(q), &out);
+    s->host->counters.delivered++;
+    s->host->counters.redelivered += deliveries > 1;
+    g->last_active_ns = wall_of(g, now_of(g));
+    mp_pull_served(&g->pulls, q, size, now_of(g));
+    *bytes += size;
+    return true;
+}
+
+/* no_wait requests end as soon as everything there was is sent (sdk-protocol 3.5): with
+ * 408 when they got something, with 404 when they got nothing and have no expiry. */
+static void end_no_wait(struct mp_stream_group *g)
+{
+    struct mp_list *l = g->pulls.ring.next;
+
+    while (l != &g->pulls.ring) {
+        struct mp_pull *q = mp_container_of(l, struct mp_pull, ring);
+
+        l = l->next;
+        if (!q->no_wait)
+            continue;
+        if (q->sent > 0)
+            end_pull(g, q, "408 Request Timeout", true);
+        else if (q->expires_at_ns == UINT64_MAX)
+            end_pull(g, q, "404 No Messages", false);
+    }
+}
+
+/* True: budget used up, more may be there. */
+static bool serve(struct mp_stream_group *g, uint32_t *messages, uint64_t *bytes,
+                  uint64_t bytes_max)
+{
+    struct mp_stored m;
+    struct mp_pull *q;
+    memphis_status st = MEMPHIS_NOT_FOUND;
+
+    while ((q = mp_pull_head(&g->pulls)) != NULL) {
+        if (*messages == 0 || *bytes >= bytes_max)
+            return true;
+        st = pick(g, &m);
+        if (st != MEMPHIS_OK)
+            break;
+        (*messages)--;
+        while (q != NULL && !deliver(g, q, &m, bytes))
+            q = mp_pull_head(&g->pulls);
+        mp_stored_release(&m);
+    }
+    if (st != MP_PENDING)
+        end_no_wait(g);
+    mp_stream_group_arm(g);
+    return false;
+}
+
+bool mp_streams_serve(struct mp_stream_host *h, uint32_t messages_max,
+                      uint64_t bytes_max)
+{
+    uint64_t bytes = 0;
+    struct mp_list *l;
+    struct mp_list again;
+
+    mp_list_init(&again);
+    while ((l = mp_list_pop_front(&h->serving)) != NULL) {
+        struct mp_stream_group *g = mp_container_of(l, struct mp_stream_group, serving);
+
+        if (serve(g, &messages_max, &bytes, bytes_max)) {
+            mp_list_push_back(&again, &g->serving);
+            break;
+        }
+    }
+    while ((l = mp_list_pop_front(&again)) != NULL)
+        mp_list_push_back(&h->serving, l); /* others first, next turn */
+    return !mp_list_is_empty(&h->serving);
+}
+
+void mp_stream_pull(struct mp_stream_group *g, const struct mp_pull_request *r,
+                    memphis_slice inbox)
+{
+    struct mp_pull *q;
+
+    if (!mp_bus_has_interest(g->stream->host->bus, inbox))
+        return; /* nobody would hear even the refusal */
+    if (mp_pull_add(&g->pulls, r, inbox, now_of(g), &q) != MEMPHIS_OK) {
+        send_status(g, inbox, MP_STR("NATS/1.0 409 Exceeded MaxWaiting\r\n\r\n"));
+        return;
+    }
+    mp_stream_group_wake(g);
+}
+
+void mp_stream_pull_cancel(struct mp_stream_group *g, memphis_slice inbox)
+{
+    struct mp_list *l = g->pulls.ring.next;
+
+    while (l != &g->pulls.ring) {
+        struct mp_pull *q = mp_container_of(l, struct mp_pull, ring);
+
+        l = l->next;
+        if (mp_slice_equal(inbox_of(q), inbox))
+            mp_pull_remove(&g->pulls, q);
+    }
+}
+
+/* === The group's timer === */
+
+static void tick_pulls(struct mp_stream_group *g)
+{
+    struct mp_list *l = g->pulls.ring.next;
+
+    while (l != &g->pulls.ring) {
+        struct mp_pull *q = mp_container_of(l, struct mp_pull, ring);
+
+        l = l->next;
+        switch (mp_pull_tick(q, now_of(g))) {
+        case MP_PULL_EXPIRED:
+            end_pull(g, q, "408 Request Timeout", true);
+            break;
+        case MP_PULL_BEAT:
+            send_beat(g, q);
+            break;
+        case MP_PULL_GOES_ON:
+            break;
+        }
+    }
+}
+
+void mp_stream_group_fire(struct mp_timer *t, uint64_t now_ms)
+{
+    struct mp_stream_group *g = mp_container_of(t, struct mp_stream_group, timer);
+
+    (void)now_ms;
+    mp_group_tick(&g->group, now_of(g), dead_letter, g);
+    if (g->group.dirty)
+        mp_stream_group_dirty(g);
+    mp_stream_group_wake(g);
+    tick_pulls(g);
+    mp_stream_group_arm(g);
+}
+
+/* === Settlements === */
+
+/* "1s", "1.5s", "250ms", "1m30s" or plain digits of ns; false: unreadable. */
+static bool parse_duration(memphis_slice s, uint64_t *ns)
+{
+    static const struct {
+        const char *unit;
+        uint64_t ns;
+    } units[] = { { "ns", 1 },         { "us", 1000 },       { "ms", 1000000 },
+                  { "s", 1000000000 }, { "m", 60000000000 }, { "h", 3600000000000 } };
+    const char *p = s.data, *end = p + s.size;
+
+    *ns = 0;
+    if (mp_parse_u64(s, ns))
+        return true;
+    while (p < end) {
+        double v = 0, scale = 1;
+        const char *unit, *digits = p;
+        size_t k = 0;
+
+        for (; p < end && ((*p >= '0' && *p <= '9') || *p == '.'); p++) {
+            if (*p == '.')
+                scale = scale == 1 ? 0.1 : 0;
+            else if (scale == 1)
+                v = v * 10 + (*p - '0');
+            else
+                v += (*p - '0') * scale, scale /= 10;
+        }
+        for (unit = p; p < end && *p >= 'a' && *p <= 'z'; p++)
+            ;
+        while (k < 6 && !mp_slice_equal(mp_slice_text(units[k].unit),
+                                        mp_slice(unit, (size_t)(p - unit))))
+            k++;
+        if (digits == unit || k == 6 || v * (double)units[k].ns > 1e18)
+            return false;
+        *ns += (uint64_t)(v * (double)units[k].ns);
+    }
+    return s.size > 0;
+}
+
+/* -NAK, -NAK {"delay":<ns>}, -NAK 1s; anything unreadable is a NAK at once. */
+static uint64_t delay_of(memphis_slice args)
+{
+    static const char key[] = "\"delay\"";
+    const char *p = args.data, *end = p + args.size, *v;
+    uint64_t ns = 0;
+
+    while (p < end && *p == ' ')
+        p++;
+    if (p < end && *p == '{') {
+        p = memmem(p, (size_t)(end - p), key, sizeof(key) - 1);
+        if (p == NULL)
+            return 0;
+        for (p += sizeof(key) - 1; p < end && (*p == ' ' || *p == ':'); p++)
+            ;
+        for (v = p; p < end && *p >= '0' && *p <= '9'; p++)
+            ;
+        return mp_parse_u64(mp_slice(v, (size_t)(p - v)), &ns) ? ns : 0;
+    }
+    return parse_duration(mp_slice(p, (size_t)(end - p)), &ns) ? ns : 0;
+}
+
+static bool begins(memphis_slice s, const char *verb)
+{
+    return mp_slice_starts(s, mp_slice_text(verb));
+}
+
+static bool apply_verdict(struct mp_stream_group *g, uint64_t seq, memphis_slice v)
+{
+    struct mp_stream_counters *c = &g->stream->host->counters;
+    bool done;
+
+    if (v.size == 0 || mp_slice_equal(v, MP_STR("+ACK")) ||
+        mp_slice_equal(v, MP_STR("+OK")) || begins(v, "+NXT")) {
+        done = mp_group_ack(&g->group, seq);
+        c->acked += done;
+        return done;
+    }
+    if (begins(v, "-NAK"))
+        return mp_group_nack(&g->group, seq,
+                             delay_of(mp_slice((const char *)v.data + 4, v.size - 4)),
+                             now_of(g), dead_letter, g);
+    if (mp_slice_equal(v, MP_STR("+WPI")))
+        return mp_group_extend(&g->group, seq, now_of(g));
+    if (mp_slice_equal(v, MP_STR("+TERM")) || begins(v, "+TERM ")) {
+        done = mp_group_ack(&g->group, seq);
+        c->terminated += done;
+        if (done)
+            mp_logf(
+                g->stream->host->logger, MEMPHIS_LOG_INFO, "stream",
+                "message terminated by its consumer group=%s stream=%s seq=%" PRIu64,
+                g->name, g->stream->name, seq);
+        return done;
+    }
+    return false;
+}
+
+static void answer_ack(struct mp_stream_host *h, memphis_slice reply)
+{
+    struct mp_message m = { .subject = reply };
+
+    mp_bus_deliver(h->bus, reply, &m);
+}
+
+void mp_stream_settle(struct mp_stream_group *g, uint64_t seq, memphis_slice verdict,
+                      memphis_slice reply)
+{
+    bool changed = apply_verdict(g, seq, verdict);
+
+    if (changed) {
+        g->last_active_ns = wall_of(g, now_of(g));
+        mp_stream_group_dirty(g);
+        mp_stream_group_wake(g); /* a nack, or room below pending_max */
+        mp_stream_group_arm(g);
+    }
+    if (reply.size == 0)
+        return;
+    /* An ack of something settled earlier is confirmed with whatever is still on its
+     * way: the settlement may not be durable yet. */
+    if (!changed && !g->group.in_flight && !g->group.dirty) {
+        answer_ack(g->stream->host, reply);
+        return;
+    }
+    mp_buf_put_u32(&g->ack_replies, (uint32_t)reply.size);
+    mp_buf_put_slice(&g->ack_replies, reply);
+    g->group.dirty = true; /* its own progress, even when it says nothing new */
+    mp_stream_group_dirty(g);
+    g->stream->host->urgent = true;
+}
+
+/* === Progress === */
+
+static void log_progress(struct mp_stream_group *g)
+{
+    struct mp_buf b = { 0 };
+    struct mp_entry e = { .type = MP_ENTRY_GROUP,
+                          .pid = g->stream->pid,
+                          .time_ns = now_of(g) };
+
+    mp_assert(g->ack_replies_in_flight.size == 0);
+    mp_buf_put_u8(&b, 4);
+    mp_buf_put_u32(&b, g->gid);
+    mp_group_progress_encode(&g->group, &b);
+    e.payload = mp_buf_slice(&b);
+    if (mp_log_append(g->stream->log, &e, 1, MP_STREAM_TAG) == MEMPHIS_OK) {
+        struct mp_buf swap = g->ack_replies_in_flight;
+
+        g->ack_replies_in_flight = g->ack_replies;
+        g->ack_replies = swap;
+    }
+    mp_buf_fini(&b);
+}
+
+void mp_streams_log_progress(struct mp_stream_host *h)
+{
+    uint64_t waited = h->dirty_since_ns > 0 ? *h->now_ns - h->dirty_since_ns : 0;
+    bool due = h->urgent || waited >= MP_PROGRESS_DELAY_MS * MS;
+    struct mp_list *l = h->dirty.next;
+    bool left = false;
+
+    while (l != &h->dirty) {
+        struct mp_stream_group *g = mp_container_of(l, struct mp_stream_group, dirty);
+
+        l = l->next;
+        if (!due && !mp_log_has_open_entry(g->stream->log)) {
+            left = true;
+        } else if (mp_group_has_progress(&g->group)) {
+            mp_list_remove(&g->dirty);
+            log_progress(g);
+        } else if (!g->group.in_flight) {
+            mp_list_remove(&g->dirty);
+        } /* else: it comes back when the one in flight is committed */
+    }
+    h->urgent = false;
+    if (!left)
+        h->dirty_since_ns = 0;
+}
+
+void mp_stream_group_committed(struct mp_stream_group *g)
+{
+    struct mp_buf replies = g->ack_replies_in_flight;
+    struct mp_cursor c = mp_cursor_of(mp_buf_slice(&replies));
+
+    mp_group_progress_committed(&g->group);
+    memset(&g->ack_replies_in_flight, 0, sizeof(g->ack_replies_in_flight));
+    while (mp_cursor_left(&c) > 0) {
+        uint32_t size = mp_cursor_u32(&c);
+
+        answer_ack(g->stream->host, mp_cursor_take(&c, size));
+    }
+    mp_buf_clear(&replies);
+    if (g->ack_replies_in_flight.data == NULL)
+        g->ack_replies_in_flight = replies;
+    else
+        mp_buf_fini(&replies);
+    if (g->group.dirty) {
+        mp_stream_group_dirty(g);
+        g->stream->host->urgent |= g->ack_replies.size > 0;
+    }
+    mp_stream_group_wake(g); /* counted redeliveries may go out */
+}
+
+/* === Life === */
+
+void mp_stream_group_free(struct mp_stream_group *g, bool tell)
+{
+    struct mp_pull *q;
+
+    while (tell && (q = mp_pull_head(&g->pulls)) != NULL)
+        end_pull(g, q, "409 Consumer Deleted", false);
+    mp_pulls_fini(&g->pulls);
+    mp_list_remove(&g->serving);
+    mp_list_remove(&g->dirty);
+    mp_timer_cancel(g->stream->host->timers, &g->timer);
+    mp_group_fini(&g->group);
+    mp_buf_fini(&g->ack_replies);
+    mp_buf_fini(&g->ack_replies_in_flight);
+    mp_free(g->name);
+    mp_free(g->filter);
+    mp_free(g->ack_prefix);
+    mp_free(g);
+}
+
+uint64_t mp_stream_group_unseen(const struct mp_stream_group *g)
+{
+    uint64_t last = mp_log_last(g->stream->log, g->stream->pid);
+
+    return last >= g->group.next ? last - g->group.next + 1 : 0;
+}

@@ -1,0 +1,23 @@
+/* stream/internal.h -- what the files of stream/ share. Thread: core. */
+#ifndef MP_STREAM_INTERNAL_H
+#define MP_STREAM_INTERNAL_H
+
+#include "stream/stream.h"
+
+/* publish.c: everything up to the committed last sequence is answered. */
+void mp_stream_answer_waiting(struct mp_stream *s);
+void mp_stream_publish_fini(struct mp_stream *s);
+
+/* deliver.c */
+void mp_stream_group_free(struct mp_stream_group *g, bool tell);
+void mp_stream_group_wake(struct mp_stream_group *g); /* onto the serving list */
+void mp_stream_group_arm(struct mp_stream_group *g);  /* its timer */
+void mp_stream_group_dirty(struct mp_stream_group *g);
+void mp_stream_group_committed(struct mp_stream_group *g);
+void mp_stream_group_fire(struct mp_timer *t, uint64_t now_ms);
+
+/* stream.c */
+void mp_stream_check_limits(struct mp_stream *s);
+bool mp_stream_is_expired(const struct mp_stream *s, const struct mp_entry *e);
+
+#endif

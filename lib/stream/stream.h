@@ -1,0 +1,191 @@
+/* stream/stream.h -- a stream: one partition of a station, and the groups that read it.
+ *
+ *   publish --> limits, expectations, dedupe --> seq, time reserved --> mp_log_append
+ *                                                                          |
+ *   PubAck  <-- waiting publishes, in order  <-- apply (committed)  <------+
+ *                                                    |
+ *   pull    --> groups with waiting pulls  --> mp_log_read --> inbox      (serve)
+ *   ack     --> group --> progress entry  --> committed --> reply to the ack
+ *
+ * A stream is created and removed by partition entries of its shard's log, its groups
+ * by group entries; the settings travel inside (docs/disk-format.md), so a start needs
+ * nothing but the log. What is only proposed (last sequence, reserved ids, waiting
+ * publishes) is kept here and dropped when the log fails.
+ *
+ * The host (broker) owns what streams share: bus, log, timers, time, the list of groups
+ * that have something to serve and of groups with progress to log. Thread: core.
+ */
+#ifndef MP_STREAM_STREAM_H
+#define MP_STREAM_STREAM_H
+
+#include "base/logger.h"
+#include "base/map.h"
+#include "base/timer.h"
+#include "bus/bus.h"
+#include "store/log.h"
+#include "stream/dedup.h"
+#include "stream/group.h"
+#include "stream/pull.h"
+
+enum { MP_STREAM_TAG = 1 }; /* appends of streams; the broker's own tags are above */
+
+enum { MP_LIMIT_AGE, MP_LIMIT_MESSAGES, MP_LIMIT_BYTES, MP_LIMIT_ACKED };
+
+/* Settings of a partition entry (type 7), TLV coded. */
+struct mp_stream_settings {
+    const char *name;     /* "orders#eu$1"; owned by the stream once it exists */
+    uint32_t limit;       /* MP_LIMIT_* */
+    uint64_t limit_value; /* ns, messages, bytes */
+    uint64_t window_ns;   /* idempotency */
+    uint32_t station_id, number;
+};
+
+struct mp_stream_counters {
+    uint64_t published, duplicates, delivered, acked, redelivered, dead, terminated;
+    uint64_t refused; /* publishes answered with an error */
+};
+
+struct mp_stream_host {
+    struct mp_bus *bus;
+    struct mp_timers *timers; /* ms of broker time */
+    struct mp_logger *logger;
+    const uint64_t *now_ns;        /* broker time of this turn */
+    const int64_t *wall_offset_ns; /* wall = broker time + this */
+    uint64_t dedup_key[2];
+    struct mp_list serving;  /* groups with a pull and perhaps a message */
+    struct mp_list dirty;    /* groups with progress to log */
+    uint64_t dirty_since_ns; /* of the oldest one; 0: none */
+    bool urgent;             /* somebody waits for a progress: log it this turn */
+    struct mp_stream_counters counters;
+};
+
+struct mp_stream {
+    struct mp_stream_host *host;
+    struct mp_log *log;
+    uint32_t pid;
+    struct mp_stream_settings settings;
+    char *name, *final_subject;
+    uint32_t name_size, final_size;
+    uint64_t created_ns;    /* wall time */
+    uint64_t proposed_last; /* sequences up to here are given out */
+    struct mp_buf waiting;  /* publishes that wait for their commit, oldest first */
+    size_t waiting_at;      /* first byte of the oldest */
+    struct mp_dedup dedup;
+    struct mp_map groups; /* durable name -> struct mp_stream_group */
+    uint32_t next_gid;
+    struct mp_service *service;
+    struct mp_timer limit_timer; /* age: the oldest message's end */
+    uint64_t proposed_first;     /* floor on its way */
+    struct mp_list node;         /* broker's list of streams */
+};
+
+enum { MP_START_ALL, MP_START_NEW, MP_START_SEQUENCE, MP_START_LAST };
+
+/* What a group was made with; the part beyond struct mp_group_config is for
+ * CONSUMER.INFO. */
+struct mp_stream_group_config {
+    const char *name; /* durable, internal form: "billing#eu" */
+    uint64_t start;   /* absolute sequence, clamped */
+    struct mp_group_config group;
+    uint32_t policy;      /* MP_START_* */
+    uint64_t asked_start; /* MP_START_SEQUENCE: as asked */
+    const char *filter;   /* NULL: "<stream>.final"; "": everything */
+    bool plain;           /* made by the JetStream API, not by a Memphis request */
+};
+
+struct mp_stream_group {
+    struct mp_stream *stream;
+    uint32_t gid;
+    char *name, *filter;
+    char *ack_prefix; /* "$JS.ACK.<stream>.<durable>." */
+    uint32_t name_size, ack_prefix_size;
+    struct mp_group group;
+    struct mp_pulls pulls;
+    struct mp_timer timer; /* earliest of redelivery, expiry, heartbeat */
+    struct mp_list serving, dirty;
+    struct mp_buf ack_replies; /* subjects to answer when the next progress commits */
+    struct mp_buf ack_replies_in_flight;
+    uint32_t policy;
+    uint64_t asked_start, created_ns, last_active_ns; /* wall time */
+    bool plain;
+};
+
+void mp_stream_host_init(struct mp_stream_host *h);
+
+/* A partition entry was applied (open): a stream with its subject service. */
+struct mp_stream *mp_stream_new(struct mp_stream_host *h, struct mp_log *log,
+                                uint32_t pid, const struct mp_stream_settings *s);
+/* Dropped (or the broker stops): waiting pulls hear "409 Consumer Deleted" when `tell`.
+ */
+void mp_stream_free(struct mp_stream *s, bool tell);
+
+void mp_stream_settings_encode(const struct mp_stream_settings *s, struct mp_buf *out);
+memphis_status mp_stream_settings_decode(struct mp_cursor *in, struct mp_arena *a,
+                                         struct mp_stream_settings *out);
+
+/* -- produce -- */
+
+struct mp_receipt {
+    memphis_status status;
+    uint64_t seq;
+    bool duplicate;
+};
+typedef void (*mp_published_fn)(void *ctx, const struct mp_receipt *r);
+
+/* From the bus: answers on m->reply when committed (or at once with an error). */
+void mp_stream_publish(struct mp_stream *s, const struct mp_message *m);
+/* From inside: fn is called when committed, duplicate or refused; on the core, perhaps
+ * before it returns. `id` empty: none. NULL fn: nobody waits. */
+void mp_stream_produce(struct mp_stream *s, memphis_slice headers,
+                       memphis_slice payload, memphis_slice id, mp_published_fn fn,
+                       void *ctx);
+
+/* -- the log's side: called by the broker's sink -- */
+
+void mp_stream_apply(struct mp_stream *s, const struct mp_entry *e, uint64_t own_tag);
+void mp_stream_ready(struct mp_stream *s); /* a cold read can be asked again */
+void mp_stream_state(struct mp_stream *s, struct mp_buf *out);
+memphis_status mp_stream_restore(struct mp_stream *s, memphis_slice state,
+                                 memphis_error *err);
+void mp_stream_replay_done(struct mp_stream *s);
+
+/* -- groups -- */
+
+struct mp_stream_group *mp_stream_group(struct mp_stream *s, memphis_slice durable);
+/* Payload of a group entry; the caller appends it with this stream's pid. */
+void mp_stream_group_create_encode(struct mp_stream *s,
+                                   const struct mp_stream_group_config *c,
+                                   struct mp_buf *out);
+void mp_stream_group_update_encode(struct mp_stream_group *g,
+                                   const struct mp_group_config *c, struct mp_buf *out);
+void mp_stream_group_delete_encode(struct mp_stream_group *g, struct mp_buf *out);
+/* Sequence at which a group with that policy starts now; `n`: sequence or last
+ * messages. */
+uint64_t mp_stream_start_of(const struct mp_stream *s, uint32_t policy, uint64_t n);
+
+/* A pull: served in this turn and later; FULL is answered on the inbox too. */
+void mp_stream_pull(struct mp_stream_group *g, const struct mp_pull_request *r,
+                    memphis_slice inbox);
+
+/* Takes back the waiting pulls of one inbox, without a word. */
+void mp_stream_pull_cancel(struct mp_stream_group *g, memphis_slice inbox);
+
+/* Ack subject's payload ("", "+ACK", "-NAK {...}", "+WPI", "+TERM ..."):
+ * sdk-protocol 3.7. `reply`: answered when recorded (unknown ones at once). */
+void mp_stream_settle(struct mp_stream_group *g, uint64_t seq, memphis_slice verdict,
+                      memphis_slice reply);
+uint64_t mp_stream_group_unseen(const struct mp_stream_group *g); /* num_pending */
+
+/* -- turn -- */
+
+/* Serves the groups of h->serving; true: some have more for the next turn. */
+bool mp_streams_serve(struct mp_stream_host *h, uint32_t messages_max,
+                      uint64_t bytes_max);
+/* Logs progress of dirty groups, when somebody waits for it, when an entry is open
+ * anyway, or after MP_PROGRESS_DELAY_MS. */
+void mp_streams_log_progress(struct mp_stream_host *h);
+/* Puts every group with waiting pulls back on the serving list (a receiver has room).
+ */
+void mp_stream_wake_all(struct mp_stream *s);
+
+#endif

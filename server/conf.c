@@ -1,0 +1,166 @@
+#include "conf.h"
+
+#include <errno.h>
+#include <memphis/memphis.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum kind { TEXT, PORT, SWITCH, PASSWORD };
+
+static const struct option {
+    const char *name, *alias; /* without dashes */
+    const char *env;          /* NULL: none */
+    enum kind kind;
+    size_t offset;
+    const char *fallback; /* NULL: none */
+    const char *help;
+} options[] = {
+    { "a", "addr", NULL, TEXT, offsetof(struct conf, addr), "127.0.0.1",
+      "address to listen on" },
+    { "p", "port", NULL, PORT, offsetof(struct conf, port), "6666",
+      "port of the SDKs" },
+    { "sd", "store_dir", NULL, TEXT, offsetof(struct conf, store_dir), "./data",
+      "directory of all data" },
+    { "m", "http_port", NULL, PORT, offsetof(struct conf, http_port), "8222",
+      "monitoring port on 127.0.0.1; 0: off" },
+    { "accept-loss", "accept_loss", NULL, SWITCH, offsetof(struct conf, accept_loss),
+      NULL, "start although stored data is damaged; keep all that verifies" },
+    { "D", "debug", NULL, SWITCH, offsetof(struct conf, debug), NULL, "log more" },
+    { "v", "version", NULL, SWITCH, offsetof(struct conf, version), NULL,
+      "print the version and stop" },
+    { "h", "help", NULL, SWITCH, offsetof(struct conf, help), NULL,
+      "print this and stop" },
+    { NULL, NULL, "ROOT_PASSWORD", PASSWORD, offsetof(struct conf, root_password),
+      "memphis", "password of user root" },
+};
+enum { OPTIONS = sizeof(options) / sizeof(options[0]) };
+
+void conf_help(void)
+{
+    printf("usage: memphisd [flags]\n\n");
+    for (int i = 0; i < OPTIONS; i++) {
+        const struct option *o = &options[i];
+        char left[64];
+
+        if (o->name != NULL)
+            snprintf(left, sizeof(left), "-%s, --%s", o->name, o->alias);
+        else
+            snprintf(left, sizeof(left), "environment %s", o->env);
+        printf("  %-28s %s%s%s%s\n", left, o->help, o->fallback ? " (default " : "",
+               o->fallback ? o->fallback : "", o->fallback ? ")" : "");
+    }
+}
+
+/* Deployments wrap values in a second pair of quotes: "true" arrives with them. */
+static char *unquoted(char *value)
+{
+    size_t n = strlen(value);
+
+    if (n >= 2 && value[0] == '"' && value[n - 1] == '"') {
+        value[n - 1] = 0;
+        return value + 1;
+    }
+    return value;
+}
+
+static int set(struct conf *c, const struct option *o, char *value, const char *shown)
+{
+    void *field = (char *)c + o->offset;
+    char *end;
+    unsigned long n;
+
+    switch (o->kind) {
+    case SWITCH:
+        *(bool *)field = true;
+        return 0;
+    case TEXT:
+        *(const char **)field = value;
+        if (value[0] != 0)
+            return 0;
+        break;
+    case PASSWORD:
+        *(const char **)field = value;
+        if (strlen(value) > 0 && strlen(value) <= 72)
+            return 0;
+        fprintf(stderr, "memphisd: %s must have 1 to 72 bytes.\n", shown);
+        return 1;
+    case PORT:
+        errno = 0;
+        n = strtoul(value, &end, 10);
+        if (errno == 0 && value[0] >= '0' && value[0] <= '9' && *end == 0 &&
+            n <= 65535) {
+            *(uint16_t *)field = (uint16_t)n;
+            return 0;
+        }
+        break;
+    }
+    fprintf(stderr, "memphisd: '%s' is not a value for %s (%s).\n", value, shown,
+            o->help);
+    return 2;
+}
+
+static const struct option *find(const char *name, size_t size)
+{
+    for (int i = 0; i < OPTIONS; i++) {
+        const struct option *o = &options[i];
+
+        if (o->name != NULL &&
+            ((strlen(o->name) == size && memcmp(o->name, name, size) == 0) ||
+             (strlen(o->alias) == size && memcmp(o->alias, name, size) == 0)))
+            return o;
+    }
+    return NULL;
+}
+
+static int read_flags(struct conf *c, int argc, char **argv)
+{
+    for (int i = 1; i < argc; i++) {
+        char *arg = argv[i], *name = arg + 1 + (arg[0] == '-' && arg[1] == '-');
+        char *value = strchr(arg, '=');
+        size_t size = value != NULL ? (size_t)(value - name) : strlen(name);
+        const struct option *o = arg[0] == '-' ? find(name, size) : NULL;
+        int rc;
+
+        if (o == NULL) {
+            fprintf(stderr,
+                    "memphisd: unknown argument '%s'. `memphisd -h` lists them.\n",
+                    arg);
+            return 2;
+        }
+        if (value != NULL)
+            value++;
+        if (o->kind != SWITCH && value == NULL) {
+            if (i + 1 == argc) {
+                fprintf(stderr, "memphisd: %s needs a value (%s).\n", arg, o->help);
+                return 2;
+            }
+            value = argv[++i];
+        }
+        rc = set(c, o, value, arg);
+        if (rc != 0)
+            return rc;
+        c->addr_given |= strcmp(o->alias, "addr") == 0;
+    }
+    return 0;
+}
+
+int conf_read(struct conf *c, int argc, char **argv)
+{
+    memset(c, 0, sizeof(*c));
+    for (int i = 0; i < OPTIONS; i++) {
+        const struct option *o = &options[i];
+        char *env = o->env != NULL ? getenv(o->env) : NULL;
+        int rc;
+
+        if (o->fallback == NULL)
+            continue;
+        rc = env != NULL && env[0] != 0
+                 ? set(c, o, unquoted(env), o->env)
+                 : set(c, o, (char *)(uintptr_t)o->fallback, "a default");
+        if (rc != 0)
+            return rc;
+    }
+    return read_flags(c, argc, argv);
+}

@@ -1,0 +1,27 @@
+/* server/conf.h -- options of memphisd: flags over environment over defaults.
+ *
+ * One table holds names, environment variables, defaults and help; --help and the
+ * manual are printed from it. Flags take one or two dashes, "-flag value" or
+ * "-flag=value".
+ */
+#ifndef MEMPHISD_CONF_H
+#define MEMPHISD_CONF_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct conf {
+    const char *addr;
+    uint16_t port, http_port; /* http_port 0: off */
+    const char *store_dir;
+    const char *root_password;
+    bool accept_loss, debug, version, help;
+    bool addr_given;
+};
+
+/* 0: go on. Else the exit status, after a sentence on stderr: 2 for usage, 1 for
+ * values. */
+int conf_read(struct conf *c, int argc, char **argv);
+void conf_help(void);
+
+#endif

@@ -1,0 +1,221 @@
+/* One TCP connection: bytes between a socket and a memphis_session.
+ *
+ * Reading goes through one buffer of the server straight into the session; what the
+ * session can not take (FULL) is held and fed again, and reading pauses meanwhile.
+ * Writing goes straight to the socket, one write per turn; what it does not take waits
+ * in `rest`. Bytes taken are credited to the session, so that a slow reader is noticed
+ * (and closed) by the session.
+ *
+ * No bufferevent: it reads 4 KiB at a time, and each write would pass an event. */
+#include "server.h"
+
+#include <errno.h>
+#include <event2/buffer.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+
+enum { WRITE_MAX = 1024 * 1024 };
+
+struct conn {
+    struct server *server;
+    int fd;
+    memphis_session *session;
+    struct event *readable, *writable;
+    struct event *later;   /* FULL: feed again; is_over: free */
+    struct evbuffer *rest; /* output that the socket has not taken */
+    char *held;            /* input that the session has not taken; NULL: none */
+    size_t held_size;
+    bool closing; /* close when the output is flushed */
+    bool is_over; /* nothing more is read or written */
+    struct conn *next, **link;
+};
+
+static const struct timeval at_once = { 0, 0 };
+static const struct timeval soon = { 0, 1000 };
+static const struct timeval last_words = { 2, 0 };
+
+static void release(struct conn *c)
+{
+    struct event *events[] = { c->readable, c->writable, c->later };
+
+    for (size_t i = 0; i < sizeof(events) / sizeof(events[0]); i++)
+        if (events[i] != NULL)
+            event_free(events[i]);
+    if (c->rest != NULL)
+        evbuffer_free(c->rest);
+    evutil_closesocket(c->fd);
+    free(c->held);
+    free(c);
+}
+
+static void conn_free(struct conn *c)
+{
+    *c->link = c->next;
+    if (c->next != NULL)
+        c->next->link = c->link;
+    c->server->conns_count--;
+    memphis_session_free(c->session);
+    release(c);
+}
+
+/* For callbacks of the session, inside which it must not be freed. */
+static void free_later(struct conn *c)
+{
+    c->closing = c->is_over = true;
+    event_del(c->readable);
+    event_del(c->writable);
+    event_add(c->later, &at_once);
+}
+
+/* === Output === */
+
+static void pipe_write(void *ctx, const memphis_slice *v, size_t n)
+{
+    struct conn *c = ctx;
+
+    for (size_t i = 0; i < n && !c->is_over; i++) {
+        const char *data = v[i].data;
+        size_t left = v[i].size;
+        ssize_t sent = 0;
+
+        if (evbuffer_get_length(c->rest) == 0)
+            sent = send(c->fd, data, left, MSG_NOSIGNAL | MSG_DONTWAIT);
+        if (sent < 0 && errno != EAGAIN && errno != EINTR) {
+            free_later(c);
+            return;
+        }
+        if (sent > 0) {
+            memphis_session_drained(c->session, (size_t)sent);
+            data += sent;
+            left -= (size_t)sent;
+        }
+        if (left > 0) {
+            evbuffer_add(c->rest, data, left);
+            event_add(c->writable, NULL);
+        }
+    }
+}
+
+static void pipe_close(void *ctx, const char *why)
+{
+    struct conn *c = ctx;
+
+    (void)why; /* the session has logged it */
+    if (c->closing)
+        return;
+    c->closing = true;
+    event_del(c->readable);
+    if (evbuffer_get_length(c->rest) == 0)
+        free_later(c);
+    else /* a peer that does not read its last words is not waited for */
+        event_add(c->writable, &last_words);
+}
+
+static void on_writable(evutil_socket_t fd, short what, void *ctx)
+{
+    struct conn *c = ctx;
+    int n = what & EV_TIMEOUT ? -1 : evbuffer_write_atmost(c->rest, fd, WRITE_MAX);
+
+    if (n <= 0 && ((what & EV_TIMEOUT) || (errno != EAGAIN && errno != EINTR))) {
+        conn_free(c);
+        return;
+    }
+    if (n > 0)
+        memphis_session_drained(c->session, (size_t)n);
+    if (evbuffer_get_length(c->rest) > 0)
+        event_add(c->writable, c->closing ? &last_words : NULL);
+    else if (c->closing)
+        conn_free(c);
+}
+
+/* === Input === */
+
+/* `bytes` may be c->held itself. */
+static void feed(struct conn *c, const char *bytes, size_t size)
+{
+    memphis_status st = memphis_session_feed(c->session, bytes, size);
+
+    loop_wants_step(c->server);
+    if (st == MEMPHIS_FULL && c->held == NULL) {
+        c->held = malloc(size);
+        if (c->held == NULL) {
+            free_later(c);
+            return;
+        }
+        memcpy(c->held, bytes, size);
+        c->held_size = size;
+        event_del(c->readable);
+    }
+    if (st == MEMPHIS_FULL) {
+        event_add(c->later, &soon);
+    } else if (c->held != NULL) {
+        free(c->held);
+        c->held = NULL;
+        if (!c->closing)
+            event_add(c->readable, NULL);
+    }
+}
+
+static void on_later(evutil_socket_t fd, short what, void *ctx)
+{
+    struct conn *c = ctx;
+
+    (void)fd, (void)what;
+    if (c->is_over)
+        conn_free(c);
+    else if (!c->closing && c->held != NULL)
+        feed(c, c->held, c->held_size);
+}
+
+static void on_readable(evutil_socket_t fd, short what, void *ctx)
+{
+    struct conn *c = ctx;
+    ssize_t n = recv(fd, c->server->read_buffer, sizeof(c->server->read_buffer), 0);
+
+    (void)what;
+    if (n > 0)
+        feed(c, c->server->read_buffer, (size_t)n);
+    else if (n == 0 || (errno != EAGAIN && errno != EINTR))
+        conn_free(c); /* end of file, or an error */
+}
+
+/* === Life === */
+
+void conn_accept(struct server *s, int fd, const char *peer)
+{
+    struct conn *c = calloc(1, sizeof(*c));
+    memphis_pipe pipe = { .write = pipe_write, .close = pipe_close, .ctx = c };
+
+    if (c == NULL) {
+        evutil_closesocket(fd);
+        return;
+    }
+    c->server = s;
+    c->fd = fd;
+    c->readable = event_new(s->base, fd, EV_READ | EV_PERSIST, on_readable, c);
+    c->writable = event_new(s->base, fd, EV_WRITE, on_writable, c);
+    c->later = evtimer_new(s->base, on_later, c);
+    c->rest = evbuffer_new();
+    if (c->readable == NULL || c->writable == NULL || c->later == NULL ||
+        c->rest == NULL || event_add(c->readable, NULL) != 0 ||
+        memphis_session_new(s->broker, &pipe,
+                            &(memphis_session_options){ .peer = peer }, &c->session,
+                            NULL) != MEMPHIS_OK) {
+        release(c);
+        return;
+    }
+    c->next = s->conns;
+    c->link = &s->conns;
+    if (c->next != NULL)
+        c->next->link = &c->next;
+    s->conns = c;
+    s->conns_count++;
+    loop_wants_step(s); /* INFO */
+}
+
+void conn_close_all(struct server *s)
+{
+    while (s->conns != NULL)
+        conn_free(s->conns);
+}

@@ -1,0 +1,76 @@
+#include "server.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <event2/listener.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <string.h>
+
+static void peer_text(const struct sockaddr *a, char *out, size_t size)
+{
+    const void *ip =
+        a->sa_family == AF_INET6
+            ? (const void *)&((const struct sockaddr_in6 *)(const void *)a)->sin6_addr
+            : (const void *)&((const struct sockaddr_in *)(const void *)a)->sin_addr;
+
+    if (inet_ntop(a->sa_family, ip, out, (socklen_t)size) == NULL)
+        snprintf(out, size, "unknown");
+}
+
+static void on_accept(struct evconnlistener *l, evutil_socket_t fd,
+                      struct sockaddr *addr, int size, void *ctx)
+{
+    int one = 1;
+    char peer[INET6_ADDRSTRLEN];
+
+    (void)l, (void)size;
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one,
+               sizeof(one)); /* turns gather writes */
+    peer_text(addr, peer, sizeof(peer));
+    conn_accept(ctx, fd, peer);
+}
+
+static void on_error(struct evconnlistener *l, void *ctx)
+{
+    (void)l, (void)ctx;
+    fprintf(stderr, "memphisd: a connection could not be accepted: %s.\n",
+            strerror(errno));
+}
+
+int listener_start(struct server *s)
+{
+    struct sockaddr_storage storage;
+    int size = sizeof(storage);
+    char where[300];
+    unsigned flags = LEV_OPT_CLOSE_ON_FREE | LEV_OPT_REUSEABLE | LEV_OPT_CLOSE_ON_EXEC;
+
+    snprintf(where, sizeof(where), strchr(s->conf.addr, ':') ? "[%s]:%u" : "%s:%u",
+             s->conf.addr, (unsigned)s->conf.port);
+    memset(&storage, 0, sizeof(storage));
+    if (evutil_parse_sockaddr_port(where, (struct sockaddr *)&storage, &size) != 0) {
+        fprintf(stderr, "memphisd: '%s' is not an address to listen on.\n",
+                s->conf.addr);
+        return 1;
+    }
+    s->listener = evconnlistener_new_bind(s->base, on_accept, s, flags, 1024,
+                                          (struct sockaddr *)&storage, size);
+    if (s->listener == NULL) {
+        fprintf(
+            stderr,
+            "memphisd: cannot listen on %s: %s. Stop what uses it, or choose another "
+            "port with -p.\n",
+            where, strerror(errno));
+        return 1;
+    }
+    evconnlistener_set_error_cb(s->listener, on_error);
+    return 0;
+}
+
+void listener_stop(struct server *s)
+{
+    if (s->listener != NULL)
+        evconnlistener_free(s->listener);
+    s->listener = NULL;
+}

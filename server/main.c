@@ -1,0 +1,160 @@
+/* memphisd: the library behind sockets. Order of start: options, store, listeners,
+ * loop; of stop: no new connections, last turn, sync, exit. */
+#include "server.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+/* sysexits.h: what an init system or an operator can tell apart. */
+enum { EXIT_USAGE = 2, EXIT_DATA = 65, EXIT_STORE_IO = 74 };
+
+static void log_line(void *ctx, int32_t level, const char *module, const char *line)
+{
+    static const char *const names[] = { "", "ERR", "WRN", "INF", "DBG", "TRC" };
+    struct timespec t;
+    struct tm tm;
+    char when[32];
+
+    (void)ctx;
+    clock_gettime(CLOCK_REALTIME, &t);
+    gmtime_r(&t.tv_sec, &tm);
+    strftime(when, sizeof(when), "%Y-%m-%dT%H:%M:%S", &tm);
+    fprintf(stderr, "%s.%03ldZ [%s] %s: %s\n", when, t.tv_nsec / 1000000, names[level],
+            module, line);
+}
+
+static void on_fatal(void *ctx, const memphis_fatal *why)
+{
+    struct server *s = ctx;
+
+    fprintf(stderr, "memphisd: stopped: %s\n", why->text);
+    s->exit_status = why->status == MEMPHIS_IO || why->status == MEMPHIS_NO_SPACE
+                         ? EXIT_STORE_IO
+                         : 70;
+    event_base_loopbreak(s->base);
+}
+
+static void on_signal(evutil_socket_t sig, short what, void *ctx)
+{
+    struct server *s = ctx;
+
+    (void)sig, (void)what;
+    s->stopping = true;
+    listener_stop(s);
+    event_base_loopexit(s->base, NULL);
+}
+
+static int open_store(struct server *s)
+{
+    memphis_options o = {
+        .data_dir = s->conf.store_dir,
+        .mode = MEMPHIS_MANUAL,
+        .workers = 2,
+        .recovery =
+            s->conf.accept_loss ? MEMPHIS_RECOVERY_ACCEPT_LOSS : MEMPHIS_RECOVERY_AUTO,
+        .log_level = s->conf.debug ? MEMPHIS_LOG_DEBUG : MEMPHIS_LOG_INFO,
+        .log = log_line,
+        .on_fatal = on_fatal,
+        .fatal_ctx = s,
+        .root_password = s->conf.root_password,
+        .session_port = s->conf.port,
+        .session_host = s->conf.addr,
+    };
+    memphis_error err = { 0 };
+
+    if (memphis_open(&o, &s->broker, &err) == MEMPHIS_OK)
+        return 0;
+    fprintf(stderr, "memphisd: cannot open store directory '%s': %s\n",
+            s->conf.store_dir, err.message);
+    if (err.status == MEMPHIS_CORRUPT)
+        return EXIT_DATA;
+    return err.status == MEMPHIS_IO ? EXIT_STORE_IO : 1;
+}
+
+static void greet(const struct server *s)
+{
+    const struct conf *c = &s->conf;
+    bool everywhere = strcmp(c->addr, "0.0.0.0") == 0 || strcmp(c->addr, "::") == 0;
+    const char *host = everywhere ? "127.0.0.1" : c->addr;
+
+    printf("memphisd %s\n", memphis_version_text());
+    printf("  store    %s (%s)\n", c->store_dir, memphis_recovery_text(s->broker));
+    printf("  SDKs     %s:%u\n", c->addr, c->port);
+    if (c->http_port != 0)
+        printf("  monitor  http://127.0.0.1:%u/healthz\n", c->http_port);
+    if (c->addr_given && strncmp(c->addr, "127.", 4) != 0 &&
+        strcmp(c->root_password, "memphis") == 0)
+        printf("  WARNING  root has the default password; set ROOT_PASSWORD.\n");
+    printf("Send a first message, from the source folder:\n"
+           "  pip install memphis-py 'protobuf<5'\n"
+           "  python3 examples/first.py %s %u\n"
+           "  build/examples/hello          # the same in C, without a server\n"
+           "Stop with Ctrl-C; everything acknowledged is on disk.\n",
+           host, c->port);
+    fflush(stdout);
+}
+
+static int start(struct server *s)
+{
+    static const int numbers[] = { SIGINT, SIGTERM };
+    int rc = open_store(s);
+
+    if (rc == 0)
+        rc = listener_start(s);
+    if (rc == 0)
+        rc = monitor_start(s);
+    if (rc == 0)
+        rc = loop_start(s);
+    for (int i = 0; rc == 0 && i < 2; i++) {
+        s->signals[i] = evsignal_new(s->base, numbers[i], on_signal, s);
+        if (s->signals[i] == NULL || event_add(s->signals[i], NULL) != 0)
+            rc = 1;
+    }
+    return rc;
+}
+
+static void stop(struct server *s)
+{
+    listener_stop(s);
+    monitor_stop(s);
+    conn_close_all(s);
+    loop_stop(s);
+    for (int i = 0; i < 2; i++)
+        if (s->signals[i] != NULL)
+            event_free(s->signals[i]);
+    memphis_close(s->broker);
+    event_base_free(s->base);
+}
+
+int main(int argc, char **argv)
+{
+    struct server s = { 0 };
+    int rc = conf_read(&s.conf, argc, argv);
+
+    if (rc != 0)
+        return rc;
+    if (s.conf.help) {
+        conf_help();
+        return 0;
+    }
+    if (s.conf.version) {
+        printf("memphisd %s\n", memphis_version_text());
+        return 0;
+    }
+    signal(SIGPIPE, SIG_IGN);
+    s.base = event_base_new();
+    if (s.base == NULL || event_base_priority_init(s.base, 2) != 0) {
+        fprintf(stderr, "memphisd: no event loop: %s.\n", "libevent could not start");
+        return 1;
+    }
+    rc = start(&s);
+    if (rc == 0) {
+        greet(&s);
+        event_base_dispatch(s.base);
+        rc = s.exit_status;
+    }
+    stop(&s);
+    return rc;
+}

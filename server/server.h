@@ -1,0 +1,50 @@
+/* server/server.h -- the daemon's parts: one libevent loop that is the broker's core.
+ *
+ *   listener --accept--> conn  (socket <-> memphis_session)
+ *   loop: one event for the broker's wakeup fd and one timer; both call memphis_step
+ *   monitor: HTTP on loopback for health checks
+ *
+ * The daemon is a customer of the library: it includes <memphis/...> and nothing else.
+ */
+#ifndef MEMPHISD_SERVER_H
+#define MEMPHISD_SERVER_H
+
+#include "conf.h"
+
+#include <event2/event.h>
+#include <memphis/memphis.h>
+
+enum { READ_MAX = 128 * 1024 };
+
+struct server {
+    struct conf conf;
+    struct event_base *base;
+    memphis_broker *broker;
+    struct event *wakeup, *timer, *step, *signals[2];
+    struct evconnlistener *listener;
+    struct evhttp *http;
+    struct conn *conns; /* list of open connections */
+    unsigned conns_count;
+    int exit_status;
+    bool stopping;
+    char read_buffer[READ_MAX]; /* of whichever connection is read */
+};
+
+/* listener.c: 0, or 1 after a sentence on stderr. */
+int listener_start(struct server *s);
+void listener_stop(struct server *s);
+
+/* conn.c */
+void conn_accept(struct server *s, int fd, const char *peer);
+void conn_close_all(struct server *s);
+
+/* loop.c: memphis_step is due; safe to call often. */
+void loop_wants_step(struct server *s);
+int loop_start(struct server *s);
+void loop_stop(struct server *s);
+
+/* monitor.c */
+int monitor_start(struct server *s);
+void monitor_stop(struct server *s);
+
+#endif

@@ -1,0 +1,81 @@
+#!/bin/sh
+# test/script/daemon.sh BUILD: memphisd as an operator meets it: flags, refusals, statuses.
+set -u
+bin=$1/memphisd
+work=$(mktemp -d)
+port=$((42000 + $$ % 8000))
+passed=0 failed=0
+pids=
+trap 'for p in $pids; do kill -9 $p 2>/dev/null; done; rm -rf "$work"' EXIT
+check() {
+    if [ "$2" = 0 ]; then passed=$((passed + 1)); echo "ok - $1"
+    else failed=$((failed + 1)); echo "FAILED - $1"; fi
+}
+# says STATUS TEXT ARGS...: exit status and a sentence on stderr
+says() {
+    want=$1 text=$2
+    shift 2
+    timeout 10 "$bin" "$@" >"$work/out" 2>"$work/err"
+    rc=$?
+    [ $rc = "$want" ] && grep -q -- "$text" "$work/err" ||
+        { echo "status $rc"; cat "$work/err"; false; }
+}
+start() { # LOG ARGS...
+    log=$1
+    shift
+    "$bin" "$@" >"$log" 2>&1 &
+    pid=$!
+    pids="$pids $pid"
+    for _ in $(seq 200); do
+        grep -q 'Stop with Ctrl-C' "$log" && return 0
+        kill -0 $pid 2>/dev/null || return 1
+        sleep 0.02
+    done
+    return 1
+}
+"$bin" -h | grep -q -- '--store_dir'; check "-h lists the flags" $?
+"$bin" --version | grep -q '^memphisd 0'; check "--version prints the version" $?
+says 2 "unknown argument '--nonsense'" --nonsense; check "an unknown flag is a usage error" $?
+says 2 "needs a value" -p; check "a flag without its value is a usage error" $?
+says 2 "is not a value" -p=66x; check "a port that is no number is a usage error" $?
+says 1 "not an address" -a nowhere.example -sd "$work/x" -m 0
+check "an address that is none is refused" $?
+mkdir "$work/foreign" && echo hi >"$work/foreign/notes.txt"
+says 1 "notes.txt" -sd "$work/foreign" -p $port -m 0
+check "a foreign directory is refused by the name found in it" $?
+says 1 "cannot open store" -sd /proc/nowhere -p $port -m 0
+check "an unwritable directory is refused" $?
+
+start "$work/a.log" -p $port -m $((port + 1)) --store_dir="$work/store"
+check "it starts and greets" $?
+first=$pid
+grep -q "SDKs  *127.0.0.1:$port" "$work/a.log"; check "the greeting names the listeners" $?
+says 1 "open" -sd "$work/store" -p $((port + 2)) -m 0
+check "a second process on the same store is refused" $?
+says 1 "cannot listen" -sd "$work/other" -p $port -m 0; check "a port in use is refused" $?
+python3 - $port $((port + 1)) <<'END'
+import socket, sys
+s = socket.create_connection(("127.0.0.1", int(sys.argv[1])), 5)
+assert s.recv(4096).startswith(b"INFO {")
+h = socket.create_connection(("127.0.0.1", int(sys.argv[2])), 5)
+h.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+data = b""
+while True:
+    part = h.recv(4096)
+    if not part:
+        break
+    data += part
+assert b"200" in data.split(b"\r\n")[0] and b'{"status":"ok"}' in data, data
+END
+check "port 6666 says INFO and /healthz says ok" $?
+kill -TERM $first
+wait $first
+check "SIGTERM exits 0" $?
+start "$work/b.log" -p $port -m 0 -sd "$work/store" &&
+    grep -q 'recovered 0 messages' "$work/b.log"
+check "a second start recovers" $?
+kill -INT $pid
+wait $pid
+check "SIGINT exits 0" $?
+echo "$passed passed, $failed failed"
+[ $failed = 0 ]
