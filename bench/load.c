@@ -6,7 +6,7 @@
  *            [stations] [min_bytes] [pid]     stations: in turn
  *   consume  port name batch size count       pulls, acks each message, until the ack
  *            [stations] [pid]                 floor of every group is at the end
- *   latency  port name rate seconds           from publish to delivery to a waiting pull
+ *   latency  port name rate seconds           from publish to delivery (a waiting pull)
  *   start    port -- command ...              to the first PONG; resident memory, empty
  *   raw      file seconds                     4 KiB write + fdatasync in turn
  *   echo     size seconds                     round trips through a bare epoll loop

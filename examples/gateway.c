@@ -1,8 +1,8 @@
-/* A gateway: the SDKs' protocol over a transport of your own, here a Unix socket. The peer
- * is trusted by the socket's permissions, so it needs no password.
+/* A gateway: the SDKs' protocol over a transport of your own, here a Unix socket. The
+ * peer is trusted by the socket's permissions, so it needs no password.
  *
  *     build/examples/gateway /tmp/memphis.sock     one client, until it closes
- *     build/examples/gateway                       talks to itself over a socket pair */
+ *     build/examples/gateway                       talks to itself */
 #include <memphis/memphis.h>
 
 #include <poll.h>
@@ -48,7 +48,8 @@ static memphis_status serve(memphis_broker *broker, int fd, memphis_error *err)
         if (p[0].revents == 0)
             continue;
         n = read(fd, bytes, sizeof bytes);
-        closed = n <= 0 || memphis_session_feed(session, bytes, (size_t)n) != MEMPHIS_OK;
+        closed =
+            n <= 0 || memphis_session_feed(session, bytes, (size_t)n) != MEMPHIS_OK;
     }
     memphis_session_free(session);
     return MEMPHIS_OK;

@@ -1,5 +1,5 @@
-/* Two members of one group share the work: each message goes to one of them. A broker in
- * memory (no data_dir), as you would use it in a unit test. Ends by itself. */
+/* Two members of one group share the work: each message goes to one of them. A broker
+ * in memory (no data_dir), as you would use it in a unit test. Ends by itself. */
 #include <memphis/memphis.h>
 
 #include <pthread.h>

@@ -1,5 +1,6 @@
-/* Your loop is the core: a MANUAL broker inside libevent. One descriptor and one timer are
- * all it needs; here another timer produces a message every 20 ms. Ends after ten. */
+/* Your loop is the core: a MANUAL broker inside libevent. One descriptor and one timer
+ * are all it needs; here another timer produces a message every 20 ms. Ends after ten.
+ */
 #include <memphis/memphis.h>
 
 #include <event2/event.h>

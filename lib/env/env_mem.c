@@ -105,8 +105,7 @@ static void copy_name(char to[NAME_SIZE], const char *from)
     memcpy(to, from, size);
 }
 
-/* -- contents ------------------------------------------------------------------------ */
-
+/* -- contents ---------------------------------------------------------------------- */
 
 static void extend(struct mp_buf *b, uint64_t size)
 {
@@ -166,7 +165,7 @@ static void note_change(struct inode *n, bool is_truncate, uint64_t offset,
     n->changes[n->changes_count++] = c;
 }
 
-/* -- names --------------------------------------------------------------------------- */
+/* -- names ------------------------------------------------------------------------- */
 
 static struct name *find_name(const struct names *l, const char *name)
 {
@@ -257,10 +256,10 @@ static void free_inode(struct inode *n)
     mp_free(n);
 }
 
-/* -- faults -------------------------------------------------------------------------- */
+/* -- faults ------------------------------------------------------------------------ */
 
-/* Counts an operation; not OK: it fails so. *dies: it was under way when the power went,
- * so that its effect may or may not survive. */
+/* Counts an operation; not OK: it fails so. *dies: it was under way when the power
+ * went, so that its effect may or may not survive. */
 static memphis_status count_operation(struct mp_disk *d, enum mp_disk_op op,
                                       const char *name, bool *dies, memphis_error *err)
 {
@@ -291,7 +290,7 @@ uint64_t mp_disk_used(const struct mp_disk *d)
     return used;
 }
 
-/* -- calls --------------------------------------------------------------------------- */
+/* -- calls ------------------------------------------------------------------------- */
 
 static memphis_status mem_open(struct mp_env *e, const char *name, uint32_t flags,
                                struct mp_file **out, memphis_error *err)
@@ -355,7 +354,8 @@ static void write_slices(struct inode *n, uint64_t offset, const memphis_slice *
 }
 
 static memphis_status mem_write(struct mp_env *e, struct mp_file *f, uint64_t offset,
-                                const memphis_slice *v, size_t count, memphis_error *err)
+                                const memphis_slice *v, size_t count,
+                                memphis_error *err)
 {
     struct mp_disk *d = disk_of(e);
     struct inode *n = d->inodes[f->inode];
@@ -369,7 +369,8 @@ static memphis_status mem_write(struct mp_env *e, struct mp_file *f, uint64_t of
         mp_disk_used(d) + (end - n->now.size) > d->limit)
         return mp_fail(err, MEMPHIS_NO_SPACE, "'%s': the disk is full", f->name);
     /* A failed write leaves its bytes in doubt, as a dying one does. */
-    if ((s == MEMPHIS_OK || dies || s == MEMPHIS_IO) && end > offset && (!d->crashed || dies))
+    if ((s == MEMPHIS_OK || dies || s == MEMPHIS_IO) && end > offset &&
+        (!d->crashed || dies))
         write_slices(n, offset, v, count);
     return s;
 }
@@ -425,7 +426,8 @@ static memphis_status mem_rename(struct mp_env *e, const char *from, const char 
     return s;
 }
 
-static memphis_status remove_entry(struct mp_env *e, const char *name, memphis_error *err)
+static memphis_status remove_entry(struct mp_env *e, const char *name,
+                                   memphis_error *err)
 {
     struct mp_disk *d = disk_of(e);
     struct name *n = find_name(&d->now, name);
@@ -475,7 +477,8 @@ static void sync_names(struct mp_disk *d, const char *dir)
     d->changes_count = kept;
 }
 
-static memphis_status mem_dir_sync(struct mp_env *e, const char *name, memphis_error *err)
+static memphis_status mem_dir_sync(struct mp_env *e, const char *name,
+                                   memphis_error *err)
 {
     struct mp_disk *d = disk_of(e);
     bool dies;
@@ -558,8 +561,9 @@ static void mem_random(struct mp_env *e, void *to, size_t size)
         at[i] = (uint8_t)next_random(&disk_of(e)->random);
 }
 
-static memphis_status mem_worker_new(struct mp_env *e, const char *name, uint32_t spin_us,
-                                     struct mp_worker **out, memphis_error *err)
+static memphis_status mem_worker_new(struct mp_env *e, const char *name,
+                                     uint32_t spin_us, struct mp_worker **out,
+                                     memphis_error *err)
 {
     return mp_worker_new(e, name, false, spin_us, out, err);
 }
@@ -594,7 +598,7 @@ struct mp_env *mp_env_mem_open(struct mp_disk *d, struct mp_heap *heap)
     return &m->env;
 }
 
-/* -- disk ---------------------------------------------------------------------------- */
+/* -- disk -------------------------------------------------------------------------- */
 
 struct mp_disk *mp_disk_new(uint64_t seed)
 {
@@ -716,7 +720,7 @@ void mp_disk_each(const struct mp_disk *d,
         fn(ctx, d->now.items[i].text, d->inodes[d->now.items[i].inode]->now.size);
 }
 
-/* -- crash --------------------------------------------------------------------------- */
+/* -- crash ------------------------------------------------------------------------- */
 
 struct fate {
     enum mp_disk_outcome outcome;

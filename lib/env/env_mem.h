@@ -1,5 +1,5 @@
-/* env/env_mem.h -- a disk in memory that forgets, tears and fails on demand, and virtual
- * time: the world in which the crash simulation runs.
+/* env/env_mem.h -- a disk in memory that forgets, tears and fails on demand, and
+ * virtual time: the world in which the crash simulation runs.
  *
  * A *disk* outlives the environments that are opened on it, as a real one outlives the
  * processes. It keeps for each file what is synced and the writes since then, and for
@@ -7,7 +7,7 @@
  * a new past out of both:
  *
  *   synced bytes and names     always survive
- *   the rest                   survives as the outcome says: nothing, everything, torn ...
+ *   the rest                   as the outcome says: nothing, everything, torn ...
  *
  * Everything is deterministic: one seed, one history. Thread: one.
  */

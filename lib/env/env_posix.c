@@ -67,7 +67,7 @@ static memphis_status fail_errno(memphis_error *err, const char *what, const cha
                    errno_text(number));
 }
 
-/* -- files --------------------------------------------------------------------------- */
+/* -- files ------------------------------------------------------------------------- */
 
 static memphis_status file_open(struct mp_env *e, const char *name, uint32_t flags,
                                 struct mp_file **out, memphis_error *err)
@@ -196,7 +196,7 @@ static memphis_status file_truncate(struct mp_env *e, struct mp_file *f, uint64_
     return MEMPHIS_OK;
 }
 
-/* -- names --------------------------------------------------------------------------- */
+/* -- names ------------------------------------------------------------------------- */
 
 static memphis_status posix_rename(struct mp_env *e, const char *from, const char *to,
                                    memphis_error *err)
@@ -208,21 +208,24 @@ static memphis_status posix_rename(struct mp_env *e, const char *from, const cha
     return MEMPHIS_OK;
 }
 
-static memphis_status posix_unlink(struct mp_env *e, const char *name, memphis_error *err)
+static memphis_status posix_unlink(struct mp_env *e, const char *name,
+                                   memphis_error *err)
 {
     if (unlinkat(self(e)->dir_fd, name, 0) != 0)
         return fail_errno(err, "remove", name);
     return MEMPHIS_OK;
 }
 
-static memphis_status posix_mkdir(struct mp_env *e, const char *name, memphis_error *err)
+static memphis_status posix_mkdir(struct mp_env *e, const char *name,
+                                  memphis_error *err)
 {
     if (mkdirat(self(e)->dir_fd, name, 0750) != 0 && errno != EEXIST)
         return fail_errno(err, "make the directory", name);
     return MEMPHIS_OK;
 }
 
-static memphis_status posix_rmdir(struct mp_env *e, const char *name, memphis_error *err)
+static memphis_status posix_rmdir(struct mp_env *e, const char *name,
+                                  memphis_error *err)
 {
     if (unlinkat(self(e)->dir_fd, name, AT_REMOVEDIR) != 0)
         return fail_errno(err, "remove the directory", name);
@@ -295,7 +298,7 @@ static uint64_t free_bytes(struct mp_env *e)
     return (uint64_t)v.f_bavail * v.f_frsize;
 }
 
-/* -- lock ---------------------------------------------------------------------------- */
+/* -- lock -------------------------------------------------------------------------- */
 
 /* False: another environment of this process has the same directory open. */
 static bool list_dir(struct posix_env *p)
@@ -343,7 +346,8 @@ static memphis_status posix_lock(struct mp_env *e, memphis_error *err)
     p->ino = st.st_ino;
     if (!list_dir(p))
         return mp_fail(err, MEMPHIS_BUSY,
-                       "'%s' is open already in this process; use that broker", p->path);
+                       "'%s' is open already in this process; use that broker",
+                       p->path);
     p->lock_fd = openat(p->dir_fd, "LOCK", O_RDWR | O_CREAT | O_CLOEXEC, 0640);
     if (p->lock_fd < 0) {
         memphis_status s = fail_errno(err, "open", "LOCK");
@@ -364,7 +368,7 @@ static memphis_status posix_lock(struct mp_env *e, memphis_error *err)
                    p->path, (long)l.l_pid);
 }
 
-/* -- clocks, entropy, workers -------------------------------------------------------- */
+/* -- clocks, entropy, workers ------------------------------------------------------ */
 
 static uint64_t read_clock(clockid_t id)
 {
@@ -419,7 +423,7 @@ static void posix_close(struct mp_env *e)
     mp_free(p);
 }
 
-/* -- diskless ------------------------------------------------------------------------ */
+/* -- diskless ---------------------------------------------------------------------- */
 
 static memphis_status no_disk(memphis_error *err)
 {
@@ -500,7 +504,7 @@ static uint64_t no_bytes(struct mp_env *e)
     return UINT64_MAX;
 }
 
-/* -- open ---------------------------------------------------------------------------- */
+/* -- open -------------------------------------------------------------------------- */
 
 static const struct mp_env posix_calls = {
     .file_open = file_open, .file_close = file_close, .file_read = file_read,

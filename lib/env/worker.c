@@ -94,7 +94,7 @@ static void *thread_main(void *ctx)
     return NULL;
 }
 
-/* A library's thread takes no signals of its host: they are blocked before it exists. */
+/* A library's thread takes no signals of its host: blocked before it exists. */
 static int start_thread(struct mp_worker *w, const char *name)
 {
     pthread_attr_t attr;

@@ -70,8 +70,8 @@ bool mp_replica_is_idle(
  * WAL files below it may be recycled. */
 void mp_replica_meta_safe(struct mp_replica *r, uint64_t index);
 
-/* Next time in broker ns at which mp_replica_submit has something to do by itself
- * (cover batch); UINT64_MAX: nothing. */
+/* Next time in broker ns at which mp_replica_submit has something to do by itself (a
+ * cover batch, an entry that an apply has opened since); UINT64_MAX: nothing. */
 uint64_t mp_replica_next_ns(const struct mp_replica *r);
 
 /* Clean stop: last batch, clean flag, unlock. Blocks, and drains the mailbox of the

@@ -25,7 +25,7 @@ struct mp_shard *mp_shard_of(struct mp_replica *r, uint32_t shard)
     return &r->shards[shard - 1];
 }
 
-/* -- queues -------------------------------------------------------------------------- */
+/* -- queues ------------------------------------------------------------------------ */
 
 /* Room for one more item behind [first, count): the front is used again when that is
  * cheap, so a queue that is emptied now and then never grows. */
@@ -68,7 +68,7 @@ static void push_record(struct mp_record_queue *q, const struct mp_record *r)
     q->items[q->count++] = *r;
 }
 
-/* -- append -------------------------------------------------------------------------- */
+/* -- append ------------------------------------------------------------------------ */
 
 /* What this append may not do now; OK: it may. */
 static memphis_status refuse(const struct mp_shard *s, const struct mp_entry *entries,
@@ -176,7 +176,7 @@ static bool solo_has_open_entry(const struct mp_log *log)
     return shard_of_log(log)->open.appends > 0;
 }
 
-/* -- commit -------------------------------------------------------------------------- */
+/* -- commit ------------------------------------------------------------------------ */
 
 static void reserve_scratch(struct mp_shard *s, size_t n)
 {
@@ -212,7 +212,8 @@ memphis_status mp_shard_apply(struct mp_shard *s, uint64_t index, uint64_t time_
     }
     s->commit = index;
     if (s->log.sink.apply != NULL)
-        s->log.sink.apply(s->log.sink.ctx, index, time_ns, s->scratch, a->entries, a->tag);
+        s->log.sink.apply(s->log.sink.ctx, index, time_ns, s->scratch, a->entries,
+                          a->tag);
     for (; dropped > 0; dropped--)
         mp_chunk_drop(c);
     mp_chunk_drop(c);
@@ -231,7 +232,8 @@ void mp_shard_commit(struct mp_shard *s)
         for (; r.appends > 0; r.appends--) {
             struct mp_append a = s->appends.items[s->appends.first++];
             memphis_status status = mp_shard_apply(s, r.index, r.time_ns, &a, &why);
-            mp_assert(status == MEMPHIS_OK); /* what we append ourselves is well formed */
+            mp_assert(status ==
+                      MEMPHIS_OK); /* what we append ourselves is well formed */
         }
     }
 }
@@ -255,7 +257,7 @@ void mp_shard_fail(struct mp_shard *s, memphis_status status)
     }
 }
 
-/* -- reads --------------------------------------------------------------------------- */
+/* -- reads ------------------------------------------------------------------------- */
 
 static memphis_status solo_read(struct mp_log *log, uint32_t pid, uint64_t seq,
                                 struct mp_stored *out)
@@ -322,7 +324,7 @@ void mp_shard_fini(struct mp_shard *s)
     mp_free(s->scratch);
 }
 
-/* -- batches ------------------------------------------------------------------------- */
+/* -- batches ----------------------------------------------------------------------- */
 
 uint32_t mp_replica_heads(const struct mp_replica *r, struct mp_head heads[MP_SHARDS])
 {
@@ -372,7 +374,8 @@ uint64_t mp_replica_batch_size(struct mp_replica *r, uint32_t *records)
 static void add_record(struct mp_replica *r, const struct mp_shard *s,
                        const struct mp_record *record)
 {
-    struct mp_group_header h = { .length = (uint32_t)(MP_GROUP_HEADER_SIZE + record->bytes),
+    struct mp_group_header h = { .length =
+                                     (uint32_t)(MP_GROUP_HEADER_SIZE + record->bytes),
                                  .body_crc = record->body_crc,
                                  .shard = s->log.shard,
                                  .shard_epoch = SHARD_EPOCH,
@@ -402,8 +405,8 @@ void mp_replica_build(struct mp_replica *r, uint64_t size, uint32_t records)
             add_record(r, s, record);
             for (uint32_t p = 0; p < record->pieces; p++, piece++) {
                 const struct mp_piece *at = &s->pieces.items[piece];
-                mp_wal_add_piece(r->wal,
-                                 (memphis_slice){ at->chunk->bytes + at->offset, at->size });
+                mp_wal_add_piece(
+                    r->wal, (memphis_slice){ at->chunk->bytes + at->offset, at->size });
             }
         }
     }
@@ -500,9 +503,25 @@ bool mp_replica_is_idle(const struct mp_replica *r)
     return true;
 }
 
+/* What an apply of this very turn has appended: it waits for no batch, only for the
+ * next turn to close its entry. */
+static bool has_left_over(const struct mp_replica *r)
+{
+    for (uint32_t i = 0; i < MP_SHARDS; i++) {
+        const struct mp_shard *s = &r->shards[i];
+        if (s->open.appends > 0 && (s->in_memory || !mp_wal_is_busy(r->wal)))
+            return true;
+    }
+    return false;
+}
+
 uint64_t mp_replica_next_ns(const struct mp_replica *r)
 {
-    if (r->wal == NULL || r->broken)
+    if (r->broken)
+        return UINT64_MAX;
+    if (has_left_over(r))
+        return 0;
+    if (r->wal == NULL)
         return UINT64_MAX;
     uint64_t retry = mp_wal_retry_ns(r->wal), empty = empty_batch_ns(r);
     return retry < empty ? retry : empty;

@@ -69,7 +69,7 @@ struct mp_shard {
     uint64_t last_index;          /* of the newest closed record */
     uint64_t commit;
     uint64_t last_time_ns;        /* of the newest closed record: never falls */
-    uint32_t in_flight;           /* records at the front, in a batch or chosen for it */
+    uint32_t in_flight; /* records at the front, in a batch or chosen for it */
     struct mp_entry *scratch;     /* decoded entries of the append being applied */
     struct mp_place *places;
     size_t scratch_capacity;

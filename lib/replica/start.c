@@ -11,7 +11,7 @@ enum {
     STOP_ROUNDS_MAX = 1000
 };
 
-/* -- open ---------------------------------------------------------------------------- */
+/* -- open -------------------------------------------------------------------------- */
 
 static memphis_status open_wal(struct mp_replica *r, memphis_error *err)
 {
@@ -46,8 +46,8 @@ static void set_defaults(struct mp_replica_options *o)
         o->chunk_size = MP_CHUNK_SIZE;
 }
 
-memphis_status mp_replica_open(const struct mp_replica_options *o, struct mp_replica **out,
-                               memphis_error *err)
+memphis_status mp_replica_open(const struct mp_replica_options *o,
+                               struct mp_replica **out, memphis_error *err)
 {
     struct mp_replica *r = mp_alloc(sizeof *r);
     memphis_status s = MEMPHIS_OK;
@@ -69,14 +69,15 @@ memphis_status mp_replica_open(const struct mp_replica_options *o, struct mp_rep
         mp_free(r);
         return s;
     }
-    mp_clock_init(&r->clock, o->env, r->recovery.scan.wall_ns, r->recovery.scan.broker_ns);
+    mp_clock_init(&r->clock, o->env, r->recovery.scan.wall_ns,
+                  r->recovery.scan.broker_ns);
     for (uint32_t i = 0; i < MP_SHARDS; i++)
         mp_shard_init(&r->shards[i], r, i + 1);
     *out = r;
     return MEMPHIS_OK;
 }
 
-/* -- replay -------------------------------------------------------------------------- */
+/* -- replay ------------------------------------------------------------------------ */
 
 static void add_lost(struct mp_replica *r, uint32_t pid, uint64_t first,
                                uint64_t last)
@@ -158,7 +159,8 @@ static memphis_status check_end(const struct mp_shard *s, memphis_error *err)
     return MEMPHIS_OK;
 }
 
-memphis_status mp_replica_start(struct mp_replica *r, uint32_t shard, memphis_error *err)
+memphis_status mp_replica_start(struct mp_replica *r, uint32_t shard,
+                                memphis_error *err)
 {
     struct mp_shard *s = mp_shard_of(r, shard);
     struct mp_scan *scan = &r->recovery.scan;
@@ -186,7 +188,7 @@ memphis_status mp_replica_start(struct mp_replica *r, uint32_t shard, memphis_er
     return s->in_memory ? MEMPHIS_OK : check_end(s, err);
 }
 
-/* -- the closing batch --------------------------------------------------------------- */
+/* -- the closing batch ------------------------------------------------------------- */
 
 struct closing {
     struct mp_buf settled;       /* body of the settled record; empty: none */
@@ -376,7 +378,7 @@ static memphis_status close_recovery(struct mp_replica *r, struct closing *c,
     return MEMPHIS_OK;
 }
 
-/* The loss entry is in the log now: here and in the sink it takes effect like others. */
+/* The loss entry is in the log now: it takes effect here and in the sink. */
 static memphis_status apply_loss(struct mp_replica *r, const struct closing *c,
                                  memphis_error *err)
 {
@@ -434,7 +436,7 @@ memphis_status mp_replica_ready(struct mp_replica *r, struct mp_recovery_report 
     return s;
 }
 
-/* -- stop ---------------------------------------------------------------------------- */
+/* -- stop -------------------------------------------------------------------------- */
 
 /* Writes what is still open, on this thread. Applying may append again, so a few
  * rounds. */
@@ -451,7 +453,8 @@ static memphis_status write_rest(struct mp_replica *r)
         if (records == 0 && mp_wal_durable_upto(r->wal) == mp_wal_end(r->wal))
             return MEMPHIS_OK;
         if (!mp_wal_has_room(r->wal, size, UINT64_MAX / 2) &&
-            !mp_wal_has_room(r->wal, size, UINT64_MAX / 2)) /* a file was made meanwhile */
+            !mp_wal_has_room(r->wal, size,
+                             UINT64_MAX / 2)) /* a file was made meanwhile */
             return MEMPHIS_NO_SPACE;
         mp_replica_build(r, size, records);
         s = mp_wal_write(r->wal, r->clock.wall_ns, r->clock.broker_ns, &why);

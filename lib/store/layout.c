@@ -33,7 +33,7 @@ static bool is_sealed(const uint8_t *p, size_t size)
     return mp_crc32c(0, p + AT_REST, size - AT_REST) == mp_get_u32(p + AT_CRC);
 }
 
-/* -- WAL file header ----------------------------------------------------------------- */
+/* -- WAL file header --------------------------------------------------------------- */
 
 enum {
     WAL_VERSION = 8,
@@ -83,7 +83,7 @@ memphis_status mp_wal_header_decode(memphis_slice bytes, struct mp_wal_header *o
     return MEMPHIS_OK;
 }
 
-/* -- batch header -------------------------------------------------------------------- */
+/* -- batch header ------------------------------------------------------------------ */
 
 enum {
     BATCH_EPOCH = 8,
@@ -98,7 +98,8 @@ enum {
 };
 static_assert(BATCH_BROKER + 8 == MP_BATCH_HEADER_SIZE, "no holes");
 
-void mp_batch_header_encode(struct mp_batch_header *h, uint8_t out[MP_BATCH_HEADER_SIZE])
+void mp_batch_header_encode(struct mp_batch_header *h,
+                            uint8_t out[MP_BATCH_HEADER_SIZE])
 {
     mp_assert(h->lsn % MP_BLOCK_SIZE == 0);
     mp_assert(h->body_size % 8 == 0);
@@ -135,7 +136,7 @@ bool mp_batch_header_decode(memphis_slice bytes, struct mp_batch_header *out)
     return out->body_size % 8 == 0;
 }
 
-/* -- group record header ------------------------------------------------------------- */
+/* -- group record header ----------------------------------------------------------- */
 
 enum {
     GROUP_LENGTH = 0,
@@ -213,7 +214,7 @@ bool mp_group_header_decode(memphis_slice bytes, uint64_t epoch,
     return out->length >= MP_GROUP_HEADER_SIZE && out->length % 8 == 0;
 }
 
-/* -- heads --------------------------------------------------------------------------- */
+/* -- heads ------------------------------------------------------------------------- */
 
 enum {
     HEAD_SHARD = 0,
@@ -251,7 +252,7 @@ void mp_head_decode(const uint8_t bytes[MP_HEAD_SIZE], struct mp_head *out)
                              .last_term = mp_get_u64(bytes + HEAD_LAST_TERM) };
 }
 
-/* -- node slot ----------------------------------------------------------------------- */
+/* -- node slot --------------------------------------------------------------------- */
 
 enum {
     NODE_GENERATION = 8,
@@ -344,7 +345,7 @@ memphis_status mp_node_decode(memphis_slice bytes, struct mp_node *out,
     return MEMPHIS_OK;
 }
 
-/* -- partition meta slot ------------------------------------------------------------- */
+/* -- partition meta slot ----------------------------------------------------------- */
 
 enum {
     META_GENERATION = 8,
@@ -417,7 +418,7 @@ bool mp_meta_slot_decode(memphis_slice bytes, struct mp_meta_slot *out)
     return true;
 }
 
-/* -- segment ------------------------------------------------------------------------- */
+/* -- segment ----------------------------------------------------------------------- */
 
 enum {
     SEGMENT_VERSION = 8,
@@ -473,13 +474,14 @@ bool mp_segment_header_decode(memphis_slice bytes, struct mp_segment_header *out
         mp_get_u16(p + SEGMENT_VERSION) > MP_FORMAT_VERSION ||
         mp_get_u16(p + SEGMENT_FLAGS) != 0)
         return false;
-    *out = (struct mp_segment_header){ .pid = mp_get_u32(p + SEGMENT_PID),
-                                       .shard = mp_get_u32(p + SEGMENT_SHARD),
-                                       .shard_epoch = mp_get_u32(p + SEGMENT_SHARD_EPOCH),
-                                       .first_seq = mp_get_u64(p + SEGMENT_FIRST),
-                                       .created_ns = mp_get_u64(p + SEGMENT_CREATED),
-                                       .index = mp_get_u64(p + SEGMENT_INDEX),
-                                       .term = mp_get_u64(p + SEGMENT_TERM) };
+    *out =
+        (struct mp_segment_header){ .pid = mp_get_u32(p + SEGMENT_PID),
+                                    .shard = mp_get_u32(p + SEGMENT_SHARD),
+                                    .shard_epoch = mp_get_u32(p + SEGMENT_SHARD_EPOCH),
+                                    .first_seq = mp_get_u64(p + SEGMENT_FIRST),
+                                    .created_ns = mp_get_u64(p + SEGMENT_CREATED),
+                                    .index = mp_get_u64(p + SEGMENT_INDEX),
+                                    .term = mp_get_u64(p + SEGMENT_TERM) };
     return true;
 }
 
@@ -522,7 +524,7 @@ bool mp_segment_footer_decode(memphis_slice bytes, struct mp_segment_footer *out
     return true;
 }
 
-/* -- state file ---------------------------------------------------------------------- */
+/* -- state file -------------------------------------------------------------------- */
 
 enum {
     STATE_VERSION = 8,

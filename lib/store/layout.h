@@ -14,8 +14,8 @@
 #include <memphis/status.h>
 
 enum {
-    MP_BLOCK_SIZE = 4096,         /* batches start on its multiples; one header, one slot */
-    MP_FORMAT_VERSION = 1,        /* what this release writes */
+    MP_BLOCK_SIZE = 4096,  /* batches start on its multiples; one header, one slot */
+    MP_FORMAT_VERSION = 1, /* what this release writes */
     MP_BATCH_HEADER_SIZE = 64,
     MP_GROUP_HEADER_SIZE = 72,
     MP_HEAD_SIZE = 48,
@@ -51,7 +51,8 @@ struct mp_batch_header {
     uint64_t wall_ns, broker_ns;
     uint32_t crc;             /* its own; set by both functions */
 };
-void mp_batch_header_encode(struct mp_batch_header *h, uint8_t out[MP_BATCH_HEADER_SIZE]);
+void mp_batch_header_encode(struct mp_batch_header *h,
+                            uint8_t out[MP_BATCH_HEADER_SIZE]);
 bool mp_batch_header_decode(memphis_slice bytes, struct mp_batch_header *out);
 
 /* -- group record header (4.1b) -- */

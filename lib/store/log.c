@@ -2,8 +2,8 @@
 
 #include "base/assert.h"
 
-memphis_status mp_log_append(struct mp_log *log, const struct mp_entry *entries, size_t n,
-                             uint64_t tag)
+memphis_status mp_log_append(struct mp_log *log, const struct mp_entry *entries,
+                             size_t n, uint64_t tag)
 {
     mp_assert(n > 0);
     return log->ops->append(log, entries, n, tag);

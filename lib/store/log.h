@@ -7,7 +7,7 @@
  *
  *     append, append ... close_entry        one entry per shard and turn
  *            |
- *            v   one batch for all shards, one write, one sync (the WAL writer's thread)
+ *            v   one batch for all shards, one write, one sync (on the WAL writer)
  *         durable = committed               (with RAFT: on a majority)
  *            |
  *            v
@@ -39,7 +39,7 @@ struct mp_stored {
 };
 
 struct mp_log_stats {
-    uint64_t messages, bytes;     /* live; bytes: encoded entries (documented in README) */
+    uint64_t messages, bytes; /* live; bytes: encoded entries (documented in README) */
     uint64_t first_seq, last_seq; /* first > last: empty */
     uint64_t first_time_ns, last_time_ns; /* broker time; 0: none */
 };
@@ -47,23 +47,23 @@ struct mp_log_stats {
 /* Callbacks of the shard's owner. They may append, they must not free the log. */
 struct mp_log_sink {
     /* One committed append, in log order; the appends of one shard entry come one by
-     * one with the same index. own_tag: as given to mp_log_append; 0 at replay, where an
-     * entry comes whole. The entries' slices are valid during the call. Message entries are
-     * already readable when it is called. */
-    void (*apply)(void *ctx, uint64_t index, uint64_t time_ns, const struct mp_entry *entries,
-                  size_t n, uint64_t own_tag);
+     * one with the same index. own_tag: as given to mp_log_append; 0 at replay, where
+     * an entry comes whole. The entries' slices are valid during the call. Message
+     * entries are already readable when it is called. */
+    void (*apply)(void *ctx, uint64_t index, uint64_t time_ns,
+                  const struct mp_entry *entries, size_t n, uint64_t own_tag);
     /* That append is not in the log (NO_SPACE), or its fate is unknown (IO: no more
      * appends will succeed, answer nothing). */
     void (*failed)(void *ctx, uint64_t tag, memphis_status status);
     /* A read of this partition that said MP_PENDING can be asked again. */
     void (*ready)(void *ctx, uint32_t pid);
-    /* Flush: encode what state.<index> holds for that partition (TLV items, 4.9); pid 0:
-     * the shard's own. Committed effects only. */
+    /* Flush: encode what state.<index> holds for that partition (TLV items, 4.9); pid
+     * 0: the shard's own. Committed effects only. */
     void (*state)(void *ctx, uint32_t pid, struct mp_buf *out);
     /* Start: the state file of that partition, before any replay; pid 0 first.
      * CORRUPT refuses the start. */
-    memphis_status (*restore)(void *ctx, uint32_t pid, uint64_t index, memphis_slice state,
-                              memphis_error *err);
+    memphis_status (*restore)(void *ctx, uint32_t pid, uint64_t index,
+                              memphis_slice state, memphis_error *err);
     void *ctx;
 };
 
@@ -72,11 +72,12 @@ struct mp_log_sink {
  * next one of the partition), time. NO_SPACE: refused, messages only; BROKEN: after an
  * I/O error; TOO_BIG: no chunk can hold it; NOMEM. tag > 0 comes back in apply or
  * failed. */
-memphis_status mp_log_append(struct mp_log *log, const struct mp_entry *entries, size_t n,
-                             uint64_t tag);
+memphis_status mp_log_append(struct mp_log *log, const struct mp_entry *entries,
+                             size_t n, uint64_t tag);
 
 /* True when the open entry is full (MP_ENTRY_BYTES_MAX) or log memory is used up: take
- * no more input until something commits. Appends still succeed (settlements, metadata). */
+ * no more input until something commits. Appends still succeed (settlements,
+ * metadata). */
 bool mp_log_is_full(const struct mp_log *log);
 
 /* End of a turn: propose the open entry, if there is one. While a batch is in flight it
@@ -91,13 +92,15 @@ memphis_status mp_log_read(struct mp_log *log, uint32_t pid, uint64_t seq,
                            struct mp_stored *out);
 void mp_stored_release(struct mp_stored *s);
 
-uint64_t mp_log_first(const struct mp_log *log, uint32_t pid); /* first readable; last+1: none */
-uint64_t mp_log_last(const struct mp_log *log, uint32_t pid);  /* committed; 0: none ever */
+/* The first readable one (last + 1: none), and the newest one (0: none ever). */
+uint64_t mp_log_first(const struct mp_log *log, uint32_t pid);
+uint64_t mp_log_last(const struct mp_log *log, uint32_t pid);
 void mp_log_stats(const struct mp_log *log, uint32_t pid, struct mp_log_stats *out);
 
 /* Implementations (replica/) fill this in; everybody else calls the functions above. */
 struct mp_log_ops {
-    memphis_status (*append)(struct mp_log *, const struct mp_entry *, size_t, uint64_t);
+    memphis_status (*append)(struct mp_log *, const struct mp_entry *, size_t,
+                             uint64_t);
     bool (*is_full)(const struct mp_log *);
     void (*close_entry)(struct mp_log *);
     bool (*has_open_entry)(const struct mp_log *);

@@ -1,7 +1,7 @@
 /* store/memtable.h -- the messages of one partition that are in memory.
  *
  * A ring of {chunk, offset, size}, 16 bytes each, indexed by sequence: what is appended
- * in order needs no search. Holes (deleted messages, skipped sequences) are empty slots.
+ * in order needs no search. Holes (deleted messages, skipped sequences) are empty.
  *
  *         base                       end
  *          |                          |       slot of s = slots[s mod capacity]

@@ -11,7 +11,7 @@ enum {
     GAP_MAX = 1 << 26 /* sequences that may be missing in a row */
 };
 
-/* -- the table ----------------------------------------------------------------------- */
+/* -- the table --------------------------------------------------------------------- */
 
 static uint32_t home_of(const struct mp_partitions *t, uint32_t pid)
 {
@@ -108,7 +108,7 @@ void mp_partitions_fini(struct mp_partitions *t)
     *t = (struct mp_partitions){ 0 };
 }
 
-/* -- effects ------------------------------------------------------------------------- */
+/* -- effects ----------------------------------------------------------------------- */
 
 static memphis_status malformed(memphis_error *err, const struct mp_entry *e)
 {
@@ -255,7 +255,7 @@ memphis_status mp_partitions_apply(struct mp_partitions *t, const struct mp_entr
     }
 }
 
-/* -- reads --------------------------------------------------------------------------- */
+/* -- reads ------------------------------------------------------------------------- */
 
 static bool is_damaged(const struct mp_partition *p, uint64_t seq)
 {

@@ -1,4 +1,4 @@
-/* store/ranges.h -- a set of sequences as sorted, disjoint ranges. Thread: core (pure). */
+/* store/ranges.h -- a set of sequences as sorted, disjoint ranges. Pure. */
 #ifndef MP_STORE_RANGES_H
 #define MP_STORE_RANGES_H
 
@@ -17,7 +17,8 @@ struct mp_ranges {
 };
 
 void mp_ranges_fini(struct mp_ranges *r);
-void mp_ranges_add(struct mp_ranges *r, uint64_t first, uint64_t last); /* may overlap */
+void mp_ranges_add(struct mp_ranges *r, uint64_t first,
+                   uint64_t last);                        /* may overlap */
 void mp_ranges_trim(struct mp_ranges *r, uint64_t first); /* drops what is below */
 bool mp_ranges_has(const struct mp_ranges *r, uint64_t seq);
 /* The first sequence at or above `seq` that is in no range. */

@@ -124,7 +124,7 @@ uint32_t mp_entry_encode(const struct mp_entry *e, uint8_t *out)
     return mp_crc32c_combine(mp_crc32c(0, out, AT_TYPE), crc, size - AT_TYPE);
 }
 
-/* -- decoding ------------------------------------------------------------------------ */
+/* -- decoding ---------------------------------------------------------------------- */
 
 static bool is_known(uint8_t type)
 {
@@ -204,6 +204,7 @@ memphis_status mp_entry_decode(memphis_slice bytes, bool check, struct mp_entry 
     if (payload_size != mp_get_u32(p + AT_PAYLOAD_SENT) ||
         has_headers != (headers_size > 0) ||
         !take_parts(parts, headers_size, payload_size, out))
-        return mp_fail(err, MEMPHIS_CORRUPT, "the parts of an entry do not fit into it");
+        return mp_fail(err, MEMPHIS_CORRUPT,
+                       "the parts of an entry do not fit into it");
     return MEMPHIS_OK;
 }

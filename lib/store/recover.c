@@ -8,7 +8,7 @@
 
 #define NODE_NAME "node"
 
-/* -- names --------------------------------------------------------------------------- */
+/* -- names ------------------------------------------------------------------------- */
 
 static bool is_ours(const char *name)
 {
@@ -75,7 +75,7 @@ static memphis_status clear_wal(struct mp_env *e, memphis_error *err)
     }
 }
 
-/* -- without a node slot ------------------------------------------------------------- */
+/* -- without a node slot ----------------------------------------------------------- */
 
 static memphis_status begin(struct mp_recovery *r, struct mp_env *e,
                             const struct listing *l, memphis_error *err)

@@ -27,7 +27,8 @@ memphis_status mp_recover(struct mp_recovery *r, struct mp_env *e, bool accept_l
 void mp_recover_fini(struct mp_recovery *r);
 
 /* Makes `node` a durable slot of one generation more. */
-memphis_status mp_node_write(struct mp_env *e, struct mp_node *node, memphis_error *err);
+memphis_status mp_node_write(struct mp_env *e, struct mp_node *node,
+                             memphis_error *err);
 
 /* Where the settled range of this recovery begins; it ends at scan.files_end. */
 uint64_t mp_recover_settle_from(const struct mp_recovery *r);

@@ -34,7 +34,7 @@ static void push_range(struct mp_lsn_range **ranges, uint32_t *count, uint64_t f
     (*ranges)[(*count)++] = (struct mp_lsn_range){ from, to };
 }
 
-/* -- reading ------------------------------------------------------------------------- */
+/* -- reading ----------------------------------------------------------------------- */
 
 /* `size` bytes at `lsn` of files[file], borrowed until the next call; short at the end
  * of the file. */
@@ -82,7 +82,7 @@ memphis_status mp_scan_read(struct mp_scan *s, const struct mp_scan_record *r,
     return MEMPHIS_OK;
 }
 
-/* -- records of a batch -------------------------------------------------------------- */
+/* -- records of a batch ------------------------------------------------------------ */
 
 /* The record at the start of `bytes`, when all its checksums are right. */
 static bool is_good_record(memphis_slice bytes, uint64_t epoch,
@@ -192,7 +192,7 @@ static memphis_status note_batch(struct mp_scan *s, uint32_t file,
     return st;
 }
 
-/* -- one file ------------------------------------------------------------------------ */
+/* -- one file ---------------------------------------------------------------------- */
 
 /* Looks for a good batch at `lsn`; *size is its length, 0: there is none. */
 static memphis_status try_batch(struct mp_scan *s, uint32_t file, uint64_t lsn,
@@ -237,7 +237,7 @@ static memphis_status scan_file(struct mp_scan *s, uint32_t file, memphis_error 
     return st;
 }
 
-/* -- the files ----------------------------------------------------------------------- */
+/* -- the files --------------------------------------------------------------------- */
 
 struct names {
     uint64_t *bases;
@@ -302,7 +302,8 @@ out:
     return st;
 }
 
-static memphis_status open_files(struct mp_scan *s, bool accept_loss, memphis_error *err)
+static memphis_status open_files(struct mp_scan *s, bool accept_loss,
+                                 memphis_error *err)
 {
     struct names n = { 0 };
     bool damaged;
@@ -333,7 +334,7 @@ static memphis_status open_files(struct mp_scan *s, bool accept_loss, memphis_er
     return st;
 }
 
-/* -- the verdict --------------------------------------------------------------------- */
+/* -- the verdict ------------------------------------------------------------------- */
 
 static const struct mp_lsn_range *settled_at(const struct mp_scan *s, uint64_t lsn)
 {
@@ -344,8 +345,8 @@ static const struct mp_lsn_range *settled_at(const struct mp_scan *s, uint64_t l
 }
 
 /* Whether batch b follows on `lsn`, where the good ones before it end. */
-static bool follows(const struct mp_scan *s, const struct mp_scan_batch *b, uint64_t lsn,
-                    const struct mp_scan_batch *before)
+static bool follows(const struct mp_scan *s, const struct mp_scan_batch *b,
+                    uint64_t lsn, const struct mp_scan_batch *before)
 {
     const struct mp_wal_header *f = &s->files[b->file].header;
 
@@ -440,7 +441,7 @@ static void measure_tail(struct mp_scan *s)
     }
 }
 
-/* -- accepted loss ------------------------------------------------------------------- */
+/* -- accepted loss ----------------------------------------------------------------- */
 
 /* Records inside a lost range that are whole: searched at each multiple of 8. */
 static memphis_status salvage(struct mp_scan *s, const struct mp_lsn_range *r,

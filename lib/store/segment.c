@@ -16,7 +16,7 @@ enum {
     READ_SIZE = 256 << 10
 };
 
-/* -- names --------------------------------------------------------------------------- */
+/* -- names ------------------------------------------------------------------------- */
 
 void mp_path_shard(uint32_t shard, char out[MP_PATH_SIZE])
 {
@@ -54,7 +54,8 @@ static void numbered(uint32_t shard, uint32_t pid, const char *format, uint64_t 
     path_in(shard, pid, name, out);
 }
 
-void mp_path_segment(uint32_t shard, uint32_t pid, uint64_t first, char out[MP_PATH_SIZE])
+void mp_path_segment(uint32_t shard, uint32_t pid, uint64_t first,
+                     char out[MP_PATH_SIZE])
 {
     numbered(shard, pid, ".seg", first, out);
 }
@@ -69,7 +70,7 @@ void mp_path_state(uint32_t shard, uint32_t pid, uint64_t index, char out[MP_PAT
     numbered(shard, pid, "state.", index, out);
 }
 
-/* -- scan ---------------------------------------------------------------------------- */
+/* -- scan -------------------------------------------------------------------------- */
 
 static void note_entry(struct mp_segment_scan *scan, uint64_t first, const uint8_t *p,
                        uint32_t size)
@@ -112,8 +113,8 @@ static uint32_t good_entry(memphis_slice bytes, bool check)
 }
 
 memphis_status mp_segment_scan(struct mp_env *e, struct mp_file *f, uint64_t first,
-                               uint64_t length, bool check, struct mp_segment_scan *scan,
-                               memphis_error *err)
+                               uint64_t length, bool check,
+                               struct mp_segment_scan *scan, memphis_error *err)
 {
     struct mp_buf window = { 0 };
     memphis_status s = MEMPHIS_OK;
@@ -125,7 +126,8 @@ memphis_status mp_segment_scan(struct mp_env *e, struct mp_file *f, uint64_t fir
         scan->footer.last_seq = first;
     }
     while (s == MEMPHIS_OK && scan->end < length) {
-        size_t size = length - scan->end < wanted ? (size_t)(length - scan->end) : wanted;
+        size_t size =
+            length - scan->end < wanted ? (size_t)(length - scan->end) : wanted;
         mp_buf_clear(&window);
         mp_buf_reserve(&window, size);
         s = e->file_read(e, f, scan->end, window.data, size, &window.size, err);
@@ -160,7 +162,7 @@ void mp_segment_scan_fini(struct mp_segment_scan *scan)
     *scan = (struct mp_segment_scan){ 0 };
 }
 
-/* -- index file ---------------------------------------------------------------------- */
+/* -- index file -------------------------------------------------------------------- */
 
 static void encode_index(const struct mp_segment_scan *scan, struct mp_buf *out)
 {
@@ -299,7 +301,7 @@ static bool load_index(struct mp_env *e, uint32_t shard, uint32_t pid,
     return good;
 }
 
-/* -- cold reads ---------------------------------------------------------------------- */
+/* -- cold reads -------------------------------------------------------------------- */
 
 static struct mp_index_cached *cached_index(struct mp_index_cache *c, uint32_t shard,
                                             uint32_t pid, uint64_t first)
@@ -326,8 +328,8 @@ void mp_index_cache_fini(struct mp_index_cache *c)
 
 /* Where to begin looking for `seq`. A scan that meets damage keeps what it has. */
 static uint64_t find_offset(struct mp_env *e, struct mp_file *f, uint32_t shard,
-                            uint32_t pid, const struct mp_segment *segment, uint64_t seq,
-                            struct mp_index_cache *cache)
+                            uint32_t pid, const struct mp_segment *segment,
+                            uint64_t seq, struct mp_index_cache *cache)
 {
     struct mp_segment_scan *scan =
         &cached_index(cache, shard, pid, segment->first)->scan;

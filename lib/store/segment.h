@@ -1,7 +1,7 @@
 /* store/segment.h -- the segment files of a partition, and finding messages in them.
  *
  *   | header 4 KiB | entry entry entry ... | zeros | footer 4 KiB |     <first seq>.seg
- *                    ^ sparse index: an item per 4 KiB                   <first seq>.idx
+ *                    ^ sparse index: an item per 4 KiB             <first seq>.idx
  *
  * The active segment (the last one) has no footer; how far it is synced stands in the
  * partition's meta slot. A sealed one never changes. The index is never trusted: it is
@@ -60,15 +60,18 @@ void mp_index_cache_fini(struct mp_index_cache *c);
 void mp_path_shard(uint32_t shard, char out[MP_PATH_SIZE]);
 void mp_path_partition(uint32_t shard, uint32_t pid, char out[MP_PATH_SIZE]);
 void mp_path_meta(uint32_t shard, uint32_t pid, char out[MP_PATH_SIZE]);
-void mp_path_segment(uint32_t shard, uint32_t pid, uint64_t first, char out[MP_PATH_SIZE]);
-void mp_path_index(uint32_t shard, uint32_t pid, uint64_t first, char out[MP_PATH_SIZE]);
-void mp_path_state(uint32_t shard, uint32_t pid, uint64_t index, char out[MP_PATH_SIZE]);
+void mp_path_segment(uint32_t shard, uint32_t pid, uint64_t first,
+                     char out[MP_PATH_SIZE]);
+void mp_path_index(uint32_t shard, uint32_t pid, uint64_t first,
+                   char out[MP_PATH_SIZE]);
+void mp_path_state(uint32_t shard, uint32_t pid, uint64_t index,
+                   char out[MP_PATH_SIZE]);
 
 /* Reads the entries in [scan->end or the first, length) and adds them to the scan.
  * CORRUPT: at scan->end there is no good entry. */
 memphis_status mp_segment_scan(struct mp_env *e, struct mp_file *f, uint64_t first,
-                               uint64_t length, bool check, struct mp_segment_scan *scan,
-                               memphis_error *err);
+                               uint64_t length, bool check,
+                               struct mp_segment_scan *scan, memphis_error *err);
 void mp_segment_scan_fini(struct mp_segment_scan *scan);
 
 /* Writes index file and footer behind `length`; the caller syncs. */

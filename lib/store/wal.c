@@ -74,7 +74,7 @@ void mp_wal_name(uint64_t base, char out[MP_WAL_NAME_SIZE])
     mp_format(out, MP_WAL_NAME_SIZE, "wal/%020llu.wal", (unsigned long long)base);
 }
 
-/* -- the next file (preparer) -------------------------------------------------------- */
+/* -- the next file (preparer) ------------------------------------------------------ */
 
 static memphis_status fill(struct mp_env *e, struct mp_file *f, uint64_t size,
                            memphis_error *err)
@@ -229,7 +229,7 @@ void mp_wal_prepare(struct mp_wal *w, uint64_t now_ns)
     finish_prepare(w);
 }
 
-/* -- a batch (writer) ---------------------------------------------------------------- */
+/* -- a batch (writer) -------------------------------------------------------------- */
 
 static memphis_status roll(struct mp_env *e, struct write_job *j)
 {
@@ -509,7 +509,7 @@ memphis_status mp_wal_write(struct mp_wal *w, uint64_t wall_ns, uint64_t broker_
     return mp_fail(err, s, "%s", w->write.why.message);
 }
 
-/* -- life ---------------------------------------------------------------------------- */
+/* -- life -------------------------------------------------------------------------- */
 
 memphis_status mp_wal_new(const struct mp_wal_options *o, struct mp_wal **out,
                           memphis_error *err)

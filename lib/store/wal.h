@@ -8,8 +8,8 @@
  *   preparer:  wal/next: zeros, header, sync -------------------------- ready
  *
  * Files are prepared ahead, as `wal/next`, by a worker of their own: all blocks written
- * and synced, so that a batch needs no metadata of the file system. At a roll the writer
- * renames it and syncs the directory before the first batch of the file.
+ * and synced, so that a batch needs no metadata of the file system. At a roll the
+ * writer renames it and syncs the directory before the first batch of the file.
  *
  * Rules that make recovery possible (storage-design 5.1, 11.1): a batch starts on a
  * block boundary, carries its own LSN, the epoch of its file, and `durable_upto`; the
@@ -62,7 +62,8 @@ bool mp_wal_is_busy(const struct mp_wal *w);        /* a batch is in flight */
 bool mp_wal_is_out_of_space(const struct mp_wal *w); /* no next file can be made */
 bool mp_wal_is_stuck(const struct mp_wal *w, uint64_t size); /* and this one is full */
 uint64_t mp_wal_retry_ns(const struct mp_wal *w);   /* UINT64_MAX: nothing to retry */
-/* sync: interval: when the newest batch is to be synced, by one more; UINT64_MAX: never */
+/* sync: interval: when the newest batch is to be synced, by one more; UINT64_MAX:
+   never */
 uint64_t mp_wal_sync_ns(const struct mp_wal *w);
 
 /* Size of a batch with these many heads and records, whose bodies have body_bytes. */

@@ -1,11 +1,11 @@
 /* The crash simulation: a workload over mp_replica on a disk that forgets.
  *
  * A history of appends is written down beside the broker. The workload is crashed at
- * each operation of the disk in turn; for each way in which unsynced bytes and names may
- * have survived, the broker is started again (and that start crashed, too), and what it
- * holds is compared with the model: it must be the state after a prefix of the history
- * that contains everything acknowledged. So nothing acknowledged is lost, nothing is
- * invented, order is kept, and what was appended together stays together.
+ * each operation of the disk in turn; for each way in which unsynced bytes and names
+ * may have survived, the broker is started again (and that start crashed, too), and
+ * what it holds is compared with the model: it must be the state after a prefix of the
+ * history that contains everything acknowledged. So nothing acknowledged is lost,
+ * nothing is invented, order is kept, and what was appended together stays together.
  *
  *   test_crash               all seeds
  *   test_crash SEED [N]      one seed; only the crash at operation N
@@ -28,7 +28,7 @@ enum {
     OPS_MAX = 2000
 };
 
-/* -- the model ----------------------------------------------------------------------- */
+/* -- the model --------------------------------------------------------------------- */
 
 struct stored {
     uint64_t seq;
@@ -117,7 +117,7 @@ static void model_apply(struct state *s, const struct op *op)
         model_remove(p, op->seq, op->seq + op->length);
 }
 
-/* -- the world ----------------------------------------------------------------------- */
+/* -- the world --------------------------------------------------------------------- */
 
 struct sink {
     struct world *world;
@@ -162,10 +162,10 @@ static uint64_t draw(struct world *w, uint64_t n)
     return next_random(&w->random) % n;
 }
 
-#define fail_if(w, condition, ...)                                                       \
-    do {                                                                                 \
-        if ((condition) && (w)->failure[0] == 0)                                         \
-            snprintf((w)->failure, sizeof (w)->failure, __VA_ARGS__);                    \
+#define fail_if(w, condition, ...)                                                     \
+    do {                                                                               \
+        if ((condition) && (w)->failure[0] == 0)                                       \
+            snprintf((w)->failure, sizeof(w)->failure, __VA_ARGS__);                   \
     } while (0)
 
 static void on_apply(void *ctx, uint64_t index, uint64_t time_ns,
@@ -239,7 +239,7 @@ static void on_broken(void *ctx, const memphis_error *why)
     w->is_broken = true;
 }
 
-/* -- start and stop ------------------------------------------------------------------ */
+/* -- start and stop ---------------------------------------------------------------- */
 
 static memphis_status start(struct world *w, memphis_error *err)
 {
@@ -299,7 +299,7 @@ static void settle(struct world *w)
     } while (!mp_replica_is_idle(w->replica) && !w->is_broken);
 }
 
-/* -- the workload -------------------------------------------------------------------- */
+/* -- the workload ------------------------------------------------------------------ */
 
 static size_t build_entries(const struct op *op, struct mp_entry e[2], uint8_t *small)
 {
@@ -365,7 +365,8 @@ static void random_append(struct world *w)
                                        MESSAGE, PAIR, GROUP, FLOOR, DELETE, META };
     uint32_t pid = 1 + (uint32_t)draw(w, PARTITIONS);
     struct partition *p = &w->all.partitions[pid];
-    struct op op = { .kind = kinds[draw(w, sizeof kinds / sizeof kinds[0])], .pid = pid };
+    struct op op = { .kind = kinds[draw(w, sizeof kinds / sizeof kinds[0])],
+                     .pid = pid };
 
     if (op.kind != META && !p->is_open) {
         if (p->floor != 0)
@@ -429,7 +430,7 @@ static void run_steps(struct world *w, uint32_t steps, memphis_error *err)
         step(w, err);
 }
 
-/* -- the comparison ------------------------------------------------------------------ */
+/* -- the comparison ---------------------------------------------------------------- */
 
 static memphis_status read_at(struct world *w, uint32_t pid, uint64_t seq,
                               struct mp_stored *m)
@@ -476,7 +477,8 @@ static bool same_messages(struct world *w, uint32_t pid, const struct partition 
         }
     }
     if (read_at(w, pid, seq, &m) != MEMPHIS_NOT_FOUND) {
-        snprintf(why, why_size, "pid %u: there is one more message at %d", pid, (int)seq);
+        snprintf(why, why_size, "pid %u: there is one more message at %d", pid,
+                 (int)seq);
         return false;
     }
     struct mp_log_stats st;
@@ -502,7 +504,8 @@ static bool same_state(struct world *w, const struct state *s, char *why, size_t
             return false;
         }
         if ((w->is_open >> pid & 1) != s->partitions[pid].is_open) {
-            snprintf(why, size, "pid %u: open is %d", pid, (int)(w->is_open >> pid & 1));
+            snprintf(why, size, "pid %u: open is %d", pid,
+                     (int)(w->is_open >> pid & 1));
             return false;
         }
         if (!same_messages(w, pid, &s->partitions[pid], why, size))
@@ -556,13 +559,15 @@ static void compare(struct world *w, const char *when)
         if (first[0] == 0)
             memcpy(first, why, sizeof first);
     }
-    fail_if(w, data > w->ops_count, "%s: no prefix of the history matches; with all that "
-            "was acknowledged: %s; with everything: %s", when, first, why);
+    fail_if(w, data > w->ops_count,
+            "%s: no prefix of the history matches; with all that "
+            "was acknowledged: %s; with everything: %s",
+            when, first, why);
     w->base = w->all = s;
     w->base_count = w->ops_count = 0;
 }
 
-/* -- crashes ------------------------------------------------------------------------- */
+/* -- crashes ----------------------------------------------------------------------- */
 
 static uint64_t crash_points, outcomes_run, restarts_crashed;
 

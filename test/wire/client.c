@@ -78,7 +78,8 @@ void client_flush(struct client *c)
                          MSG_NOSIGNAL);
         if (n < 0 && errno == EINTR)
             continue;
-        if (n < 0) { /* a broken pipe is told by the reading side, behind its last bytes */
+        /* A broken pipe is told by the reading side, behind its last bytes. */
+        if (n < 0) {
             if (errno != EAGAIN)
                 c->out.first = c->out.end;
             return;
@@ -339,12 +340,14 @@ void client_pull(struct client *c, const char *stream, const char *group,
                  const char *inbox, uint32_t batch, uint32_t expires_ms)
 {
     char subject[400], body[128];
-    int n = expires_ms > 0
-                ? snprintf(body, sizeof(body), "{\"batch\":%u,\"expires\":%u000000}",
-                           batch, expires_ms)
-                : snprintf(body, sizeof(body), "{\"batch\":%u,\"no_wait\":true}", batch);
+    int n =
+        expires_ms > 0
+            ? snprintf(body, sizeof(body), "{\"batch\":%u,\"expires\":%u000000}", batch,
+                       expires_ms)
+            : snprintf(body, sizeof(body), "{\"batch\":%u,\"no_wait\":true}", batch);
 
-    snprintf(subject, sizeof(subject), "$JS.API.CONSUMER.MSG.NEXT.%s.%s", stream, group);
+    snprintf(subject, sizeof(subject), "$JS.API.CONSUMER.MSG.NEXT.%s.%s", stream,
+             group);
     client_publish(c, subject, inbox, NULL, body, (size_t)n);
 }
 
@@ -394,11 +397,12 @@ void client_station_body(char body[CLIENT_BODY_SIZE], const char *name,
 void client_producer_body(char body[CLIENT_BODY_SIZE], const char *station,
                           const char *name)
 {
-    snprintf(body, CLIENT_BODY_SIZE,
-             "{\"name\":\"%s\",\"station_name\":\"%s\",\"connection_id\":\"7e57\","
-             "\"producer_type\":\"application\",\"req_version\":4,\"username\":\"root\","
-             "\"app_id\":\"7e57\",\"sdk_lang\":\"c\"}",
-             name, station);
+    snprintf(
+        body, CLIENT_BODY_SIZE,
+        "{\"name\":\"%s\",\"station_name\":\"%s\",\"connection_id\":\"7e57\","
+        "\"producer_type\":\"application\",\"req_version\":4,\"username\":\"root\","
+        "\"app_id\":\"7e57\",\"sdk_lang\":\"c\"}",
+        name, station);
 }
 
 void client_consumer_body(char body[CLIENT_BODY_SIZE], const char *station,
@@ -440,7 +444,8 @@ bool client_drop_station(struct client *c, const char *name)
 {
     char body[CLIENT_BODY_SIZE];
 
-    snprintf(body, sizeof(body), "{\"station_name\":\"%s\",\"username\":\"root\"}", name);
+    snprintf(body, sizeof(body), "{\"station_name\":\"%s\",\"username\":\"root\"}",
+             name);
     return ask(c, "$memphis_station_destructions", body);
 }
 

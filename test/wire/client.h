@@ -1,14 +1,15 @@
-/* wire/client.h -- a small client of the NATS protocol, for tests of a running memphisd.
+/* wire/client.h -- a small client of the NATS protocol, for tests of a running
+ * memphisd.
  *
  * One connection, one thread. Whatever is published gathers in a buffer and leaves with
  * client_flush or while client_next waits, so pipelining is the normal case:
  *
- *      client_publish x 300          client_next -> CLIENT_MESSAGE: m.subject, m.payload
- *      client_flush                  client_next -> CLIENT_QUIET:   nothing in time
- *                                    client_next -> CLIENT_CLOSED:  the daemon is gone
+ *      client_publish x 300        client_next -> CLIENT_MESSAGE: m.subject, m.payload
+ *      client_flush                client_next -> CLIENT_QUIET:   nothing in time
+ *                                  client_next -> CLIENT_CLOSED:  the daemon is gone
  *
- * PINGs are answered inside. What the daemon has sent before it died is still handed out:
- * CLOSED comes behind the last complete message.
+ * PINGs are answered inside. What the daemon has sent before it died is still handed
+ * out: CLOSED comes behind the last complete message.
  */
 #ifndef WIRE_CLIENT_H
 #define WIRE_CLIENT_H
@@ -36,7 +37,8 @@ void client_close(struct client *c); /* NULL-safe */
 
 uint32_t client_subscribe(struct client *c, const char *subject); /* its sid */
 
-/* `reply` and `headers` may be NULL; headers: "a: b\r\nc: d\r\n", without status line. */
+/* `reply` and `headers` may be NULL; headers: "a: b\r\nc: d\r\n", without status
+   line. */
 void client_publish(struct client *c, const char *subject, const char *reply,
                     const char *headers, const void *data, size_t size);
 
@@ -82,7 +84,8 @@ bool client_drop_consumer(struct client *c, const char *station, const char *gro
 bool client_has_station(struct client *c, const char *name); /* its first stream */
 
 /* All that a group can have now of one partition, in the order of arrival: fn gets the
- * sequence and the delivery count of each. False: the daemon did not end it properly. */
+ * sequence and the delivery count of each. False: the daemon did not end it
+ * properly. */
 typedef void (*client_message_fn)(void *ctx, uint32_t partition, uint64_t seq,
                                   uint32_t deliveries, const struct client_message *m);
 bool client_drain(struct client *c, const char *station, uint32_t partition,

@@ -1,7 +1,7 @@
 /* wire/daemon.h -- a memphisd of a test's own: start it, kill it, ask how it ended.
  *
- * Its output goes to <dir>/log, its store is <dir>/store. A daemon that is still running
- * when the test's process ends is killed with it.
+ * Its output goes to <dir>/log, its store is <dir>/store. A daemon that is still
+ * running when the test's process ends is killed with it.
  */
 #ifndef WIRE_DAEMON_H
 #define WIRE_DAEMON_H

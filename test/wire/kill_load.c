@@ -189,7 +189,8 @@ static void print_sum(const struct kill_test *t, uint64_t began_ns)
            t->round, t->stations_made, t->stores, (unsigned long long)t->acknowledged,
            (unsigned long long)t->verified, (unsigned long long)t->delivered,
            (unsigned long long)t->settled, (unsigned long long)t->confirmed,
-           (unsigned long long)t->redelivered, (double)(client_now_ns() - began_ns) / 1e9);
+           (unsigned long long)t->redelivered,
+           (double)(client_now_ns() - began_ns) / 1e9);
     printf("sent again with their ids: %llu, of them stored before the kill: %llu\n",
            (unsigned long long)t->resent, (unsigned long long)t->duplicates);
     printf("acks without an answer that came back after a kill, by their age at it:");

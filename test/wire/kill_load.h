@@ -30,14 +30,16 @@ struct item {
     uint64_t seq;            /* 0: not acknowledged and not seen */
     uint64_t settled_ns;     /* when its ack was sent; 0: not, or that ack was lost */
     uint64_t confirmed_ns;
-    bool has_id, was_resent, was_published; /* published: acknowledged to the producer */
+    bool has_id, was_resent,
+        was_published;       /* published: acknowledged to the producer */
     bool is_confirmed;       /* its ack was answered */
     bool was_delivered;      /* to the group, in this or an earlier life */
 };
 
 struct kill_test {
     struct daemon daemon;
-    struct client *clients[CONNECTIONS]; /* producer; two consumers share the partitions */
+    struct client
+        *clients[CONNECTIONS]; /* producer; two consumers share the partitions */
     struct dice dice;
     uint64_t seed;
     uint32_t round, rounds_left, sabotage;

@@ -40,8 +40,8 @@ static void publish(struct kill_test *t, uint32_t number)
     snprintf(subject, sizeof(subject), "%s$%u.final", t->station, i->partition);
     snprintf(reply, sizeof(reply), "_INBOX.p.%u", number);
     snprintf(headers, sizeof(headers), "msg-id: m%u\r\n", number);
-    client_publish(t->clients[PRODUCER], subject, reply, i->has_id ? headers : NULL, body,
-                   kill_content(t, number, body));
+    client_publish(t->clients[PRODUCER], subject, reply, i->has_id ? headers : NULL,
+                   body, kill_content(t, number, body));
     t->outstanding++;
 }
 
@@ -49,11 +49,13 @@ static void produce(struct kill_test *t)
 {
     uint32_t burst = 1 + dice_roll(&t->dice, 64);
 
-    for (; burst > 0 && t->outstanding < t->window && t->items_count < ITEMS_MAX; burst--) {
+    for (; burst > 0 && t->outstanding < t->window && t->items_count < ITEMS_MAX;
+         burst--) {
         uint32_t number = t->items_count++;
 
-        t->items[number] = (struct item){ .partition = 1 + dice_roll(&t->dice, PARTITIONS),
-                                          .has_id = dice_roll(&t->dice, 2) == 0 };
+        t->items[number] =
+            (struct item){ .partition = 1 + dice_roll(&t->dice, PARTITIONS),
+                           .has_id = dice_roll(&t->dice, 2) == 0 };
         publish(t, number);
     }
     if (!t->side_asked && t->round_acked > ACKED_LEAST / 2) {
@@ -68,16 +70,18 @@ static void produce(struct kill_test *t)
     client_flush(t->clients[PRODUCER]);
 }
 
-static bool place(struct kill_test *t, uint32_t number, uint32_t partition, uint64_t seq)
+static bool place(struct kill_test *t, uint32_t number, uint32_t partition,
+                  uint64_t seq)
 {
     struct item *i = &t->items[number];
 
     if (number >= t->items_count || i->partition != partition)
-        return kill_fail(t, "message %u was never sent to partition %u", number, partition);
+        return kill_fail(t, "message %u was never sent to partition %u", number,
+                         partition);
     if (i->seq != 0 && i->seq != seq)
-        return kill_fail(t, "message %u of partition %u is at sequence %llu, was at %llu",
-                         number, partition, (unsigned long long)seq,
-                         (unsigned long long)i->seq);
+        return kill_fail(
+            t, "message %u of partition %u is at sequence %llu, was at %llu", number,
+            partition, (unsigned long long)seq, (unsigned long long)i->seq);
     i->seq = seq;
     return true;
 }
@@ -143,8 +147,9 @@ static bool came_back(struct kill_test *t, uint32_t number)
 
     if (i->settled_round == t->round) { /* no kill between: both were on their way */
         if (client_now_ns() - i->settled_ns > ACK_WAIT_MS * 1000000ull)
-            return kill_fail(t, "message %u came back %.0f ms behind its ack, without a kill",
-                             number, (double)(client_now_ns() - i->settled_ns) / 1e6);
+            return kill_fail(
+                t, "message %u came back %.0f ms behind its ack, without a kill",
+                number, (double)(client_now_ns() - i->settled_ns) / 1e6);
         return true;
     }
     /* It may have waited for its ack wait through later lives. */
@@ -153,10 +158,12 @@ static bool came_back(struct kill_test *t, uint32_t number)
     while (age < AGES - 1 && age_ns >= limits_ms[age] * 1000000ull)
         age++;
     t->ages[age]++;
-    t->strict += age_ns >= 5000000 && sync_between(life->control, i->settled_ns + 5000000,
-                                                   life->kill_ns) >= 2;
+    t->strict +=
+        age_ns >= 5000000 &&
+        sync_between(life->control, i->settled_ns + 5000000, life->kill_ns) >= 2;
     if (age == AGES - 1)
-        return kill_fail(t, "message %u came back: its ack was sent %.0f ms before a kill",
+        return kill_fail(t,
+                         "message %u came back: its ack was sent %.0f ms before a kill",
                          number, (double)age_ns / 1e6);
     return true;
 }
@@ -199,7 +206,8 @@ static bool on_delivery(struct kill_test *t, struct client *c, uint32_t partitio
         number >= t->items_count ||
         m->payload.size != kill_content(t, number, expected) ||
         memcmp(m->payload.data, expected, m->payload.size) != 0)
-        return kill_fail(t, "partition %u delivers what nobody sent: %.40s", partition, copy);
+        return kill_fail(t, "partition %u delivers what nobody sent: %.40s", partition,
+                         copy);
     if (!client_ack_subject(m->reply, &seq, &deliveries) ||
         !place(t, number, partition, seq))
         return kill_fail(t, "a delivery without a proper ack subject");
@@ -208,11 +216,13 @@ static bool on_delivery(struct kill_test *t, struct client *c, uint32_t partitio
     t->redelivered += i->was_delivered;
     i->was_delivered = true;
     if (i->is_confirmed)
-        return kill_fail(t, "message %u (partition %u, sequence %llu) came back although "
-                            "its ack was confirmed (round %u, %.1f ms before its kill)",
+        return kill_fail(t,
+                         "message %u (partition %u, sequence %llu) came back although "
+                         "its ack was confirmed (round %u, %.1f ms before its kill)",
                          number, partition, (unsigned long long)seq, i->settled_round,
                          ((double)t->lives[i->settled_round % LIVES].kill_ns -
-                          (double)i->confirmed_ns) / 1e6);
+                          (double)i->confirmed_ns) /
+                             1e6);
     if (i->settled_ns != 0 && !came_back(t, number))
         return false;
     i->settled_ns = 0;
@@ -260,7 +270,8 @@ void kill_subscribe(struct kill_test *t)
 
     client_subscribe(t->clients[PRODUCER], "_INBOX.p.*");
     client_subscribe(t->clients[PRODUCER], "_INBOX.s.*");
-    for (int i = CONSUMERS; i < CONNECTIONS; i++) { /* each hears its own answers only */
+    for (int i = CONSUMERS; i < CONNECTIONS;
+         i++) { /* each hears its own answers only */
         snprintf(inbox, sizeof(inbox), "_INBOX.a%d.*", client_fd(t->clients[i]));
         client_subscribe(t->clients[i], inbox);
     }

@@ -20,7 +20,8 @@ static void on_read(void *ctx, uint32_t partition, uint64_t seq, uint32_t delive
     snprintf(copy, sizeof(copy), "%.*s", (int)m->payload.size,
              (const char *)m->payload.data);
     if (strncmp(copy, prefix, strlen(prefix)) != 0 ||
-        (number = (uint32_t)strtoul(copy + strlen(prefix), NULL, 10)) >= t->items_count ||
+        (number = (uint32_t)strtoul(copy + strlen(prefix), NULL, 10)) >=
+            t->items_count ||
         m->payload.size != kill_content(t, number, expected) ||
         memcmp(m->payload.data, expected, m->payload.size) != 0) {
         kill_fail(t, "partition %u holds at %llu what nobody sent: %.40s", partition,
@@ -32,7 +33,8 @@ static void on_read(void *ctx, uint32_t partition, uint64_t seq, uint32_t delive
         kill_fail(t, "partition %u goes from sequence %llu to %llu", partition,
                   (unsigned long long)t->read[partition].seq, (unsigned long long)seq);
     if (i->partition != partition || (i->seq != 0 && i->seq != seq))
-        kill_fail(t, "message %u is in partition %u at %llu, was promised in %u at %llu",
+        kill_fail(t,
+                  "message %u is in partition %u at %llu, was promised in %u at %llu",
                   number, partition, (unsigned long long)seq, i->partition,
                   (unsigned long long)i->seq);
     if (i->verified_round == t->round)
@@ -54,8 +56,8 @@ static void base64(const char *in, size_t size, char *out)
         "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
     for (size_t i = 0; i + 2 < size; i += 3) { /* whole groups only: a prefix */
-        uint32_t v = (uint32_t)(uint8_t)in[i] << 16 | (uint32_t)(uint8_t)in[i + 1] << 8 |
-                     (uint8_t)in[i + 2];
+        uint32_t v = (uint32_t)(uint8_t)in[i] << 16 |
+                     (uint32_t)(uint8_t)in[i + 1] << 8 | (uint8_t)in[i + 2];
 
         for (int k = 18; k >= 0; k -= 6)
             *out++ = digits[v >> k & 63];
@@ -81,8 +83,8 @@ static bool sample(struct kill_test *t)
         if (!client_request(t->clients[PRODUCER], subject, body, 10000, answer,
                             sizeof(answer)) ||
             strstr(answer, text) == NULL)
-            return kill_fail(t, "STREAM.MSG.GET does not find message %u: %.150s", number,
-                             answer);
+            return kill_fail(t, "STREAM.MSG.GET does not find message %u: %.150s",
+                             number, answer);
     }
     return true;
 }
@@ -103,10 +105,12 @@ bool kill_verify(struct kill_test *t)
         return kill_fail(t, "the group to read with cannot be removed");
     for (uint32_t n = 0; n < t->items_count; n++)
         if (t->items[n].seq > 0 && t->items[n].verified_round != t->round)
-            return kill_fail(t, "message %u is lost: it was %s at sequence %llu of "
-                                "partition %u",
-                             n, t->items[n].was_published ? "acknowledged" : "delivered",
-                             (unsigned long long)t->items[n].seq, t->items[n].partition);
+            return kill_fail(
+                t,
+                "message %u is lost: it was %s at sequence %llu of "
+                "partition %u",
+                n, t->items[n].was_published ? "acknowledged" : "delivered",
+                (unsigned long long)t->items[n].seq, t->items[n].partition);
     return t->failure[0] == 0 && sample(t);
 }
 

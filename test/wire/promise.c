@@ -1,5 +1,6 @@
-/* promise BUILD DIR [SEED]: acknowledged = on disk, proved on BUILD/memphisd, whose syncs
- * are watched, delayed and failed by BUILD/test/wire/slow_sync.so. DIR is emptied. */
+/* promise BUILD DIR [SEED]: acknowledged = on disk, proved on BUILD/memphisd, whose
+ * syncs are watched, delayed and failed by BUILD/test/wire/slow_sync.so. DIR is
+ * emptied. */
 #include "wire/promise.h"
 
 #include "wire/client.h"

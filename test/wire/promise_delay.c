@@ -32,11 +32,12 @@ struct kind {
 
 static const struct kind kinds[] = {
     { "publish", "pp$2.final", "message %u", NULL, SEQUENCE, false, false },
-    { "publish with an id", "pp$1.final", "message %u", "msg-id: m%u\r\n", SEQUENCE, true,
-      false },
+    { "publish with an id", "pp$1.final", "message %u", "msg-id: m%u\r\n", SEQUENCE,
+      true, false },
     { "ack with reply", NULL, "+ACK", NULL, EMPTY, true, true },
     { "term with reply", NULL, "+TERM", NULL, EMPTY, false, true },
-    { "nak with reply", NULL, "-NAK {\"delay\":90000000000}", NULL, EMPTY, false, true },
+    { "nak with reply", NULL, "-NAK {\"delay\":90000000000}", NULL, EMPTY, false,
+      true },
     { "station creation", "$memphis_station_creations",
       "{\"name\":\"new%u\",\"partitions_number\":3,\"username\":\"root\"}", NULL, EMPTY,
       true, false },
@@ -49,14 +50,15 @@ static const struct kind kinds[] = {
       "{\"name\":\"p%u\",\"station_name\":\"auto%u\"," PRODUCER_TAIL, NULL,
       NO_ERROR_TEXT, true, false },
     { "producer removal", "$memphis_producer_destructions",
-      "{\"name\":\"oldp%u\",\"station_name\":\"pp\",\"req_version\":1," CLIENT_TAIL, NULL,
-      EMPTY, false, false },
+      "{\"name\":\"oldp%u\",\"station_name\":\"pp\",\"req_version\":1," CLIENT_TAIL,
+      NULL, EMPTY, false, false },
     { "consumer creation", "$memphis_consumer_creations",
-      "{\"name\":\"c%u\",\"consumers_group\":\"g%u\",\"station_name\":\"pp\"," CONSUMER_TAIL,
+      "{\"name\":\"c%u\",\"consumers_group\":\"g%u\",\"station_name\":"
+      "\"pp\"," CONSUMER_TAIL,
       NULL, NO_ERROR_TEXT, true, false },
     { "consumer removal", "$memphis_consumer_destructions",
-      "{\"name\":\"oldc%u\",\"station_name\":\"pp\",\"req_version\":1," CLIENT_TAIL, NULL,
-      EMPTY, false, false },
+      "{\"name\":\"oldc%u\",\"station_name\":\"pp\",\"req_version\":1," CLIENT_TAIL,
+      NULL, EMPTY, false, false },
     { "durable creation", "$JS.API.CONSUMER.DURABLE.CREATE.pp$1.d%u",
       "{\"stream_name\":\"pp$1\",\"config\":{\"durable_name\":\"d%u\","
       "\"ack_policy\":\"explicit\"}}",
@@ -92,8 +94,8 @@ static void keep_ack(void *ctx, uint32_t partition, uint64_t seq, uint32_t deliv
 
     (void)partition, (void)seq, (void)deliveries;
     if (t->acks_count < TOTAL)
-        snprintf(t->acks[t->acks_count++], sizeof(t->acks[0]), "%.*s", (int)m->reply.size,
-                 (const char *)m->reply.data);
+        snprintf(t->acks[t->acks_count++], sizeof(t->acks[0]), "%.*s",
+                 (int)m->reply.size, (const char *)m->reply.data);
 }
 
 /* A station with messages that a group has not acknowledged, and things to remove. */
@@ -263,12 +265,13 @@ static unsigned judge(const struct delay_test *t, uint8_t kind, bool is_silent)
     if (is_silent)
         return early + bare;
     qsort(took, n, sizeof(took[0]), by_number);
-    report(n == EACH && fine == n && early + bare == 0,
-           "%-29s %u answered of %d, %u yes, after %.0f / %.0f / %.0f ms (least, median, "
-           "most), %u too early, %u without a sync behind",
-           kinds[kind].name, n, EACH, fine, n ? (double)took[0] / 1e6 : 0.0,
-           n ? (double)took[n / 2] / 1e6 : 0.0, n ? (double)took[n - 1] / 1e6 : 0.0, early,
-           bare);
+    report(
+        n == EACH && fine == n && early + bare == 0,
+        "%-29s %u answered of %d, %u yes, after %.0f / %.0f / %.0f ms (least, median, "
+        "most), %u too early, %u without a sync behind",
+        kinds[kind].name, n, EACH, fine, n ? (double)took[0] / 1e6 : 0.0,
+        n ? (double)took[n / 2] / 1e6 : 0.0, n ? (double)took[n - 1] / 1e6 : 0.0, early,
+        bare);
     return early + bare;
 }
 

@@ -250,7 +250,8 @@ static void judge_first_life(struct fail_test *t, const char *name, int status)
            "%s: %u sent, %u acknowledged, %u sent behind the failure and answered, %u "
            "acknowledged without a sync behind, %u refused",
            name, t->sent, acked, late, bare, refused);
-    report(status == STATUS_IO, "%s: the daemon stops by itself, status %d", name, status);
+    report(status == STATUS_IO, "%s: the daemon stops by itself, status %d", name,
+           status);
 }
 
 static void judge_second_life(struct fail_test *t, struct daemon *d, const char *name)

@@ -15,7 +15,14 @@
 
 enum { THREADS = 10, ROUNDS = 6, ASYNC = 60 };
 
-enum call { CREATE_STATION, OPEN_CONSUMER, PRODUCE, PRODUCE_AGAIN, DROP_STATION, CALLS };
+enum call {
+    CREATE_STATION,
+    OPEN_CONSUMER,
+    PRODUCE,
+    PRODUCE_AGAIN,
+    DROP_STATION,
+    CALLS
+};
 
 static const char *const call_names[CALLS] = {
     "memphis_station_create", "memphis_consumer_open", "memphis_produce",
@@ -107,10 +114,11 @@ static void judge(const struct program *p, const char *name, const struct timed 
         bare += !sync_covers(p->control, t[i].sent_ns, t[i].got_ns);
         least = took < least ? took : least;
     }
-    report(fine == n && early + bare == 0,
-           "%-29s %u calls, %u fine, the fastest took %.0f ms, %u too early, %u without a "
-           "sync behind",
-           name, n, fine, least == UINT64_MAX ? 0.0 : (double)least / 1e6, early, bare);
+    report(
+        fine == n && early + bare == 0,
+        "%-29s %u calls, %u fine, the fastest took %.0f ms, %u too early, %u without a "
+        "sync behind",
+        name, n, fine, least == UINT64_MAX ? 0.0 : (double)least / 1e6, early, bare);
 }
 
 static void on_produced(void *ctx, const memphis_receipt *r, const memphis_error *e)
@@ -133,8 +141,8 @@ static void produce_async(struct program *p)
     for (int i = 0; i < ASYNC; i++) {
         usleep(i % 3 == 0 ? 20000 : 0);
         all[i].sent_ns = client_now_ns();
-        all[i].status = memphis_produce_async(producer, "a", 1, NULL, on_produced, &all[i],
-                                              NULL);
+        all[i].status =
+            memphis_produce_async(producer, "a", 1, NULL, on_produced, &all[i], NULL);
         memphis_producer_flush(producer, 0);
     }
     memphis_producer_flush(producer, 10000);

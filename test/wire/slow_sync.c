@@ -20,7 +20,8 @@ SEEN int fdatasync(int fd);
 SEEN int syncfs(int fd);
 SEEN int sync_file_range(int fd, off64_t offset, off64_t size, unsigned flags);
 SEEN ssize_t pwritev2(int fd, const struct iovec *v, int n, off_t offset, int flags);
-SEEN ssize_t pwritev64v2(int fd, const struct iovec *v, int n, off64_t offset, int flags);
+SEEN ssize_t pwritev64v2(int fd, const struct iovec *v, int n, off64_t offset,
+                         int flags);
 
 static struct sync_control *control;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
@@ -65,8 +66,8 @@ static void start(void)
         control->lie = number_of("SYNC_LIE");
 }
 
-/* The path of what is open there; a directory ends in "/" too, so that "/wal/" names the
- * folder as well as its files. */
+/* The path of what is open there; a directory ends in "/" too, so that "/wal/" names
+ * the folder as well as its files. */
 static void path_of(int fd, char path[512])
 {
     char link[40];

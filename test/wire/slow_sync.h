@@ -1,9 +1,9 @@
 /* wire/slow_sync.h -- what a test and the preloaded slow_sync.so of a daemon share.
  *
- * slow_sync.so stands before fsync, fdatasync, sync_file_range, syncfs and pwritev2 with
- * RWF_DSYNC of the process that it is preloaded into, and writes down each of them in a
- * file that the test maps too. So a test can tell for every acknowledgement whether there
- * was a sync behind it, and it outlives a kill -9:
+ * slow_sync.so stands before fsync, fdatasync, sync_file_range, syncfs and pwritev2
+ * with RWF_DSYNC of the process that it is preloaded into, and writes down each of them
+ * in a file that the test maps too. So a test can tell for every acknowledgement
+ * whether there was a sync behind it, and it outlives a kill -9:
  *
  *      test:    sent_ns ........................ got_ns
  *      daemon:          start_ns --sync-- end_ns            covered
@@ -38,7 +38,8 @@ struct sync_control {
     _Atomic uint64_t count;     /* syncs so far, those under way included */
     _Atomic uint64_t failed;    /* of them failed by us */
     _Atomic uint64_t failed_ns; /* when the first of these came back */
-    struct sync_event events[SYNC_EVENTS]; /* event i of `count` is at i % SYNC_EVENTS */
+    struct sync_event
+        events[SYNC_EVENTS]; /* event i of `count` is at i % SYNC_EVENTS */
 };
 
 /* Makes the file, or takes the one that is there, and maps it; NULL with errno. */

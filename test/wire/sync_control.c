@@ -45,10 +45,12 @@ unsigned sync_between(const struct sync_control *c, uint64_t from, uint64_t to)
         const struct sync_event *e = &c->events[(i - 1) % SYNC_EVENTS];
         uint64_t end = e->end_ns;
 
-        /* Two threads sync: their order here and their order in time differ by little. */
+        /* Two threads sync: their order here and their order in time differ by
+           little. */
         if (e->start_ns != 0 && e->start_ns + 5000000000u < from)
             break;
-        found += e->is_wal && !e->failed && e->start_ns >= from && end != 0 && end <= to;
+        found +=
+            e->is_wal && !e->failed && e->start_ns >= from && end != 0 && end <= to;
     }
     return found;
 }

@@ -136,7 +136,8 @@ static void a_directory_is_locked_against_this_process_and_others(void **state)
     open_env(false);
     assert_int_equal(f.env->lock(f.env, &err), MEMPHIS_OK);
     /* The same process. */
-    if (mp_env_posix_open(f.dir, false, mp_heap_current(), &second, &err) == MEMPHIS_OK) {
+    if (mp_env_posix_open(f.dir, false, mp_heap_current(), &second, &err) ==
+        MEMPHIS_OK) {
         assert_int_equal(second->lock(second, &err), MEMPHIS_BUSY);
         second->close(second);
     }
@@ -167,7 +168,8 @@ static void run(struct mp_job *j)
 {
     struct counted *c = mp_container_of(j, struct counted, job);
 
-    assert_int_equal(c->number, atomic_fetch_add(&ran, 1)); /* in the order of posting */
+    assert_int_equal(c->number,
+                     atomic_fetch_add(&ran, 1)); /* in the order of posting */
     if (c->fail)
         mp_alloc(SIZE_MAX / 2);
 }
@@ -251,7 +253,8 @@ int main(int argc, char **argv)
         struct mp_env *env;
         memphis_error err = { 0 };
 
-        if (mp_env_posix_open(argv[2], false, mp_heap_current(), &env, &err) != MEMPHIS_OK)
+        if (mp_env_posix_open(argv[2], false, mp_heap_current(), &env, &err) !=
+            MEMPHIS_OK)
             return err.status;
         return env->lock(env, &err);
     }

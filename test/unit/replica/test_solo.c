@@ -179,7 +179,8 @@ static void append(struct fixture *f, uint32_t shard, const struct mp_entry *e)
                      MEMPHIS_OK);
 }
 
-static void change_partition(struct fixture *f, uint32_t shard, uint32_t pid, uint8_t op)
+static void change_partition(struct fixture *f, uint32_t shard, uint32_t pid,
+                             uint8_t op)
 {
     uint8_t payload[13] = { op };
     struct mp_entry e = { .type = MP_ENTRY_PARTITION, .pid = pid,
@@ -209,7 +210,7 @@ static void expect_text(struct fixture *f, uint32_t shard, uint32_t pid, uint64_
     mp_stored_release(&m);
 }
 
-/* -- commit -------------------------------------------------------------------------- */
+/* -- commit ------------------------------------------------------------------------ */
 
 static void nothing_is_readable_or_applied_before_it_is_durable(void **state)
 {
@@ -406,6 +407,26 @@ static void without_a_directory_all_shards_commit_at_the_end_of_the_turn(void **
     end(f);
 }
 
+/* Else a core that sleeps until next_ns would leave it there. */
+static void
+what_an_apply_at_the_end_of_the_turn_appends_asks_for_another_turn(void **state)
+{
+    struct fixture *f = begin(false, true);
+    (void)state;
+
+    assert_int_equal(start(f, false, NULL), MEMPHIS_OK);
+    change_partition(f, MP_SHARD_DATA, 7, 1);
+    f->append_in_apply = mp_replica_log(f->replica, MP_SHARD_META);
+    turn(f);
+    assert_false(mp_replica_is_idle(f->replica));
+    assert_true(mp_replica_next_ns(f->replica) == 0);
+    turn(f);
+    assert_true(mp_replica_is_idle(f->replica));
+    assert_true(mp_replica_next_ns(f->replica) == UINT64_MAX);
+    stop(f);
+    end(f);
+}
+
 static void a_message_larger_than_a_wal_file_gets_one_of_its_own(void **state)
 {
     struct fixture *f = begin(true, false);
@@ -475,7 +496,7 @@ static void an_idle_log_covers_its_last_batch_once(void **state)
     end(f);
 }
 
-/* -- refusals ------------------------------------------------------------------------ */
+/* -- refusals ---------------------------------------------------------------------- */
 
 /* A start that failed leaves what it opened to its owner. */
 static void give_up(struct fixture *f)
@@ -627,7 +648,7 @@ static void a_log_without_node_is_refused(void **state)
     end(f);
 }
 
-/* -- speed --------------------------------------------------------------------------- */
+/* -- speed ------------------------------------------------------------------------- */
 
 static double seconds(clockid_t id)
 {
@@ -678,7 +699,8 @@ static void bench(bool diskless)
     cpu = seconds(CLOCK_THREAD_CPUTIME_ID) - cpu;
     wall = seconds(CLOCK_MONOTONIC) - wall;
     print_message("%s: %.0f ns of core time, %.0f ns of wall time per 128 B message\n",
-                  diskless ? "memory" : "durable", cpu * 1e9 / COUNT, wall * 1e9 / COUNT);
+                  diskless ? "memory" : "durable", cpu * 1e9 / COUNT,
+                  wall * 1e9 / COUNT);
     stop(f);
     end(f);
 }
@@ -694,6 +716,7 @@ int main(int argc, char **argv)
         leak_checked(an_apply_may_append_to_any_log),
         leak_checked(a_memory_shard_commits_in_submit_and_forgets),
         leak_checked(without_a_directory_all_shards_commit_at_the_end_of_the_turn),
+        leak_checked(what_an_apply_at_the_end_of_the_turn_appends_asks_for_another_turn),
         leak_checked(a_message_larger_than_a_wal_file_gets_one_of_its_own),
         leak_checked(the_log_rolls_through_many_files),
         leak_checked(an_idle_log_covers_its_last_batch_once),

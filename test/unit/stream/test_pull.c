@@ -57,7 +57,8 @@ static void without_an_expiry_it_waits_for_ever(void **state)
 
     (void)state;
     mp_pulls_init(&p);
-    assert_int_equal(mp_pull_tick(add(&p, &r, "a", 0), UINT64_MAX - 1), MP_PULL_GOES_ON);
+    assert_int_equal(mp_pull_tick(add(&p, &r, "a", 0), UINT64_MAX - 1),
+                     MP_PULL_GOES_ON);
     assert_int_equal(mp_pulls_due_ns(&p), UINT64_MAX);
     mp_pulls_fini(&p);
 }
