@@ -408,8 +408,7 @@ static void without_a_directory_all_shards_commit_at_the_end_of_the_turn(void **
 }
 
 /* Else a core that sleeps until next_ns would leave it there. */
-static void
-what_an_apply_at_the_end_of_the_turn_appends_asks_for_another_turn(void **state)
+static void an_append_of_the_last_apply_of_a_turn_asks_for_another(void **state)
 {
     struct fixture *f = begin(false, true);
     (void)state;
@@ -716,7 +715,7 @@ int main(int argc, char **argv)
         leak_checked(an_apply_may_append_to_any_log),
         leak_checked(a_memory_shard_commits_in_submit_and_forgets),
         leak_checked(without_a_directory_all_shards_commit_at_the_end_of_the_turn),
-        leak_checked(what_an_apply_at_the_end_of_the_turn_appends_asks_for_another_turn),
+        leak_checked(an_append_of_the_last_apply_of_a_turn_asks_for_another),
         leak_checked(a_message_larger_than_a_wal_file_gets_one_of_its_own),
         leak_checked(the_log_rolls_through_many_files),
         leak_checked(an_idle_log_covers_its_last_batch_once),
