@@ -93,6 +93,17 @@ static memphis_status log_restore(void *ctx, uint32_t pid, uint64_t index,
     return s != NULL ? mp_stream_restore(s, state, err) : MEMPHIS_OK;
 }
 
+/* Ids are known for the stream's window. */
+static uint64_t log_ids_since(void *ctx, uint32_t pid)
+{
+    struct mp_broker *b = ctx;
+    const struct mp_stream *s = stream_by_pid(b, pid);
+
+    if (s == NULL || s->settings.window_ns == 0)
+        return UINT64_MAX;
+    return b->now_ns > s->settings.window_ns ? b->now_ns - s->settings.window_ns : 0;
+}
+
 static void set_sinks(struct mp_broker *b)
 {
     struct mp_log_sink sink = {
@@ -101,6 +112,7 @@ static void set_sinks(struct mp_broker *b)
         .ready = log_ready,
         .state = log_state,
         .restore = log_restore,
+        .ids_since = log_ids_since,
         .ctx = b,
     };
 
@@ -185,6 +197,13 @@ static void replica_broken(void *ctx, const memphis_error *why)
     mp_broker_break(ctx, why);
 }
 
+static void replica_checkpoint(void *ctx)
+{
+    struct mp_broker *b = ctx;
+
+    mp_meta_checkpoint(b->meta);
+}
+
 static memphis_status
 open_replica(struct mp_broker *b, const struct mp_broker_options *o, memphis_error *err)
 {
@@ -200,6 +219,7 @@ open_replica(struct mp_broker *b, const struct mp_broker_options *o, memphis_err
         .sync_interval_ms = o->sync_interval_ms,
         .spin_us = o->spin_us,
         .broken = replica_broken,
+        .checkpoint = replica_checkpoint,
         .ctx = b,
     };
     memphis_status st = mp_replica_open(&r, &b->replica, err);

@@ -29,6 +29,8 @@ struct mp_replica_options {
     uint32_t spin_us;                /* of the WAL writer */
     void (*broken)(void *ctx,
                    const memphis_error *why); /* once: I/O error, core thread */
+    /* The WAL wants space back that shard 1 holds: see mp_replica_meta_safe. */
+    void (*checkpoint)(void *ctx);
     void *ctx;
     /* Sizes for tests that want many files soon; 0: as in base/limits.h. */
     uint64_t wal_file_min, wal_file_max, wal_total_max, segment_size;
@@ -69,6 +71,17 @@ bool mp_replica_is_idle(
 /* Highest index of the metadata shard that is safe in meta.db (a completed checkpoint):
  * WAL files below it may be recycled. */
 void mp_replica_meta_safe(struct mp_replica *r, uint64_t index);
+
+/* For the operator and for tests; bytes but where the name says otherwise. */
+struct mp_replica_stats {
+    uint64_t log_bytes, unflushed_bytes; /* chunks of the disk shards */
+    uint64_t memory_bytes;               /* chunks of memory stations */
+    uint64_t cold_bytes;                 /* blocks read from segments */
+    uint64_t wal_bytes, wal_files;
+    uint64_t flushes, flushed_bytes;     /* since the start */
+    uint64_t damaged_ranges;             /* found by reads since the start */
+};
+void mp_replica_stats(const struct mp_replica *r, struct mp_replica_stats *out);
 
 /* Next time in broker ns at which mp_replica_submit has something to do by itself (a
  * cover batch, an entry that an apply has opened since); UINT64_MAX: nothing. */

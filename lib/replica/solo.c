@@ -78,11 +78,12 @@ static memphis_status refuse(const struct mp_shard *s, const struct mp_entry *en
 
     if (r->broken || r->closing)
         return MEMPHIS_BROKEN;
-    if (s->in_memory || !mp_wal_is_out_of_space(r->wal))
+    bool lacks_disk = !s->in_memory && mp_wal_is_out_of_space(r->wal);
+    if (!lacks_disk && !mp_space_refuses(s))
         return MEMPHIS_OK;
     for (size_t i = 0; i < n; i++)
         if (entries[i].type == MP_ENTRY_MESSAGE)
-            return MEMPHIS_NO_SPACE; /* the rest of the file is for settlements */
+            return MEMPHIS_NO_SPACE; /* what is left is for settlements */
     return MEMPHIS_OK;
 }
 
@@ -134,6 +135,7 @@ static memphis_status solo_append(struct mp_log *log, const struct mp_entry *ent
     }
     mp_assert(c->used == a.offset + size);
     c->live += (uint32_t)n;
+    c->last_index = s->last_index + 1; /* of the open entry, when it is closed */
     extend_open(s, &a, crc);
     return MEMPHIS_OK;
 }
@@ -144,7 +146,7 @@ static bool solo_is_full(const struct mp_log *log)
 
     return s->open.bytes >= MP_ENTRY_BYTES_MAX ||
            s->open.appends >= MP_ENTRY_OPERATIONS_MAX ||
-           s->records.count - s->records.first > s->in_flight;
+           s->records.count - s->records.first > s->in_flight || mp_space_is_short(s);
 }
 
 void mp_shard_close(struct mp_shard *s)
@@ -192,28 +194,32 @@ memphis_status mp_shard_apply(struct mp_shard *s, uint64_t index, uint64_t time_
 {
     struct mp_chunk *c = a->chunk;
     uint32_t offset = a->offset, dropped = 0;
-    bool kept;
+    uint32_t count = 0;
+    bool kept = false;
 
     reserve_scratch(s, a->entries);
     c->live++; /* the slices are valid until the sink has seen them */
     for (uint32_t i = 0; i < a->entries; i++) {
-        struct mp_entry *e = &s->scratch[i];
+        struct mp_entry *e = &s->scratch[count];
         memphis_slice bytes = { c->bytes + offset, a->offset + a->size - offset };
         size_t size = 0;
         memphis_status status = mp_entry_decode(bytes, false, e, &size, err);
-        if (status == MEMPHIS_OK) {
+        bool is_known = status == MEMPHIS_OK && s->is_replaying &&
+                        mp_partitions_has_flushed(&s->partitions, e, index);
+        if (status == MEMPHIS_OK && !is_known) {
             struct mp_place at = { c, offset, (uint32_t)size };
-            status = mp_partitions_apply(&s->partitions, e, &at, &kept, err);
+            status = mp_partitions_apply(&s->partitions, e, &at, index, &kept, err);
+            count++;
         }
         if (status != MEMPHIS_OK)
             return status;
-        dropped += !kept;
+        dropped += is_known || !kept;
         offset += (uint32_t)size;
     }
     s->commit = index;
-    if (s->log.sink.apply != NULL)
-        s->log.sink.apply(s->log.sink.ctx, index, time_ns, s->scratch, a->entries,
-                          a->tag);
+    s->applied = count;
+    if (s->log.sink.apply != NULL && count > 0)
+        s->log.sink.apply(s->log.sink.ctx, index, time_ns, s->scratch, count, a->tag);
     for (; dropped > 0; dropped--)
         mp_chunk_drop(c);
     mp_chunk_drop(c);
@@ -267,7 +273,7 @@ static memphis_status solo_read(struct mp_log *log, uint32_t pid, uint64_t seq,
 
     if (p == NULL)
         return MEMPHIS_NOT_FOUND;
-    return mp_partition_read(p, seq, out);
+    return mp_partition_read(p, s->replica->cold, seq, out);
 }
 
 static uint64_t solo_first(const struct mp_log *log, uint32_t pid)
@@ -410,12 +416,19 @@ void mp_replica_build(struct mp_replica *r, uint64_t size, uint32_t records)
             }
         }
     }
+    for (uint32_t i = 0; i < MP_SHARDS; i++) {
+        const struct mp_shard *s = &r->shards[i];
+        if (s->in_flight > 0 && !s->in_memory)
+            mp_space_note_batch(
+                r, s->log.shard,
+                s->records.items[s->records.first + s->in_flight - 1].index);
+    }
+    mp_space_note_batch(r, 0, 0);
     r->uncovered = records > 0;
     r->batch_ns = r->clock.broker_ns;
 }
 
-static void break_down(struct mp_replica *r, memphis_status status,
-                       const memphis_error *why)
+void mp_replica_break(struct mp_replica *r, const memphis_error *why)
 {
     if (r->broken)
         return;
@@ -424,7 +437,6 @@ static void break_down(struct mp_replica *r, memphis_status status,
             "%s; nothing is acknowledged any more", why->message);
     if (r->o.broken != NULL)
         r->o.broken(r->o.ctx, why);
-    (void)status; /* whatever it was: the fate of what waits is unknown */
     for (uint32_t i = 0; i < MP_SHARDS; i++)
         mp_shard_fail(&r->shards[i], MEMPHIS_IO);
 }
@@ -434,7 +446,7 @@ void mp_replica_done(void *ctx, memphis_status status, const memphis_error *why)
     struct mp_replica *r = ctx;
 
     if (status != MEMPHIS_OK) {
-        break_down(r, status, why);
+        mp_replica_break(r, why);
         return;
     }
     for (uint32_t i = 0; i < MP_SHARDS; i++)
@@ -470,7 +482,10 @@ void mp_replica_submit(struct mp_replica *r, uint64_t now_ns)
     if (r->broken)
         return;
     commit_memory(r);
-    if (r->wal == NULL || mp_wal_is_busy(r->wal))
+    if (r->wal == NULL)
+        return;
+    mp_space_tick(r, now_ns);
+    if (mp_wal_is_busy(r->wal))
         return;
     mp_wal_prepare(r->wal, now_ns);
     uint64_t size = mp_replica_batch_size(r, &records);
@@ -523,15 +538,10 @@ uint64_t mp_replica_next_ns(const struct mp_replica *r)
         return 0;
     if (r->wal == NULL)
         return UINT64_MAX;
-    uint64_t retry = mp_wal_retry_ns(r->wal), empty = empty_batch_ns(r);
-    return retry < empty ? retry : empty;
-}
-
-void mp_replica_meta_safe(struct mp_replica *r, uint64_t index)
-{
-    mp_assert(index <= mp_shard_of(r, MP_SHARD_META)->commit);
-    if (index > r->meta_safe)
-        r->meta_safe = index;
+    uint64_t at = mp_wal_retry_ns(r->wal), other = empty_batch_ns(r);
+    at = other < at ? other : at;
+    other = mp_space_next_ns(r);
+    return other < at ? other : at;
 }
 
 struct mp_log *mp_replica_log(struct mp_replica *r, uint32_t shard)

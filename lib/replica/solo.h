@@ -13,6 +13,7 @@
 #define MP_REPLICA_SOLO_H
 
 #include "replica/replica.h"
+#include "store/flush.h"
 #include "store/partition.h"
 #include "store/recover.h"
 #include "store/wal.h"
@@ -60,6 +61,7 @@ struct mp_shard {
     struct mp_replica *replica;
     bool in_memory;               /* never written to the WAL */
     bool has_started;
+    bool is_replaying;            /* until the start is over */
     struct mp_partitions partitions;
     struct mp_chunks chunks;
     struct mp_append_queue appends;
@@ -73,6 +75,13 @@ struct mp_shard {
     struct mp_entry *scratch;     /* decoded entries of the append being applied */
     struct mp_place *places;
     size_t scratch_capacity;
+    uint32_t applied;             /* entries of it that took effect */
+};
+
+/* A WAL file, and the newest entry of each shard that has a record in it. */
+struct mp_wal_span {
+    uint64_t base;
+    uint64_t last_index[MP_SHARDS];
 };
 
 /* Sequences lost to damage that was accepted, found by the replay. */
@@ -89,9 +98,20 @@ struct mp_replica {
     struct mp_node node;
     struct mp_shard shards[MP_SHARDS];
     bool broken, closing, is_ready;
+    struct mp_cold *cold;         /* NULL: diskless */
+    struct mp_worker *flusher;    /* likewise */
+    struct mp_flush flush;        /* the pass under way */
+    bool is_flushing;
+    bool wants_flush;             /* the start left more WAL files than it should */
+    bool flush_lacks_space;       /* the last pass met a full disk */
+    bool asked_checkpoint;        /* and has not got it yet */
+    uint64_t flush_retry_ns, trim_ns;
+    uint64_t flushes, flushed_bytes, damaged_ranges;
+    struct mp_wal_span *spans;    /* the WAL files, oldest first */
+    size_t spans_count, spans_capacity;
     bool uncovered;               /* the newest batch held something */
     uint64_t batch_ns;            /* broker time of the newest batch */
-    _Atomic uint64_t chunk_bytes;
+    _Atomic uint64_t chunk_bytes; /* of all shards, readers' included */
     uint64_t meta_safe;           /* index of shard 1 that meta.db holds for sure */
     uint64_t replayed;
     uint64_t opened_ns;
@@ -114,8 +134,30 @@ void mp_shard_commit(struct mp_shard *s);
 /* Gives all appends that are not committed back to their owners. */
 void mp_shard_fail(struct mp_shard *s, memphis_status status);
 
+/* -- space.c: memory and WAL files are given back -- */
+
+memphis_status mp_space_open(struct mp_replica *r, memphis_error *err);
+void mp_space_stop(struct mp_replica *r); /* ends the threads: their mail is there */
+void mp_space_close(struct mp_replica *r);
+/* At the end of a turn: starts a pass when memory or WAL ask for it, evicts. */
+void mp_space_tick(struct mp_replica *r, uint64_t now_ns);
+uint64_t mp_space_next_ns(const struct mp_replica *r);
+/* A start, between two records of the log: a pass on this thread when memory is short.
+ * Whatever was applied must be durable. */
+memphis_status mp_space_flush_now(struct mp_replica *r, memphis_error *err);
+/* Messages must wait for the flusher; or are refused, since it cannot go on. */
+bool mp_space_is_short(const struct mp_shard *s);
+bool mp_space_refuses(const struct mp_shard *s);
+/* The batch being built holds entries of that shard up to `index`. */
+void mp_space_note_batch(struct mp_replica *r, uint32_t shard, uint64_t index);
+/* A WAL file that a start has found. */
+void mp_space_note_file(struct mp_replica *r, uint64_t base, uint32_t shard,
+                        uint64_t index);
+
 /* The heads of all shards in the WAL; returns how many. */
 uint32_t mp_replica_heads(const struct mp_replica *r, struct mp_head heads[MP_SHARDS]);
+/* Breaks the broker: the fate of what waits is unknown. */
+void mp_replica_break(struct mp_replica *r, const memphis_error *why);
 /* The WAL says that the batch in flight is durable, or that its fate is unknown. */
 void mp_replica_done(void *ctx, memphis_status status, const memphis_error *why);
 /* Builds a batch of what is closed; `bytes` is what mp_replica_batch_size said. */

@@ -5,10 +5,12 @@
 #include "base/status.h"
 #include "base/str.h"
 #include "replica/solo.h"
+#include "store/load.h"
 
 enum {
     SKIPPED_AFTER_LOSS = 65536,  /* sequences, so that none is given twice */
-    STOP_ROUNDS_MAX = 1000
+    STOP_ROUNDS_MAX = 1000,
+    FILES_MAX = 4                /* more WAL files at a start: a flush follows */
 };
 
 /* -- open -------------------------------------------------------------------------- */
@@ -42,6 +44,8 @@ static void set_defaults(struct mp_replica_options *o)
     set_default(&o->wal_total_max, MP_WAL_TOTAL_MAX);
     set_default(&o->segment_size, MP_SEGMENT_SIZE);
     set_default(&o->memory_max, MP_MEMORY_MAX_DEFAULT);
+    if (o->segment_size > o->memory_max)
+        o->segment_size = o->memory_max; /* their indexes are memory, too */
     if (o->chunk_size == 0)
         o->chunk_size = MP_CHUNK_SIZE;
 }
@@ -73,8 +77,18 @@ memphis_status mp_replica_open(const struct mp_replica_options *o,
                   r->recovery.scan.broker_ns);
     for (uint32_t i = 0; i < MP_SHARDS; i++)
         mp_shard_init(&r->shards[i], r, i + 1);
-    *out = r;
-    return MEMPHIS_OK;
+    if (!o->diskless)
+        s = mp_space_open(r, err);
+    if (s == MEMPHIS_OK)
+        *out = r;
+    else
+        mp_replica_close(r);
+    return s;
+}
+
+static bool has_loss(const struct mp_replica *r)
+{
+    return r->recovery.scan.lost_count > 0 || r->recovery.scan.bad_files > 0;
 }
 
 /* -- replay ------------------------------------------------------------------------ */
@@ -94,6 +108,159 @@ static void note_gap(struct mp_shard *s, const struct mp_entry *e)
     if (e->type == MP_ENTRY_MESSAGE && p != NULL && e->seq > p->last + 1)
         add_lost(s->replica, e->pid, p->last + 1, e->seq - 1);
 }
+
+/* -- the partitions' files -- */
+
+struct id_reader {
+    struct mp_shard *shard;
+    uint64_t since_ns;
+};
+
+/* Ids in segments: the sink learns of them as if their messages had died. */
+static void take_id(void *ctx, const struct mp_entry *e, memphis_slice bytes)
+{
+    struct id_reader *r = ctx;
+    struct mp_log_sink *sink = &r->shard->log.sink;
+    struct mp_entry id = { .type = MP_ENTRY_ID, .pid = e->pid, .seq = e->seq,
+                           .time_ns = e->time_ns, .id = e->id };
+
+    (void)bytes;
+    if (e->id.size > 0 && e->time_ns >= r->since_ns)
+        sink->apply(sink->ctx, r->shard->commit, e->time_ns, &id, 1, 0);
+}
+
+/* What cannot be read of files that are damaged or missing is declared lost. */
+static void accept_damage(struct mp_shard *s, struct mp_partition *p, const char *why)
+{
+    uint64_t at = p->floor;
+
+    mp_logf(s->replica->o.logger, MEMPHIS_LOG_WARN, "store",
+            "accepted: %s partition=%u", why, p->pid);
+    for (uint32_t i = 0; i < p->segments_count; i++) {
+        if (p->segments[i].first > at)
+            mp_partition_damage(p, at, p->segments[i].first - 1);
+        at = p->segments[i].last + 1;
+    }
+    if (at <= p->flushed_seq)
+        mp_partition_damage(p, at, p->flushed_seq);
+    p->damaged = (memphis_error){ 0 };
+    p->missing_last = 0;
+}
+
+/* A partition whose open entry has been seen goes on with what its files hold. */
+static memphis_status attach(struct mp_shard *s, uint32_t pid, memphis_error *err)
+{
+    struct mp_partition *p = mp_partitions_find(&s->partitions, pid);
+    struct mp_log_sink *sink = &s->log.sink;
+    struct id_reader reader = { .shard = s, .since_ns = UINT64_MAX };
+    memphis_status st = MEMPHIS_OK;
+
+    if (p == NULL || p->is_attached)
+        return MEMPHIS_OK;
+    p->is_attached = true;
+    if (p->loaded_state.size > 0 && sink->restore != NULL)
+        st = sink->restore(sink->ctx, pid, p->state_index,
+                           mp_buf_slice(&p->loaded_state), err);
+    mp_buf_fini(&p->loaded_state);
+    if (sink->ids_since != NULL)
+        reader.since_ns = sink->ids_since(sink->ctx, pid);
+    if (st == MEMPHIS_OK && reader.since_ns != UINT64_MAX)
+        st = mp_load_since(s->replica->o.env, s->log.shard, p, reader.since_ns, take_id,
+                           &reader, err);
+    return st;
+}
+
+/* A row of the table of partitions: as if its open entry came again. */
+static memphis_status open_row(struct mp_shard *s, memphis_slice row, memphis_error
+*err) {
+    const struct mp_partition *own = mp_partitions_find(&s->partitions, 0);
+    struct mp_buf payload = { 0 };
+    struct mp_entry e;
+    bool has_files, kept;
+
+    memphis_status st =
+        mp_partitions_table_row(row, &e, &has_files, &payload)
+            ? MEMPHIS_OK
+            : mp_fail(err, MEMPHIS_CORRUPT, "the table of partitions makes no sense");
+    if (st == MEMPHIS_OK)
+        st = mp_partitions_apply(&s->partitions, &e, NULL, own->flushed_index, &kept,
+                                 err);
+    if (st == MEMPHIS_OK && s->log.sink.apply != NULL)
+        s->log.sink.apply(s->log.sink.ctx, own->flushed_index,
+        s->replica->clock.broker_ns, &e, 1, 0);
+    mp_buf_fini(&payload);
+    if (st != MEMPHIS_OK)
+        return st;
+    struct mp_partition *p = mp_partitions_find(&s->partitions, e.pid);
+    if (has_files && !p->has_directory)
+        (void)mp_fail(&p->damaged, MEMPHIS_CORRUPT,
+                      "the files of partition %u in 's/%08x/%08x' are missing", e.pid,
+                      s->log.shard, e.pid);
+    return attach(s, e.pid, err);
+}
+
+/* The files of the data shard: which partitions there are, and what they hold. */
+static memphis_status load(struct mp_shard *s, memphis_error *err)
+{
+    struct mp_partitions *t = &s->partitions;
+    struct mp_buf items = { 0 };
+    memphis_slice v;
+    uint16_t tag;
+
+    struct mp_replica *r = s->replica;
+    memphis_status st = MEMPHIS_OK;
+
+    /* After a mere kill what is found there may be in the page cache only. */
+    if (!r->recovery.clean && !r->recovery.fresh)
+        st = r->o.env->sync_all(r->o.env, err);
+    if (st == MEMPHIS_OK)
+        st = mp_load_shard(r->o.env, s->log.shard, t, err);
+    if (st != MEMPHIS_OK)
+        return st;
+    struct mp_partition *own = mp_partitions_add(t, 0);
+    mp_buf_put_slice(&items, mp_buf_slice(&own->loaded_state));
+    st = attach(s, 0, err);
+    struct mp_cursor c = mp_cursor_of(mp_buf_slice(&items));
+    while (st == MEMPHIS_OK && mp_state_next(&c, &tag, &v))
+        if (tag == MP_STATE_PARTITION)
+            st = open_row(s, v, err);
+    mp_buf_fini(&items);
+    return st;
+}
+
+/* Replay is over: now it is known which files should be there, and which are nobody's.
+ * A partition that replay has dropped may have lost some of them. */
+static memphis_status check_files(struct mp_replica *r, memphis_error *err)
+{
+    struct mp_shard *s = mp_shard_of(r, MP_SHARD_DATA);
+    struct mp_partitions *t = &s->partitions;
+    struct mp_partition *p;
+
+    for (uint32_t i = 0; (p = mp_partitions_next(t, &i)) != NULL;) {
+        if (p->missing_last >= p->floor && p->damaged.status == MEMPHIS_OK)
+            (void)mp_fail(&p->damaged, MEMPHIS_CORRUPT,
+                          "a segment of partition %u with messages up to %llu is "
+                          "missing in 's/%08x/%08x'", p->pid,
+                          (unsigned long long)p->missing_last, s->log.shard, p->pid);
+        if (p->damaged.status == MEMPHIS_OK)
+            continue;
+        if (!r->o.accept_loss)
+            return mp_fail(err, MEMPHIS_CORRUPT,
+                           "%s: restore it from a backup, or start with --accept-loss "
+                           "to keep the rest", p->damaged.message);
+        accept_damage(s, p, p->damaged.message);
+    }
+    while (t->loaded_count > 0) {
+        p = t->loaded[--t->loaded_count];
+        if (!has_loss(r))
+            mp_partitions_note_dropped(t, p->pid);
+        mp_partition_free(p, t->cold);
+    }
+    mp_partitions_check_dead(t);
+    return MEMPHIS_OK;
+}
+
+/* -- records -- */
 
 /* Copies the body into chunk memory, as an append that is applied whole. */
 static memphis_status replay_body(struct mp_shard *s, const struct mp_group_header *h,
@@ -123,7 +290,12 @@ static memphis_status replay_body(struct mp_shard *s, const struct mp_group_head
     memcpy(c->bytes + c->used, body.data, body.size);
     c->used += (uint32_t)body.size;
     c->live += h->entries;
-    return mp_shard_apply(s, h->index, h->time_ns, &a, err);
+    c->last_index = h->index;
+    memphis_status status = mp_shard_apply(s, h->index, h->time_ns, &a, err);
+    for (uint32_t i = 0; i < s->applied && status == MEMPHIS_OK; i++)
+        if (s->scratch[i].type == MP_ENTRY_PARTITION)
+            status = attach(s, s->scratch[i].pid, err);
+    return status;
 }
 
 static memphis_status check_order(struct mp_shard *s, const struct mp_group_header *h,
@@ -159,33 +331,82 @@ static memphis_status check_end(const struct mp_shard *s, memphis_error *err)
     return MEMPHIS_OK;
 }
 
+static const struct mp_node_item *item_of(const struct mp_node *n, uint32_t shard)
+{
+    for (uint32_t i = 0; i < n->items_count; i++)
+        if (n->items[i].shard == shard)
+            return &n->items[i];
+    return NULL;
+}
+
+static memphis_status replay_record(struct mp_shard *s,
+                                    const struct mp_scan_record *record,
+                                    memphis_error *err)
+{
+    struct mp_replica *r = s->replica;
+    struct mp_group_header h;
+    memphis_slice body;
+
+    memphis_status st = mp_scan_read(&r->recovery.scan, record, &h, &body, err);
+    if (st == MEMPHIS_OK)
+        st = check_order(s, &h, err);
+    if (st == MEMPHIS_OK)
+        st = replay_body(s, &h, body, err);
+    if (st != MEMPHIS_OK)
+        return st;
+    s->last_index = s->commit = h.index;
+    if (h.time_ns > s->last_time_ns)
+        s->last_time_ns = h.time_ns;
+    r->replayed += h.entries;
+    /* What is durable for sure may leave memory already. */
+    if (s->log.shard == MP_SHARD_DATA && !has_loss(r) &&
+        record->lsn < mp_recover_settle_from(&r->recovery))
+        st = mp_space_flush_now(r, err);
+    return st;
+}
+
 memphis_status mp_replica_start(struct mp_replica *r, uint32_t shard,
                                 memphis_error *err)
 {
     struct mp_shard *s = mp_shard_of(r, shard);
     struct mp_scan *scan = &r->recovery.scan;
-    struct mp_group_header h;
-    memphis_slice body;
+    const struct mp_node_item *item = item_of(&r->recovery.node, shard);
+    memphis_status st = MEMPHIS_OK;
 
     mp_assert(!s->has_started);
-    s->has_started = true;
-    for (size_t i = 0; i < scan->records_count && !s->in_memory; i++) {
+    s->has_started = s->is_replaying = true;
+    if (item != NULL)
+        s->last_index = s->commit = item->base_index;
+    if (shard == MP_SHARD_META)
+        r->meta_safe = s->commit;
+    if (shard == MP_SHARD_DATA && !s->in_memory)
+        st = load(s, err);
+    for (size_t i = 0; i < scan->records_count && !s->in_memory && st == MEMPHIS_OK;
+         i++) {
         const struct mp_scan_record *record = &scan->records[i];
-        if (record->shard != shard || record->index <= s->last_index)
-            continue; /* somebody else's, or a copy of what was read before */
-        memphis_status status = mp_scan_read(scan, record, &h, &body, err);
-        if (status == MEMPHIS_OK)
-            status = check_order(s, &h, err);
-        if (status == MEMPHIS_OK)
-            status = replay_body(s, &h, body, err);
-        if (status != MEMPHIS_OK)
-            return status;
-        s->last_index = s->commit = h.index;
-        if (h.time_ns > s->last_time_ns)
-            s->last_time_ns = h.time_ns;
-        r->replayed += h.entries;
+        if (record->shard == shard && record->index > s->last_index)
+            st = replay_record(s, record, err);
     }
+    if (st != MEMPHIS_OK)
+        return st;
     return s->in_memory ? MEMPHIS_OK : check_end(s, err);
+}
+
+/* The WAL files that are kept, and what each of them holds. */
+static void note_files(struct mp_replica *r)
+{
+    const struct mp_scan *scan = &r->recovery.scan;
+
+    for (uint32_t f = 0; f < scan->files_count; f++)
+        mp_space_note_file(r, scan->files[f].header.base, 0, 0);
+    for (size_t i = 0; i < scan->records_count; i++) {
+        const struct mp_scan_record *record = &scan->records[i];
+        struct mp_wal_span *span = &r->spans[record->file];
+        if (record->shard >= 1 && record->shard <= MP_SHARDS &&
+            record->index > span->last_index[record->shard - 1])
+            span->last_index[record->shard - 1] = record->index;
+    }
+    r->wants_flush = scan->files_count > FILES_MAX;
 }
 
 /* -- the closing batch ------------------------------------------------------------- */
@@ -295,11 +516,6 @@ static void collect_loss(struct mp_replica *r, struct closing *c)
         push_header(c, &h);
 }
 
-static bool has_loss(const struct mp_replica *r)
-{
-    return r->recovery.scan.lost_count > 0 || r->recovery.scan.bad_files > 0;
-}
-
 static memphis_status write_closing(struct mp_replica *r, const struct closing *c,
                                     uint64_t size, memphis_error *err)
 {
@@ -323,6 +539,9 @@ static memphis_status write_closing(struct mp_replica *r, const struct closing *
         mp_wal_add_piece(r->wal, mp_slice(body, body_size));
         body += body_size;
     }
+    mp_space_note_batch(r, 0, 0);
+    for (size_t i = 0; i < c->count; i++)
+        mp_space_note_batch(r, c->headers[i].shard, c->headers[i].index);
     r->batch_ns = r->clock.broker_ns;
     r->uncovered = c->count > 0;
     return mp_wal_write(r->wal, r->clock.wall_ns, r->clock.broker_ns, err);
@@ -408,9 +627,13 @@ memphis_status mp_replica_ready(struct mp_replica *r, struct mp_recovery_report 
                                            .lost_ranges = scan->lost_count +
                                                           scan->bad_files };
     if (r->wal != NULL) {
+        s = check_files(r, err);
+        if (s == MEMPHIS_OK)
+            s = mp_recover_drop_left_overs(r->o.env, r->recovery.node.wal_first, err);
+        note_files(r);
         bool settle = !r->recovery.fresh && (!r->recovery.clean || has_loss(r) ||
                                              scan->torn_bytes > 0);
-        if (settle)
+        if (settle && s == MEMPHIS_OK)
             s = collect_copies(r, &c, err);
         size_t copies = c.count;
         if (s == MEMPHIS_OK && has_loss(r))
@@ -430,6 +653,8 @@ memphis_status mp_replica_ready(struct mp_replica *r, struct mp_recovery_report 
             report->messages += st.messages;
         }
     }
+    for (uint32_t i = 0; i < MP_SHARDS; i++)
+        r->shards[i].is_replaying = false;
     report->milliseconds = (r->o.env->boot_ns(r->o.env) - r->opened_ns) / 1000000;
     mp_recover_fini(&r->recovery);
     r->is_ready = s == MEMPHIS_OK;
@@ -480,6 +705,7 @@ void mp_replica_close(struct mp_replica *r)
     if (r == NULL)
         return;
     if (r->wal != NULL) {
+        mp_space_stop(r);
         mp_wal_stop(r->wal); /* ends the threads, so that all mail is there */
         (void)mp_mailbox_drain(r->o.env->mailbox);
         stop_clean(r);
@@ -487,6 +713,7 @@ void mp_replica_close(struct mp_replica *r)
     r->closing = true;
     for (uint32_t i = 0; i < MP_SHARDS; i++)
         mp_shard_fini(&r->shards[i]);
+    mp_space_close(r);
     mp_wal_free(r->wal);
     mp_recover_fini(&r->recovery);
     mp_free(r->lost);

@@ -48,6 +48,9 @@ struct mp_chunk *mp_chunks_room(struct mp_chunks *l, size_t size)
         return NULL;
     mp_chunks_seal(l);
     mp_list_push_back(&l->all, &fresh->node);
+    fresh->log = l;
+    l->bytes += fresh->size;
+    l->unflushed += fresh->size;
     l->open = fresh;
     fresh->is_open = true;
     return fresh;
@@ -66,15 +69,27 @@ void mp_chunks_fini(struct mp_chunks *l)
 
     if (l->all.next == NULL)
         return;
-    while ((n = mp_list_pop_front(&l->all)) != NULL)
-        mp_chunk_unref(mp_container_of(n, struct mp_chunk, node));
+    while ((n = mp_list_pop_front(&l->all)) != NULL) {
+        struct mp_chunk *c = mp_container_of(n, struct mp_chunk, node);
+        c->log = NULL;
+        mp_chunk_unref(c);
+    }
     l->open = NULL;
+    l->bytes = l->unflushed = 0;
 }
 
 /* Whoever still reads from it holds a reference of his own. */
 static void let_go(struct mp_chunk *c)
 {
+    struct mp_chunks *l = c->log;
+
     mp_list_remove(&c->node);
+    if (l != NULL) {
+        mp_assert(l->bytes >= c->size);
+        l->bytes -= c->size;
+        l->unflushed -= c->is_flushed ? 0 : c->size;
+        c->log = NULL;
+    }
     mp_chunk_unref(c);
 }
 
@@ -96,4 +111,25 @@ void mp_chunk_drop(struct mp_chunk *c)
     mp_assert(c->live > 0);
     if (--c->live == 0 && !c->is_open)
         let_go(c);
+}
+
+void mp_chunks_flushed(struct mp_chunks *l, uint64_t index)
+{
+    for (struct mp_list *n = l->all.next; n != &l->all; n = n->next) {
+        struct mp_chunk *c = mp_container_of(n, struct mp_chunk, node);
+        if (c->is_flushed)
+            continue;
+        if (c->is_open || c->last_index > index)
+            return; /* so are all behind it */
+        c->is_flushed = true;
+        l->unflushed -= c->size;
+    }
+}
+
+struct mp_chunk *mp_chunks_evictable(const struct mp_chunks *l)
+{
+    if (mp_list_is_empty(&l->all))
+        return NULL;
+    struct mp_chunk *c = mp_container_of(l->all.next, struct mp_chunk, node);
+    return c->is_flushed ? c : NULL;
 }

@@ -21,9 +21,11 @@ struct mp_chunk {
     uint32_t size; /* capacity of bytes[] */
     uint32_t used;
     _Atomic uint64_t *account; /* where its size is counted; NULL: nowhere */
-    struct mp_list node;       /* the log's list, in log order; core */
+    struct mp_chunks *log;     /* in whose list it is; NULL: in none. core */
+    struct mp_list node;       /* that list, in log order; core */
     uint32_t live;             /* entries that the log still needs; core */
     bool is_open;              /* takes more entries; core */
+    bool is_flushed;           /* all of it is in segments, too; core */
     uint64_t last_index;       /* of the last shard entry with bytes in it; core */
     uint8_t bytes[];
 };
@@ -38,6 +40,8 @@ void mp_chunk_unref(struct mp_chunk *c); /* NULL-safe */
 struct mp_chunks {
     struct mp_list all;
     struct mp_chunk *open; /* the newest, takes more; NULL: none */
+    uint64_t bytes;        /* of all in the list ... */
+    uint64_t unflushed;    /* ... and of those that are not in segments */
     size_t chunk_size;
     _Atomic uint64_t *account;
 };
@@ -48,6 +52,10 @@ void mp_chunks_fini(struct mp_chunks *l);
  * puts an entry there raises `live` and `used`. */
 struct mp_chunk *mp_chunks_room(struct mp_chunks *l, size_t size);
 void mp_chunks_seal(struct mp_chunks *l); /* the open one takes no more */
+/* Everything up to shard entry `index` is in segments. */
+void mp_chunks_flushed(struct mp_chunks *l, uint64_t index);
+/* The oldest one, when it is flushed and can be evicted; NULL: there is none. */
+struct mp_chunk *mp_chunks_evictable(const struct mp_chunks *l);
 void mp_chunk_drop(struct mp_chunk *c);   /* one live entry less; may free the chunk */
 
 #endif

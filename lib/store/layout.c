@@ -266,6 +266,7 @@ enum {
     NODE_FLAGS = 76,
     NODE_COUNT = 80,
     NODE_RESERVED = 84,
+    NODE_WAL_FIRST = 88,
     NODE_ITEMS = 128,
 
     ITEM_SHARD = 0,
@@ -296,6 +297,7 @@ void mp_node_encode(const struct mp_node *n, uint8_t out[MP_BLOCK_SIZE])
     mp_set_u16(out + NODE_OLDEST_READER, MP_FORMAT_VERSION);
     mp_set_u32(out + NODE_FLAGS, n->flags);
     mp_set_u32(out + NODE_COUNT, n->items_count);
+    mp_set_u64(out + NODE_WAL_FIRST, n->wal_first);
     for (uint32_t i = 0; i < n->items_count; i++) {
         const struct mp_node_item *item = &n->items[i];
         uint8_t *at = out + NODE_ITEMS + i * MP_NODE_ITEM_SIZE;
@@ -330,6 +332,7 @@ memphis_status mp_node_decode(memphis_slice bytes, struct mp_node *out,
     out->durable_upto = mp_get_u64(p + NODE_DURABLE);
     out->flags = mp_get_u32(p + NODE_FLAGS);
     out->items_count = mp_get_u32(p + NODE_COUNT);
+    out->wal_first = mp_get_u64(p + NODE_WAL_FIRST);
     for (uint32_t i = 0; i < out->items_count; i++) {
         const uint8_t *at = p + NODE_ITEMS + i * MP_NODE_ITEM_SIZE;
         out->items[i] = (struct mp_node_item){
@@ -430,7 +433,9 @@ enum {
     SEGMENT_SHARD_EPOCH = 36,
     SEGMENT_INDEX = 40,
     SEGMENT_TERM = 48,
-    SEGMENT_END = 56,
+    SEGMENT_BEFORE_FIRST = 56,
+    SEGMENT_BEFORE_LAST = 64,
+    SEGMENT_END = 72,
 
     FOOTER_FIRST = 8,
     FOOTER_LAST = 16,
@@ -444,7 +449,7 @@ enum {
     FOOTER_DATA_CRC = 68,
     FOOTER_END = 72
 };
-static_assert(SEGMENT_TERM + 8 == SEGMENT_END, "no holes");
+static_assert(SEGMENT_BEFORE_LAST + 8 == SEGMENT_END, "no holes");
 static_assert(FOOTER_DATA_CRC + 4 == FOOTER_END, "no holes");
 
 void mp_segment_header_encode(const struct mp_segment_header *h,
@@ -462,6 +467,8 @@ void mp_segment_header_encode(const struct mp_segment_header *h,
     mp_set_u32(out + SEGMENT_SHARD_EPOCH, h->shard_epoch);
     mp_set_u64(out + SEGMENT_INDEX, h->index);
     mp_set_u64(out + SEGMENT_TERM, h->term);
+    mp_set_u64(out + SEGMENT_BEFORE_FIRST, h->before_first);
+    mp_set_u64(out + SEGMENT_BEFORE_LAST, h->before_last);
     (void)seal(out, MP_BLOCK_SIZE);
 }
 
@@ -481,7 +488,11 @@ bool mp_segment_header_decode(memphis_slice bytes, struct mp_segment_header *out
                                     .first_seq = mp_get_u64(p + SEGMENT_FIRST),
                                     .created_ns = mp_get_u64(p + SEGMENT_CREATED),
                                     .index = mp_get_u64(p + SEGMENT_INDEX),
-                                    .term = mp_get_u64(p + SEGMENT_TERM) };
+                                    .term = mp_get_u64(p + SEGMENT_TERM),
+                                    .before_first =
+                                        mp_get_u64(p + SEGMENT_BEFORE_FIRST),
+                                    .before_last =
+                                        mp_get_u64(p + SEGMENT_BEFORE_LAST) };
     return true;
 }
 

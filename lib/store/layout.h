@@ -105,6 +105,7 @@ struct mp_node {
     uint64_t generation;
     uint8_t uuid[16], cluster[16];
     uint64_t node_id, boots, durable_upto;
+    uint64_t wal_first;       /* WAL files with a base below it are left-overs */
     uint32_t flags;
     uint32_t items_count;
     struct mp_node_item items[MP_NODE_ITEMS_MAX];
@@ -135,6 +136,7 @@ bool mp_meta_slot_decode(memphis_slice bytes, struct mp_meta_slot *out);
 struct mp_segment_header {
     uint32_t pid, shard, shard_epoch;
     uint64_t first_seq, created_ns, index, term;
+    uint64_t before_first, before_last; /* sequences of the segment before; 0: none */
 };
 struct mp_segment_footer {
     uint64_t first_seq, last_seq, min_time_ns, max_time_ns;

@@ -64,6 +64,10 @@ struct mp_log_sink {
      * CORRUPT refuses the start. */
     memphis_status (*restore)(void *ctx, uint32_t pid, uint64_t index,
                               memphis_slice state, memphis_error *err);
+    /* Message ids of that partition matter from that broker time on; UINT64_MAX: not at
+     * all. After `restore` the ids that lie in segments come as ID entries by apply,
+     * and segments with such ids are kept although their messages are gone. */
+    uint64_t (*ids_since)(void *ctx, uint32_t pid);
     void *ctx;
 };
 
@@ -87,7 +91,7 @@ bool mp_log_has_open_entry(const struct mp_log *log);
 
 /* The first stored message at or above `seq`. OK: *out holds a reference. NOT_FOUND:
  * none is committed there. MP_PENDING: it lies on disk and is being fetched, a ready
- * call follows. CORRUPT: a damaged range (logged). */
+ * call follows. CORRUPT: a damaged range (logged); out->entry.seq is its last one. */
 memphis_status mp_log_read(struct mp_log *log, uint32_t pid, uint64_t seq,
                            struct mp_stored *out);
 void mp_stored_release(struct mp_stored *s);

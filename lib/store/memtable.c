@@ -104,6 +104,13 @@ void mp_memtable_trim(struct mp_memtable *m, uint64_t first)
     mp_assert(m->live == 0 || m->base >= first);
 }
 
+const struct mp_memslot *mp_memtable_get(const struct mp_memtable *m, uint64_t seq)
+{
+    if (seq < m->base || seq >= m->end || slot_of(m, seq)->chunk == NULL)
+        return NULL;
+    return slot_of(m, seq);
+}
+
 const struct mp_memslot *mp_memtable_next(const struct mp_memtable *m, uint64_t *seq)
 {
     uint64_t at = *seq > m->base ? *seq : m->base;

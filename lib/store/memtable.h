@@ -38,6 +38,8 @@ void mp_memtable_trim(struct mp_memtable *m, uint64_t first); /* drops what is b
 /* Gives the slot back when it still points into `c`: eviction of a chunk. */
 void mp_memtable_evict(struct mp_memtable *m, uint64_t seq, const struct mp_chunk *c);
 
+/* The live one of exactly that sequence; NULL: a hole, or not here. */
+const struct mp_memslot *mp_memtable_get(const struct mp_memtable *m, uint64_t seq);
 /* The first live one at or above *seq, which is set to its sequence; NULL: none. */
 const struct mp_memslot *mp_memtable_next(const struct mp_memtable *m, uint64_t *seq);
 

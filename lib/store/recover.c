@@ -8,6 +8,8 @@
 
 #define NODE_NAME "node"
 
+enum { WAL_NAME_SIZE = 24 }; /* "<20 digits>.wal" */
+
 /* -- names ------------------------------------------------------------------------- */
 
 static bool is_ours(const char *name)
@@ -85,7 +87,7 @@ static memphis_status begin(struct mp_recovery *r, struct mp_env *e,
                        "the directory holds '%s', which is not a broker's: choose an "
                        "empty directory", l->foreign);
     if (l->has_wal) {
-        memphis_status s = mp_scan_run(&r->scan, e, 0, true, err);
+        memphis_status s = mp_scan_run(&r->scan, e, 0, 0, true, err);
         size_t batches = r->scan.batches_count;
         mp_scan_fini(&r->scan);
         if (s != MEMPHIS_OK)
@@ -131,7 +133,8 @@ memphis_status mp_recover(struct mp_recovery *r, struct mp_env *e, bool accept_l
     r->clean = (r->node.flags & MP_NODE_CLEAN) != 0;
     if (!l.has_wal)
         return mp_fail(err, MEMPHIS_CORRUPT, "the directory 'wal' is missing");
-    s = mp_scan_run(&r->scan, e, r->node.durable_upto, accept_loss, err);
+    s = mp_scan_run(&r->scan, e, r->node.durable_upto, r->node.wal_first, accept_loss,
+                    err);
     if (s == MEMPHIS_OK && r->scan.files_count == 0 && !accept_loss)
         s = mp_fail(err, MEMPHIS_CORRUPT, "there is no WAL file in 'wal'");
     return s;
@@ -159,4 +162,42 @@ uint64_t mp_recover_settle_from(const struct mp_recovery *r)
     const struct mp_scan *s = &r->scan;
 
     return s->durable_upto < s->end ? s->durable_upto : s->end;
+}
+
+/* -- left-overs ------------------------------------------------------------------- */
+
+struct left_overs {
+    struct mp_env *env;
+    uint64_t wal_first;
+    uint64_t base;
+    bool found;
+};
+
+static bool find_left_over(void *ctx, const char *name)
+{
+    struct left_overs *l = ctx;
+
+    l->found = strlen(name) == WAL_NAME_SIZE &&
+               mp_parse_u64(mp_slice(name, WAL_NAME_SIZE - 4), &l->base) &&
+               l->base < l->wal_first;
+    return !l->found;
+}
+
+memphis_status mp_recover_drop_left_overs(struct mp_env *e, uint64_t wal_first,
+                                          memphis_error *err)
+{
+    struct left_overs l = { .env = e, .wal_first = wal_first };
+    char name[MP_WAL_NAME_SIZE];
+    memphis_status s;
+
+    for (;;) {
+        s = e->dir_list(e, "wal", find_left_over, &l, err);
+        if (s != MEMPHIS_OK || !l.found)
+            return s;
+        mp_wal_name(l.base, name);
+        s = e->unlink(e, name, err);
+        if (s != MEMPHIS_OK)
+            return s;
+        l.found = false;
+    }
 }

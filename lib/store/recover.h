@@ -30,6 +30,11 @@ void mp_recover_fini(struct mp_recovery *r);
 memphis_status mp_node_write(struct mp_env *e, struct mp_node *node,
                              memphis_error *err);
 
+/* Removes the WAL files that an interrupted flush was about to give back. `wal_first`
+ * must be durable. */
+memphis_status mp_recover_drop_left_overs(struct mp_env *e, uint64_t wal_first,
+                                          memphis_error *err);
+
 /* Where the settled range of this recovery begins; it ends at scan.files_end. */
 uint64_t mp_recover_settle_from(const struct mp_recovery *r);
 

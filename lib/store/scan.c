@@ -240,6 +240,7 @@ static memphis_status scan_file(struct mp_scan *s, uint32_t file, memphis_error 
 /* -- the files --------------------------------------------------------------------- */
 
 struct names {
+    uint64_t from;            /* bases below it are left out */
     uint64_t *bases;
     size_t count, capacity;
 };
@@ -250,7 +251,7 @@ static bool take_name(void *ctx, const char *name)
     uint64_t base;
 
     if (strlen(name) != NAME_DIGITS + 4 || strcmp(name + NAME_DIGITS, ".wal") != 0 ||
-        !mp_parse_u64(mp_slice(name, NAME_DIGITS), &base))
+        !mp_parse_u64(mp_slice(name, NAME_DIGITS), &base) || base < n->from)
         return true;
     n->bases = grow(n->bases, sizeof *n->bases, n->count, &n->capacity);
     n->bases[n->count++] = base;
@@ -302,10 +303,10 @@ out:
     return st;
 }
 
-static memphis_status open_files(struct mp_scan *s, bool accept_loss,
-                                 memphis_error *err)
+static memphis_status open_files(struct mp_scan *s, uint64_t wal_first,
+                                 bool accept_loss, memphis_error *err)
 {
-    struct names n = { 0 };
+    struct names n = { .from = wal_first };
     bool damaged;
 
     memphis_status st = s->env->dir_list(s->env, "wal", take_name, &n, err);
@@ -517,11 +518,11 @@ static void note_newest(struct mp_scan *s)
 }
 
 memphis_status mp_scan_run(struct mp_scan *s, struct mp_env *e, uint64_t durable_upto,
-                           bool accept_loss, memphis_error *err)
+                           uint64_t wal_first, bool accept_loss, memphis_error *err)
 {
     *s = (struct mp_scan){ .env = e, .durable_upto = durable_upto };
     s->window_file = UINT32_MAX;
-    memphis_status st = open_files(s, accept_loss, err);
+    memphis_status st = open_files(s, wal_first, accept_loss, err);
     for (uint32_t i = 0; i < s->files_count && st == MEMPHIS_OK; i++)
         st = scan_file(s, i, err);
     if (st == MEMPHIS_OK)

@@ -66,10 +66,11 @@ struct mp_scan {
     uint64_t bad_files;               /* accepted: files whose header is damaged */
 };
 
-/* Scans wal/. `durable_upto`: what the slots know. CORRUPT (the text names file, offset
- * and length), VERSION, IO. Free it in every case. */
+/* Scans wal/, but for files below `wal_first`: they are left-overs of a flush.
+ * `durable_upto`: what the slots know. CORRUPT (the text names file, offset and
+ * length), VERSION, IO. Free it in every case. */
 memphis_status mp_scan_run(struct mp_scan *s, struct mp_env *e, uint64_t durable_upto,
-                           bool accept_loss, memphis_error *err);
+                           uint64_t wal_first, bool accept_loss, memphis_error *err);
 void mp_scan_fini(struct mp_scan *s);
 
 /* Reads a record again: its header and its body, borrowed until the next call. */

@@ -10,9 +10,7 @@ enum {
     INDEX_ITEM_SIZE = 16,
     INDEX_STEP = 4096,
     AT_LENGTH = 0,
-    AT_TYPE = 8,
     AT_SEQ = 16,
-    AT_TIME = 24,
     READ_SIZE = 256 << 10
 };
 
@@ -72,11 +70,10 @@ void mp_path_state(uint32_t shard, uint32_t pid, uint64_t index, char out[MP_PAT
 
 /* -- scan -------------------------------------------------------------------------- */
 
-static void note_entry(struct mp_segment_scan *scan, uint64_t first, const uint8_t *p,
-                       uint32_t size)
+static void note_entry(void *ctx, const struct mp_entry *e, memphis_slice bytes)
 {
+    struct mp_segment_scan *scan = ctx;
     struct mp_segment_footer *f = &scan->footer;
-    uint64_t seq = mp_get_u64(p + AT_SEQ), time = mp_get_u64(p + AT_TIME);
     bool is_due = scan->count == 0 ||
                   scan->end - scan->items[scan->count - 1].offset >= INDEX_STEP;
 
@@ -87,18 +84,67 @@ static void note_entry(struct mp_segment_scan *scan, uint64_t first, const uint8
                 mp_realloc(scan->items, scan->capacity * sizeof *scan->items);
         }
         scan->items[scan->count++] = (struct mp_index_item){
-            (uint32_t)(seq - first), (uint32_t)scan->end, time
+            (uint32_t)(e->seq - f->first_seq), (uint32_t)scan->end, e->time_ns
         };
     }
-    if (f->count == 0 || time < f->min_time_ns)
-        f->min_time_ns = time;
-    if (time > f->max_time_ns)
-        f->max_time_ns = time;
+    if (f->count == 0 || e->time_ns < f->min_time_ns)
+        f->min_time_ns = e->time_ns;
+    if (e->time_ns > f->max_time_ns)
+        f->max_time_ns = e->time_ns;
     f->count++;
-    f->last_seq = seq;
-    f->data_bytes += size;
-    f->data_crc = mp_crc32c(f->data_crc, p, size);
-    scan->end += size;
+    f->last_seq = e->seq;
+    f->data_bytes += bytes.size;
+    f->data_crc = mp_crc32c(f->data_crc, bytes.data, bytes.size);
+    scan->end += bytes.size;
+}
+
+/* Hands the whole good entries of a window out; returns their bytes. */
+static size_t each_in(memphis_slice window, bool check, mp_segment_fn fn, void *ctx)
+{
+    const uint8_t *p = window.data;
+    struct mp_entry e;
+    size_t at = 0, size;
+
+    while (at < window.size) {
+        memphis_slice rest = { p + at, window.size - at };
+        if (mp_entry_decode(rest, check, &e, &size, NULL) != MEMPHIS_OK)
+            break;
+        fn(ctx, &e, mp_slice(p + at, size));
+        at += size;
+    }
+    return at;
+}
+
+memphis_status mp_segment_each(struct mp_env *e, struct mp_file *f, uint64_t *at,
+                               uint64_t length, bool check, mp_segment_fn fn, void *ctx,
+                               memphis_error *err)
+{
+    struct mp_buf window = { 0 };
+    memphis_status s = MEMPHIS_OK;
+    size_t wanted = READ_SIZE;
+
+    while (s == MEMPHIS_OK && *at < length) {
+        size_t size = length - *at < wanted ? (size_t)(length - *at) : wanted;
+        mp_buf_clear(&window);
+        mp_buf_reserve(&window, size);
+        s = e->file_read(e, f, *at, window.data, size, &window.size, err);
+        if (s != MEMPHIS_OK)
+            break;
+        size_t good = each_in(mp_buf_slice(&window), check, fn, ctx);
+        *at += good;
+        wanted = READ_SIZE;
+        if (good == 0) {
+            /* A large entry, or no entry at all: its own length decides. */
+            uint64_t own = window.size >= 4 ? mp_get_u32(window.data + AT_LENGTH) : 0;
+            if (own <= size || own > length - *at)
+                s = mp_fail(err, MEMPHIS_CORRUPT,
+                            "a segment is damaged at offset %llu",
+                            (unsigned long long)*at);
+            wanted = (size_t)own;
+        }
+    }
+    mp_buf_fini(&window);
+    return s;
 }
 
 /* The whole entry at the start of `bytes`; 0: it is not whole or not good. */
@@ -116,44 +162,13 @@ memphis_status mp_segment_scan(struct mp_env *e, struct mp_file *f, uint64_t fir
                                uint64_t length, bool check,
                                struct mp_segment_scan *scan, memphis_error *err)
 {
-    struct mp_buf window = { 0 };
-    memphis_status s = MEMPHIS_OK;
-    size_t wanted = READ_SIZE;
-
     if (scan->end == 0) {
         scan->end = MP_BLOCK_SIZE;
         scan->footer.first_seq = first;
         scan->footer.last_seq = first;
     }
-    while (s == MEMPHIS_OK && scan->end < length) {
-        size_t size =
-            length - scan->end < wanted ? (size_t)(length - scan->end) : wanted;
-        mp_buf_clear(&window);
-        mp_buf_reserve(&window, size);
-        s = e->file_read(e, f, scan->end, window.data, size, &window.size, err);
-        size_t at = 0;
-        while (s == MEMPHIS_OK && at < window.size) {
-            memphis_slice rest = { window.data + at, window.size - at };
-            uint32_t entry_size = good_entry(rest, check);
-            if (entry_size == 0)
-                break;
-            note_entry(scan, first, window.data + at, entry_size);
-            at += entry_size;
-        }
-        if (s == MEMPHIS_OK && at == 0) {
-            /* A large entry, or no entry at all: its own length decides. */
-            uint64_t own = window.size >= 4 ? mp_get_u32(window.data + AT_LENGTH) : 0;
-            if (own <= size || own > length - scan->end)
-                s = mp_fail(err, MEMPHIS_CORRUPT,
-                            "a segment is damaged at offset %llu",
-                            (unsigned long long)scan->end);
-            wanted = (size_t)own;
-        } else {
-            wanted = READ_SIZE;
-        }
-    }
-    mp_buf_fini(&window);
-    return s;
+    uint64_t at = scan->end; /* note_entry moves scan->end along */
+    return mp_segment_each(e, f, &at, length, check, note_entry, scan, err);
 }
 
 void mp_segment_scan_fini(struct mp_segment_scan *scan)
@@ -329,7 +344,8 @@ void mp_index_cache_fini(struct mp_index_cache *c)
 /* Where to begin looking for `seq`. A scan that meets damage keeps what it has. */
 static uint64_t find_offset(struct mp_env *e, struct mp_file *f, uint32_t shard,
                             uint32_t pid, const struct mp_segment *segment,
-                            uint64_t seq, struct mp_index_cache *cache)
+                            uint64_t seq, struct mp_index_cache *cache,
+                            uint64_t *damage_last)
 {
     struct mp_segment_scan *scan =
         &cached_index(cache, shard, pid, segment->first)->scan;
@@ -352,6 +368,9 @@ static uint64_t find_offset(struct mp_env *e, struct mp_file *f, uint32_t shard,
     }
     if (low > 0)
         offset = scan->items[low - 1].offset;
+    /* If it is damaged there, the next indexed entry is the next that can be found. */
+    *damage_last = low < scan->count ? segment->first + scan->items[low].seq - 1
+                                     : segment->last;
     return offset;
 }
 
@@ -377,18 +396,22 @@ static size_t measure(memphis_slice bytes, uint64_t seq, size_t *skip)
 memphis_status mp_segment_read(struct mp_env *e, uint32_t shard, uint32_t pid,
                                const struct mp_segment *segment, uint64_t seq,
                                struct mp_index_cache *cache, _Atomic uint64_t *account,
-                               struct mp_chunk **out, memphis_error *err)
+                               struct mp_chunk **out, uint64_t *damage_last,
+                               memphis_error *err)
 {
     struct mp_buf window = { 0 };
     struct mp_file *f = NULL;
     char path[MP_PATH_SIZE];
 
     *out = NULL;
+    *damage_last = segment->last;
     mp_path_segment(shard, pid, segment->first, path);
     memphis_status s = e->file_open(e, path, MP_FILE_READ, &f, err);
+    if (s == MEMPHIS_NOT_FOUND)
+        return mp_fail(err, MEMPHIS_CORRUPT, "'%s' is missing", path);
     if (s != MEMPHIS_OK)
         return s;
-    uint64_t at = find_offset(e, f, shard, pid, segment, seq, cache);
+    uint64_t at = find_offset(e, f, shard, pid, segment, seq, cache, damage_last);
     size_t wanted = MP_COLD_BLOCK_SIZE;
     while (*out == NULL && s == MEMPHIS_OK) {
         uint64_t left = segment->length - at;

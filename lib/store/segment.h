@@ -67,6 +67,14 @@ void mp_path_index(uint32_t shard, uint32_t pid, uint64_t first,
 void mp_path_state(uint32_t shard, uint32_t pid, uint64_t index,
                    char out[MP_PATH_SIZE]);
 
+/* Calls fn for each entry in [*at, length), checked when `check`; *at moves behind the
+ * last good one. The bytes are borrowed during the call. CORRUPT: no good entry
+ * there. */
+typedef void (*mp_segment_fn)(void *ctx, const struct mp_entry *e, memphis_slice bytes);
+memphis_status mp_segment_each(struct mp_env *e, struct mp_file *f, uint64_t *at,
+                               uint64_t length, bool check, mp_segment_fn fn, void *ctx,
+                               memphis_error *err);
+
 /* Reads the entries in [scan->end or the first, length) and adds them to the scan.
  * CORRUPT: at scan->end there is no good entry. */
 memphis_status mp_segment_scan(struct mp_env *e, struct mp_file *f, uint64_t first,
@@ -85,11 +93,12 @@ memphis_status mp_segment_open_sealed(struct mp_env *e, uint32_t shard, uint32_t
                                       memphis_error *err);
 
 /* A block of whole, checked entries, the first of which is the first at or above `seq`.
- * NOT_FOUND: none below segment->length. CORRUPT: the entry that should hold `seq` is
- * damaged. NOMEM. */
+ * NOT_FOUND: none below segment->length. CORRUPT, IO: the entry that should hold `seq`
+ * is damaged, or the file is missing; seq..*damage_last cannot be read. NOMEM. */
 memphis_status mp_segment_read(struct mp_env *e, uint32_t shard, uint32_t pid,
                                const struct mp_segment *segment, uint64_t seq,
                                struct mp_index_cache *cache, _Atomic uint64_t *account,
-                               struct mp_chunk **out, memphis_error *err);
+                               struct mp_chunk **out, uint64_t *damage_last,
+                               memphis_error *err);
 
 #endif

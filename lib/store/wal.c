@@ -589,6 +589,16 @@ memphis_status mp_wal_create(struct mp_wal *w, uint64_t base, uint64_t base_befo
     return s;
 }
 
+uint64_t mp_wal_file_base(const struct mp_wal *w)
+{
+    return w->current.base;
+}
+
+uint64_t mp_wal_file_end(const struct mp_wal *w)
+{
+    return w->current.base + w->current.size;
+}
+
 uint64_t mp_wal_end(const struct mp_wal *w)
 {
     return w->end;

@@ -84,6 +84,8 @@ memphis_status mp_wal_write(struct mp_wal *w, uint64_t wall_ns, uint64_t broker_
 /* Starts making the next file, if there is none. */
 void mp_wal_prepare(struct mp_wal *w, uint64_t now_ns);
 
+uint64_t mp_wal_file_base(const struct mp_wal *w);    /* of the current file */
+uint64_t mp_wal_file_end(const struct mp_wal *w);
 uint64_t mp_wal_end(const struct mp_wal *w);          /* LSN behind the newest batch */
 uint64_t mp_wal_durable_upto(const struct mp_wal *w);
 

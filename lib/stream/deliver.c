@@ -153,7 +153,8 @@ static memphis_status pick(struct mp_stream_group *g, struct mp_stored *out)
         if (p == MP_PICK_AGAIN)
             mp_group_ack(&g->group, seq);
         else
-            mp_group_skip(&g->group, st == MEMPHIS_OK ? out->entry.seq + 1 : last + 1);
+            mp_group_skip(&g->group,
+                          st == MEMPHIS_NOT_FOUND ? last + 1 : out->entry.seq + 1);
         mp_stream_group_dirty(g);
         if (st == MEMPHIS_OK)
             mp_stored_release(out);

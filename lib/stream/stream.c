@@ -113,11 +113,12 @@ static void propose_floor(struct mp_stream *s, uint64_t first, uint8_t reason)
 
 /* First message that is not expired, by bisection over the sequences: times do not
  * fall. MP_PENDING: a read is on its way, asked again when it is there. */
-static memphis_status first_alive(struct mp_stream *s, uint64_t *out)
+static memphis_status first_alive(struct mp_stream *s, uint64_t *out, uint64_t *time_ns)
 {
     uint64_t low = mp_log_first(s->log, s->pid);
     uint64_t high = mp_log_last(s->log, s->pid) + 1;
 
+    *time_ns = 0;
     while (low < high) {
         uint64_t middle = low + (high - low) / 2;
         struct mp_stored m;
@@ -126,15 +127,21 @@ static memphis_status first_alive(struct mp_stream *s, uint64_t *out)
 
         if (st == MP_PENDING)
             return st;
+        if (st == MEMPHIS_CORRUPT && m.entry.seq + 1 < high) {
+            low = m.entry.seq + 1; /* a damaged range goes with what is before it */
+            continue;
+        }
         if (st != MEMPHIS_OK) { /* nothing stored from the middle on */
             high = middle;
             continue;
         }
         expired = mp_stream_is_expired(s, &m.entry);
-        if (expired)
+        if (expired) {
             low = m.entry.seq + 1;
-        else
+        } else {
             high = middle;
+            *time_ns = m.entry.time_ns;
+        }
         mp_stored_release(&m);
     }
     *out = low;
@@ -144,19 +151,21 @@ static memphis_status first_alive(struct mp_stream *s, uint64_t *out)
 static void limit_age(struct mp_stream *s)
 {
     struct mp_log_stats st;
-    uint64_t first;
+    uint64_t first, time_ns;
 
     mp_log_stats(s->log, s->pid, &st);
     if (st.messages == 0)
         return;
-    if (st.first_time_ns + age_of(s) <= *s->host->now_ns) {
-        if (first_alive(s, &first) == MEMPHIS_OK)
-            propose_floor(s, first, 1);
-        return; /* armed again when the floor is applied */
+    time_ns = st.first_time_ns; /* on disk: perhaps that of an older one */
+    if (time_ns + age_of(s) <= *s->host->now_ns) {
+        if (first_alive(s, &first, &time_ns) != MEMPHIS_OK)
+            return; /* asked again when it is read */
+        propose_floor(s, first, 1);
+        if (first > st.first_seq || time_ns == 0)
+            return; /* armed again when the floor is applied */
     }
     if (!mp_timer_is_set(&s->limit_timer))
-        mp_timer_set(s->host->timers, &s->limit_timer,
-                     (st.first_time_ns + age_of(s)) / MS + 1);
+        mp_timer_set(s->host->timers, &s->limit_timer, (time_ns + age_of(s)) / MS + 1);
 }
 
 static void limit_bytes(struct mp_stream *s)
@@ -170,11 +179,15 @@ static void limit_bytes(struct mp_stream *s)
         struct mp_stored m;
         uint64_t size;
 
-        if (mp_log_read(s->log, s->pid, seq, &m) != MEMPHIS_OK)
-            return; /* on its way: the next message asks again */
+        memphis_status status = mp_log_read(s->log, s->pid, seq, &m);
+
+        if (status != MEMPHIS_OK && status != MEMPHIS_CORRUPT)
+            break; /* on its way: asked again when it is read */
+        seq = m.entry.seq + 1;
+        if (status == MEMPHIS_CORRUPT)
+            continue;
         size = mp_entry_size(&m.entry);
         over = over > size ? over - size : 0;
-        seq = m.entry.seq + 1;
         mp_stored_release(&m);
     }
     propose_floor(s, seq, 3);

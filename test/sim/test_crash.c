@@ -106,7 +106,7 @@ static void model_apply(struct state *s, const struct op *op)
     if (!p->is_open)
         return;
     if (op->kind == DROP)
-        *p = (struct partition){ .is_open = false };
+        *p = (struct partition){ .floor = 1 }; /* a pid is never used again */
     if (op->kind == MESSAGE || op->kind == PAIR)
         model_message(p, op);
     if (op->kind == GROUP || op->kind == PAIR)
@@ -177,8 +177,10 @@ static void on_apply(void *ctx, uint64_t index, uint64_t time_ns,
     (void)time_ns;
     for (size_t i = 0; i < n; i++) {
         const struct mp_entry *e = &entries[i];
-        if (e->type == MP_ENTRY_GROUP && e->pid <= PARTITIONS)
-            w->groups[e->pid] = mix(w->groups[e->pid], e->seq);
+        /* Replay tells of a partition that is gone, too: its open entry may be
+           below. */
+        if (e->type == MP_ENTRY_GROUP && e->pid <= PARTITIONS && (w->is_open >> e->pid &
+        1)) w->groups[e->pid] = mix(w->groups[e->pid], e->seq);
         if (e->type == MP_ENTRY_PARTITION && e->pid <= PARTITIONS) {
             bool is_open = *(const uint8_t *)e->payload.data == 1;
             w->groups[e->pid] = 0;

@@ -1,0 +1,618 @@
+/* Memory and WAL files are given back: when to flush, what a pass takes along, what
+ * follows from it.
+ *
+ *   chunks:   [ flushed, kept for readers | not flushed          | open ]
+ *              evicted above 1/2 of the     a pass starts at 1/4,
+ *              share, oldest first          input waits at 3/4
+ *
+ * A pass covers everything that is applied when it starts, of all partitions that were
+ * touched since their last one. Afterwards the WAL files that hold nothing newer go. */
+#include "base/assert.h"
+#include "base/limits.h"
+#include "base/status.h"
+#include "replica/solo.h"
+
+#define SECOND_NS 1000000000ull
+
+enum {
+    TRIM_AFTER_S = 1,         /* whole segments below a floor go after so long ... */
+    TRIM_AGAIN_S = 10,        /* ... and those kept for their ids are looked at again */
+    EVICTIONS_A_TURN = 64,
+    START_FILES_MAX = 4
+};
+
+/* === How much there is === */
+
+static uint64_t memory_bytes(const struct mp_replica *r)
+{
+    uint64_t bytes = 0;
+
+    for (uint32_t i = 0; i < MP_SHARDS; i++)
+        if (r->shards[i].in_memory)
+            bytes += r->shards[i].chunks.bytes;
+    return bytes;
+}
+
+static uint64_t share_of(const struct mp_replica *r)
+{
+    return r->o.memory_max / 2;
+}
+
+/* What memory stations may have: half of the share, all of it without a disk. */
+static uint64_t memory_limit(const struct mp_replica *r)
+{
+    return r->wal == NULL ? share_of(r) : share_of(r) / 2;
+}
+
+static uint64_t disk_share(const struct mp_replica *r)
+{
+    uint64_t share = share_of(r), memory = memory_bytes(r);
+
+    return memory < share / 2 ? share - memory : share / 2;
+}
+
+static struct mp_shard *data_of(const struct mp_replica *r)
+{
+    return mp_shard_of((struct mp_replica *)(uintptr_t)r, MP_SHARD_DATA);
+}
+
+static uint64_t wal_bytes(const struct mp_replica *r)
+{
+    return r->spans_count > 0 ? mp_wal_file_end(r->wal) - r->spans[0].base : 0;
+}
+
+static bool lacks_room(const struct mp_replica *r)
+{
+    return data_of(r)->chunks.unflushed >= disk_share(r) / 4 * 3 ||
+           wal_bytes(r) >= r->o.wal_total_max;
+}
+
+bool mp_space_is_short(const struct mp_shard *s)
+{
+    const struct mp_replica *r = s->replica;
+
+    return !s->in_memory && !r->flush_lacks_space && lacks_room(r);
+}
+
+bool mp_space_refuses(const struct mp_shard *s)
+{
+    const struct mp_replica *r = s->replica;
+
+    if (s->in_memory)
+        return memory_bytes(r) >= memory_limit(r);
+    return r->flush_lacks_space && lacks_room(r);
+}
+
+/* === WAL files === */
+
+static struct mp_wal_span *span_at(struct mp_replica *r, uint64_t base)
+{
+    if (r->spans_count > 0 && r->spans[r->spans_count - 1].base == base)
+        return &r->spans[r->spans_count - 1];
+    mp_assert(r->spans_count == 0 || r->spans[r->spans_count - 1].base < base);
+    if (r->spans_count == r->spans_capacity) {
+        r->spans_capacity = r->spans_capacity > 0 ? r->spans_capacity * 2 : 16;
+        r->spans = mp_realloc(r->spans, r->spans_capacity * sizeof *r->spans);
+    }
+    r->spans[r->spans_count] = (struct mp_wal_span){ .base = base };
+    return &r->spans[r->spans_count++];
+}
+
+void mp_space_note_file(struct mp_replica *r, uint64_t base, uint32_t shard,
+                        uint64_t index)
+{
+    struct mp_wal_span *span = span_at(r, base);
+
+    if (shard > 0 && shard <= MP_SHARDS && index > span->last_index[shard - 1])
+        span->last_index[shard - 1] = index;
+}
+
+void mp_space_note_batch(struct mp_replica *r, uint32_t shard, uint64_t index)
+{
+    mp_space_note_file(r, mp_wal_file_base(r->wal), shard, index);
+}
+
+/* Files at the front that hold nothing above these indexes; never the newest one. */
+static size_t spent_files(const struct mp_replica *r, uint64_t meta, uint64_t data)
+{
+    size_t n = 0;
+
+    while (n + 1 < r->spans_count &&
+           r->spans[n].last_index[MP_SHARD_META - 1] <= meta &&
+           r->spans[n].last_index[MP_SHARD_DATA - 1] <= data)
+        n++;
+    return n;
+}
+
+/* === The plan === */
+
+static void put_slots(struct mp_flush *f, struct mp_flush_part *part,
+                      const struct mp_partition *p)
+{
+    const struct mp_memtable *m = &p->memtable;
+    uint64_t seq = p->flushed_seq + 1 > m->base ? p->flushed_seq + 1 : m->base;
+    size_t ids = 0, most = p->dead_ids_count;
+
+    most += m->end > seq ? (size_t)(m->end - seq) : 0;
+    if (most == 0)
+        return;
+    part->slots = mp_realloc(NULL, most * sizeof *part->slots);
+    for (; seq < m->end || ids < p->dead_ids_count; seq++) {
+        for (; ids < p->dead_ids_count &&
+               (seq >= m->end || p->dead_ids[ids].seq < seq); ids++) {
+            struct mp_memslot slot = p->dead_ids[ids].slot;
+            slot.size |= MP_FLUSH_ID_ONLY;
+            mp_flush_hold(f, slot.chunk);
+            part->slots[part->slots_count++] = slot;
+        }
+        if (seq >= m->end)
+            break;
+        const struct mp_memslot *slot = &m->slots[seq & (m->capacity - 1)];
+        if (slot->chunk == NULL)
+            continue;
+        mp_flush_hold(f, slot->chunk);
+        part->slots[part->slots_count++] = *slot;
+    }
+}
+
+static uint32_t count_items(memphis_slice items)
+{
+    struct mp_cursor c = mp_cursor_of(items);
+    uint32_t count = 0;
+    memphis_slice v;
+    uint16_t tag;
+
+    while (mp_state_next(&c, &tag, &v))
+        count++;
+    return count;
+}
+
+static void put_state(struct mp_shard *s, const struct mp_flush *f,
+                      struct mp_flush_part *part, const struct mp_partition *p)
+{
+    struct mp_buf *b = &part->state;
+
+    memset(mp_buf_add(b, MP_STATE_HEADER_SIZE), 0, MP_STATE_HEADER_SIZE);
+    mp_partition_state_put(p, b);
+    if (p->pid == 0)
+        mp_partitions_table_put(&s->partitions, b);
+    if (s->log.sink.state != NULL)
+        s->log.sink.state(s->log.sink.ctx, p->pid, b);
+    part->old_state = p->state_index;
+    if (b->size == MP_STATE_HEADER_SIZE) {
+        mp_buf_clear(b); /* nothing to tell: no file */
+        return;
+    }
+    memphis_slice items = { b->data + MP_STATE_HEADER_SIZE,
+                            b->size - MP_STATE_HEADER_SIZE };
+    struct mp_state_header h = { .pid = p->pid,
+                                 .items = count_items(items),
+                                 .index = f->index,
+                                 .time_ns = f->time_ns };
+    mp_state_seal(b, &h);
+    part->slot.state_index = f->index;
+}
+
+/* Segments at the front that hold nothing but what is below the floor, nor an id that
+ * still matters. */
+static uint32_t dead_segments(const struct mp_shard *s, const struct mp_partition *p)
+{
+    const struct mp_log_sink *sink = &s->log.sink;
+    uint64_t since = UINT64_MAX;
+    uint32_t n = 0;
+
+    if (p->segments_count == 0 || p->segments[0].last >= p->floor)
+        return 0;
+    if (sink->ids_since != NULL)
+        since = sink->ids_since(sink->ctx, p->pid);
+    while (n < p->segments_count && p->segments[n].last < p->floor &&
+           p->segments[n].max_time_ns < since)
+        n++;
+    return n;
+}
+
+static void plan_partition(struct mp_replica *r, struct mp_shard *s,
+                           struct mp_partition *p, uint32_t dead)
+{
+    struct mp_flush *f = &r->flush;
+    struct mp_flush_part *part = mp_flush_add(f);
+    struct mp_log_stats st;
+
+    mp_partition_stats(p, &st);
+    part->pid = p->pid;
+    part->is_new = !p->has_directory;
+    part->dead_count = dead;
+    part->slot = (struct mp_meta_slot){ .generation = ++p->generation,
+                                        .first_seq = p->floor,
+                                        .flushed_seq = p->last,
+                                        .flushed_index = f->index,
+                                        .durable_upto = mp_wal_durable_upto(r->wal),
+                                        .live_messages = st.messages,
+                                        .live_bytes = st.bytes,
+                                        .config_version = p->config_version,
+                                        .station = p->station,
+                                        .number = p->number };
+    p->has_directory = true; /* so that a drop meanwhile removes it */
+    if (dead > 0) {
+        part->dead = mp_realloc(NULL, dead * sizeof *part->dead);
+        for (uint32_t i = 0; i < dead; i++)
+            part->dead[i] = p->segments[i].first;
+    }
+    if (dead < p->segments_count) {
+        part->segments = mp_realloc(NULL, sizeof *part->segments);
+        part->segments[part->segments_count++] = p->segments[p->segments_count - 1];
+    }
+    put_slots(f, part, p);
+    put_state(s, f, part, p);
+}
+
+static bool is_touched(const struct mp_partition *p)
+{
+    return p->touched_index > p->flushed_index;
+}
+
+/* Partition 0 comes last: its table tells which ones have files. */
+static void plan_partitions(struct mp_replica *r, struct mp_shard *s)
+{
+    struct mp_partition *p, *own = mp_partitions_find(&s->partitions, 0);
+    bool any_new = false;
+
+    for (uint32_t i = 0; (p = mp_partitions_next(&s->partitions, &i)) != NULL;) {
+        uint32_t dead = dead_segments(s, p);
+        if (p == own || (!is_touched(p) && dead == 0))
+            continue;
+        any_new |= !p->has_directory;
+        plan_partition(r, s, p, dead);
+    }
+    if (own != NULL && (is_touched(own) || any_new))
+        plan_partition(r, s, own, 0);
+}
+
+static void plan_wal(struct mp_replica *r, size_t spent)
+{
+    struct mp_flush *f = &r->flush;
+
+    if (spent == 0)
+        return;
+    f->wal_files = mp_realloc(NULL, spent * sizeof *f->wal_files);
+    for (size_t i = 0; i < spent; i++)
+        f->wal_files[f->wal_files_count++] = r->spans[i].base;
+    f->write_node = true;
+    f->node = r->node;
+    f->node.durable_upto = mp_wal_durable_upto(r->wal);
+    f->node.wal_first = r->spans[spent].base;
+    for (uint32_t i = 0; i < f->node.items_count; i++) {
+        struct mp_node_item *item = &f->node.items[i];
+        item->base_index = item->shard == MP_SHARD_META ? r->meta_safe : f->index;
+        item->base_term = item->base_index > 0;
+    }
+}
+
+/* False: there is nothing to do. */
+static bool plan(struct mp_replica *r, bool free_wal)
+{
+    struct mp_shard *s = data_of(r);
+    struct mp_flush *f = &r->flush;
+
+    mp_assert(!r->is_flushing);
+    f->env = r->o.env;
+    f->shard = MP_SHARD_DATA;
+    f->segment_size = r->o.segment_size;
+    f->index = s->commit;
+    f->time_ns = r->clock.broker_ns;
+    f->write_node = false;
+    f->bytes = 0;
+    plan_partitions(r, s);
+    if (free_wal)
+        plan_wal(r, spent_files(r, r->meta_safe, f->index));
+    return f->parts_count > 0 || f->wal_files_count > 0;
+}
+
+/* === The result === */
+
+/* The segments of before, less the dead ones, less the one that was appended to; then
+ * those of the pass. */
+static void take_segments(struct mp_partition *p, const struct mp_flush_part *part)
+{
+    uint32_t kept = p->segments_count - part->dead_count;
+
+    if (kept > 0)
+        kept--;
+    uint32_t count = kept + part->segments_count;
+    struct mp_segment *all = mp_realloc(NULL, (count + 1) * sizeof *all);
+    if (kept > 0)
+        memcpy(all, p->segments + part->dead_count, kept * sizeof *all);
+    if (part->segments_count > 0)
+        memcpy(all + kept, part->segments, part->segments_count * sizeof *all);
+    mp_free(p->segments);
+    p->segments = all;
+    p->segments_count = count;
+    p->segments_capacity = count + 1;
+}
+
+static void take_part(struct mp_shard *s, const struct mp_flush_part *part)
+{
+    struct mp_partition *p = mp_partitions_find(&s->partitions, part->pid);
+
+    if (p == NULL)
+        return; /* dropped meanwhile: its files go next */
+    take_segments(p, part);
+    p->flushed_seq = part->slot.flushed_seq;
+    p->flushed_index = part->slot.flushed_index;
+    p->state_index = part->slot.state_index;
+    mp_partition_forget_ids(p);
+}
+
+static void finish(struct mp_replica *r)
+{
+    struct mp_flush *f = &r->flush;
+    struct mp_shard *s = data_of(r);
+
+    for (size_t i = 0; i < f->parts_count; i++)
+        take_part(s, &f->parts[i]);
+    mp_chunks_flushed(&s->chunks, f->index);
+    if (f->write_node)
+        r->node = f->node;
+    r->spans_count -= f->wal_files_count;
+    if (f->wal_files_count > 0)
+        memmove(r->spans, r->spans + f->wal_files_count,
+                r->spans_count * sizeof *r->spans);
+    mp_partitions_check_dead(&s->partitions);
+    if (!s->partitions.has_dead_segments)
+        r->trim_ns = 0;
+    r->flush_lacks_space = false;
+    r->flushes++;
+    r->flushed_bytes += f->bytes;
+}
+
+static void deliver(struct mp_mail *m)
+{
+    struct mp_replica *r = mp_container_of(m, struct mp_replica, flush.job.mail);
+    struct mp_flush *f = &r->flush;
+
+    r->is_flushing = false;
+    if (f->job.guard != MEMPHIS_OK) {
+        mp_replica_break(r, &f->job.why);
+    } else if (f->status == MEMPHIS_OK) {
+        finish(r);
+    } else if (f->status == MEMPHIS_NO_SPACE) {
+        if (!r->flush_lacks_space)
+            mp_logf(r->o.logger, MEMPHIS_LOG_ERROR, "store",
+                    "%s; segments cannot be written until there is room",
+                    f->why.message);
+        r->flush_lacks_space = true;
+        r->flush_retry_ns = r->clock.broker_ns + SECOND_NS;
+    } else {
+        mp_replica_break(r, &f->why);
+    }
+    mp_flush_fini(f);
+}
+
+memphis_status mp_space_flush_now(struct mp_replica *r, memphis_error *err)
+{
+    struct mp_flush *f = &r->flush;
+
+    if (data_of(r)->chunks.unflushed < disk_share(r) / 2)
+        return MEMPHIS_OK;
+    memphis_status s = MEMPHIS_OK;
+    if (plan(r, false)) {
+        mp_flush_run(&f->job);
+        s = f->status;
+        if (s == MEMPHIS_OK)
+            finish(r);
+        else
+            (void)mp_fail(err, s, "%s", f->why.message);
+    }
+    mp_flush_fini(f);
+    struct mp_chunk *c;
+    while (s == MEMPHIS_OK && (c = mp_chunks_evictable(&data_of(r)->chunks)) != NULL)
+        mp_partitions_evict(&data_of(r)->partitions, c);
+    return s;
+}
+
+/* === Dropped partitions === */
+
+struct removal {
+    struct mp_job job;        /* first */
+    struct mp_replica *replica;
+    uint32_t pid;
+    memphis_status status;
+    memphis_error why;
+};
+
+static void run_removal(struct mp_job *job)
+{
+    struct removal *x = (struct removal *)(void *)job;
+
+    x->status = mp_flush_remove(x->replica->o.env, MP_SHARD_DATA, x->pid, &x->why);
+}
+
+/* What could not be removed is found again by the next start. */
+static void deliver_removal(struct mp_mail *m)
+{
+    struct removal *x = (struct removal *)(void *)m;
+
+    if (x->job.guard == MEMPHIS_OK && x->status != MEMPHIS_OK)
+        mp_logf(x->replica->o.logger, MEMPHIS_LOG_WARN, "store",
+                "files of a station that was removed are still there: %s",
+                x->why.message);
+    mp_free(x);
+}
+
+static void remove_dropped(struct mp_replica *r)
+{
+    struct mp_partitions *t = &data_of(r)->partitions;
+
+    for (uint32_t i = 0; i < t->dropped_count; i++) {
+        struct removal *x = mp_alloc(sizeof *x);
+        x->replica = r;
+        x->pid = t->dropped[i];
+        x->job.run = run_removal;
+        x->job.mail.deliver = deliver_removal;
+        r->o.env->worker_post(r->o.env, r->flusher, &x->job);
+    }
+    t->dropped_count = 0;
+}
+
+/* === When === */
+
+static void ask_checkpoint(struct mp_replica *r)
+{
+    if (r->asked_checkpoint || r->o.checkpoint == NULL)
+        return;
+    r->asked_checkpoint = true;
+    r->o.checkpoint(r->o.ctx);
+}
+
+/* Whether a pass would give WAL files back; asks shard 1 when that is what holds
+   them. */
+static bool wants_wal(struct mp_replica *r)
+{
+    uint64_t data = data_of(r)->commit;
+    size_t spent = spent_files(r, r->meta_safe, data);
+
+    if (!r->wants_flush && wal_bytes(r) < r->o.wal_total_max / 2)
+        return false;
+    if (spent_files(r, UINT64_MAX, data) > spent)
+        ask_checkpoint(r);
+    return r->wants_flush || spent > 0;
+}
+
+void mp_replica_meta_safe(struct mp_replica *r, uint64_t index)
+{
+    mp_assert(index <= mp_shard_of(r, MP_SHARD_META)->commit);
+    if (index > r->meta_safe)
+        r->meta_safe = index;
+    if (r->asked_checkpoint)
+        r->wants_flush = spent_files(r, r->meta_safe, data_of(r)->commit) > 0;
+    r->asked_checkpoint = false;
+}
+
+static bool wants_trim(const struct mp_replica *r, uint64_t now_ns)
+{
+    return data_of(r)->partitions.has_dead_segments && now_ns >= r->trim_ns;
+}
+
+static void evict(struct mp_replica *r)
+{
+    struct mp_shard *s = data_of(r);
+    struct mp_chunk *c;
+
+    for (int i = 0; i < EVICTIONS_A_TURN && s->chunks.bytes > disk_share(r) / 2; i++) {
+        if ((c = mp_chunks_evictable(&s->chunks)) == NULL)
+            return;
+        mp_partitions_evict(&s->partitions, c);
+    }
+}
+
+void mp_space_tick(struct mp_replica *r, uint64_t now_ns)
+{
+    struct mp_partitions *t = &data_of(r)->partitions;
+
+    if (!r->is_ready || r->broken)
+        return;
+    remove_dropped(r);
+    evict(r);
+    if (t->has_dead_segments && r->trim_ns == 0)
+        r->trim_ns = now_ns + TRIM_AFTER_S * SECOND_NS;
+    if (r->is_flushing || (r->flush_lacks_space && now_ns < r->flush_retry_ns))
+        return;
+    bool trim = wants_trim(r, now_ns), wal = wants_wal(r);
+    if (!trim && !wal && data_of(r)->chunks.unflushed < disk_share(r) / 4)
+        return;
+    if (trim)
+        r->trim_ns = now_ns + TRIM_AGAIN_S * SECOND_NS;
+    r->wants_flush = false;
+    if (!plan(r, true))
+        return;
+    r->is_flushing = true;
+    r->o.env->worker_post(r->o.env, r->flusher, &r->flush.job);
+}
+
+uint64_t mp_space_next_ns(const struct mp_replica *r)
+{
+    if (!r->is_ready || r->is_flushing || r->wal == NULL)
+        return UINT64_MAX;
+    if (r->flush_lacks_space)
+        return r->flush_retry_ns;
+    if (r->wants_flush)
+        return 0;
+    return data_of(r)->partitions.has_dead_segments ? r->trim_ns : UINT64_MAX;
+}
+
+/* === Life === */
+
+static void cold_ready(void *ctx, uint32_t pid)
+{
+    struct mp_shard *s = ctx;
+
+    if (s->log.sink.ready != NULL && !s->replica->broken)
+        s->log.sink.ready(s->log.sink.ctx, pid);
+}
+
+static void cold_damaged(void *ctx, uint32_t pid, uint64_t first, uint64_t last,
+                         const memphis_error *why)
+{
+    struct mp_shard *s = ctx;
+    struct mp_partition *p = mp_partitions_find(&s->partitions, pid);
+
+    if (p == NULL || last < p->floor)
+        return; /* its messages are gone, and so may be the file */
+    mp_logf(s->replica->o.logger, MEMPHIS_LOG_ERROR, "store",
+            "%s; these messages cannot be read: restore the file from a backup, or "
+            "purge the station partition=%u first=%llu last=%llu",
+            why->message, pid, (unsigned long long)first, (unsigned long long)last);
+    s->replica->damaged_ranges++;
+    mp_partition_damage(p, first, last);
+}
+
+memphis_status mp_space_open(struct mp_replica *r, memphis_error *err)
+{
+    struct mp_shard *s = data_of(r);
+    struct mp_cold_options o = { .env = r->o.env,
+                                 .shard = MP_SHARD_DATA,
+                                 .bytes_max = r->o.memory_max / 8,
+                                 .ready = cold_ready,
+                                 .damaged = cold_damaged,
+                                 .ctx = s };
+
+    r->flush.job.run = mp_flush_run;
+    r->flush.job.mail.deliver = deliver;
+    memphis_status st =
+        r->o.env->worker_new(r->o.env, "mp-flush", 0, &r->flusher, err);
+    if (st == MEMPHIS_OK)
+        st = mp_cold_new(&o, &r->cold, err);
+    s->partitions.cold = r->cold;
+    return st;
+}
+
+void mp_space_stop(struct mp_replica *r)
+{
+    if (r->flusher != NULL)
+        r->o.env->worker_free(r->o.env, r->flusher);
+    r->flusher = NULL;
+    mp_cold_stop(r->cold);
+}
+
+void mp_space_close(struct mp_replica *r)
+{
+    mp_flush_fini(&r->flush);
+    mp_cold_free(r->cold);
+    r->cold = NULL;
+    mp_free(r->spans);
+}
+
+void mp_replica_stats(const struct mp_replica *r, struct mp_replica_stats *out)
+{
+    *out = (struct mp_replica_stats){ .memory_bytes = memory_bytes(r),
+                                      .flushes = r->flushes,
+                                      .flushed_bytes = r->flushed_bytes,
+                                      .damaged_ranges = r->damaged_ranges };
+    if (r->wal == NULL)
+        return;
+    out->log_bytes = data_of(r)->chunks.bytes;
+    out->unflushed_bytes = data_of(r)->chunks.unflushed;
+    out->cold_bytes = mp_cold_bytes(r->cold);
+    out->wal_bytes = wal_bytes(r);
+    out->wal_files = r->spans_count;
+}

@@ -1,0 +1,338 @@
+#include "store/load.h"
+
+#include "base/assert.h"
+#include "base/status.h"
+#include "base/str.h"
+#include "store/slot.h"
+
+#include <stdlib.h>
+
+enum { NAME_DIGITS = 20 };
+
+/* === Names === */
+
+struct names {
+    char (*items)[MP_PATH_SIZE];
+    size_t count;
+};
+
+static bool take_name(void *ctx, const char *name)
+{
+    struct names *n = ctx;
+    size_t size = strlen(name);
+
+    if (size >= MP_PATH_SIZE)
+        return true;
+    n->items = mp_realloc(n->items, (n->count + 1) * sizeof *n->items);
+    memcpy(n->items[n->count++], name, size + 1);
+    return true;
+}
+
+static int compare_names(const void *a, const void *b)
+{
+    return strcmp(a, b);
+}
+
+/* Sorted; a directory that is not there is empty. */
+static memphis_status list(struct mp_env *e, const char *dir, struct names *out,
+                           memphis_error *err)
+{
+    memphis_status s = e->dir_list(e, dir, take_name, out, err);
+
+    if (out->count > 0)
+        qsort(out->items, out->count, sizeof *out->items, compare_names);
+    return s == MEMPHIS_NOT_FOUND ? MEMPHIS_OK : s;
+}
+
+/* "<20 digits>.seg" and the like. */
+static bool numbered(const char *name, const char *suffix, uint64_t *out)
+{
+    return strlen(name) == NAME_DIGITS + strlen(suffix) &&
+           strcmp(name + NAME_DIGITS, suffix) == 0 &&
+           mp_parse_u64(mp_slice(name, NAME_DIGITS), out);
+}
+
+static bool parse_pid(const char *name, uint32_t *out)
+{
+    char *end;
+
+    if (strcmp(name, "dls") == 0) {
+        *out = 0;
+        return true;
+    }
+    if (strlen(name) != 8 || strspn(name, "0123456789abcdef") != 8)
+        return false;
+    *out = (uint32_t)strtoul(name, &end, 16);
+    return *out > 0;
+}
+
+/* === One partition === */
+
+struct loader {
+    struct mp_env *e;
+    uint32_t shard;
+    struct mp_partition *p;
+    struct mp_meta_slot slot;
+    uint64_t expected, expected_last; /* the segment that comes next; 0: none */
+};
+
+/* Where the first thing that is wrong is written down: it is told when the partition
+ * turns out to exist. */
+static memphis_error *complaint(struct loader *l)
+{
+    memphis_error *why = &l->p->damaged;
+
+    return why->status == MEMPHIS_OK ? why : NULL;
+}
+
+static void push_segment(struct mp_partition *p, const struct mp_segment *g)
+{
+    if (p->segments_count == p->segments_capacity) {
+        p->segments_capacity = p->segments_capacity > 0 ? p->segments_capacity * 2 : 4;
+        p->segments =
+            mp_realloc(p->segments, p->segments_capacity * sizeof *p->segments);
+    }
+    p->segments[p->segments_count++] = *g;
+}
+
+/* The segment that a flush was appending to: valid up to what the slot says. */
+static memphis_status load_active(struct loader *l, struct mp_file *f, const char *path,
+                                  memphis_error *err)
+{
+    struct mp_segment_scan scan = { 0 };
+    memphis_error why;
+    uint64_t first = l->slot.active_first, length = l->slot.active_length;
+
+    memphis_status s = mp_segment_scan(l->e, f, first, length, true, &scan, &why);
+    if (s == MEMPHIS_CORRUPT)
+        (void)mp_fail(complaint(l), MEMPHIS_CORRUPT, "'%s': %s", path, why.message);
+    else if (s != MEMPHIS_OK)
+        (void)mp_fail(err, s, "%s", why.message);
+    struct mp_segment g = { .first = first,
+                            .last = scan.footer.last_seq,
+                            .length = scan.end,
+                            .min_time_ns = scan.footer.min_time_ns,
+                            .max_time_ns = scan.footer.max_time_ns };
+    if (scan.footer.count > 0)
+        push_segment(l->p, &g);
+    mp_segment_scan_fini(&scan);
+    return s == MEMPHIS_CORRUPT ? MEMPHIS_OK : s;
+}
+
+/* Reads the header: which segment came before. A damaged one ends the chain. */
+static memphis_status read_header(struct loader *l, struct mp_file *f, uint64_t first,
+                                  const char *path, memphis_error *err)
+{
+    struct mp_segment_header h;
+    uint8_t block[MP_BLOCK_SIZE];
+    size_t got = 0;
+
+    memphis_status s = l->e->file_read(l->e, f, 0, block, sizeof block, &got, err);
+    if (s != MEMPHIS_OK)
+        return s;
+    if (mp_segment_header_decode(mp_slice(block, got), &h) && h.pid == l->p->pid &&
+        h.first_seq == first) {
+        l->expected = h.before_first;
+        l->expected_last = h.before_last;
+        return s;
+    }
+    (void)mp_fail(complaint(l), MEMPHIS_CORRUPT, "'%s' is damaged at offset 0", path);
+    l->expected = first - 1; /* whatever is there */
+    l->expected_last = 0;
+    return s;
+}
+
+/* The newest segment comes first; each names the one before it. So it is known which
+ * files are missing, and which are left-overs: of a pass that did not end, or below a
+ * floor that has passed them all. */
+static memphis_status load_segment(struct loader *l, uint64_t first, memphis_error *err)
+{
+    struct mp_env *e = l->e;
+    struct mp_file *f = NULL;
+    struct mp_segment g;
+    char path[MP_PATH_SIZE];
+
+    mp_path_segment(l->shard, l->p->pid, first, path);
+    if (first > l->expected)
+        return e->unlink(e, path, err);
+    if (first < l->expected && l->expected_last > l->p->missing_last)
+        l->p->missing_last = l->expected_last;
+    memphis_status s = e->file_open(e, path, MP_FILE_READ, &f, err);
+    if (s == MEMPHIS_OK)
+        s = read_header(l, f, first, path, err);
+    if (s == MEMPHIS_OK && first == l->slot.active_first)
+        s = load_active(l, f, path, err);
+    else if (s == MEMPHIS_OK && mp_segment_open_sealed(e, l->shard, l->p->pid, first,
+    &g, NULL) == MEMPHIS_OK)
+        push_segment(l->p, &g);
+    else if (s == MEMPHIS_OK)
+        (void)mp_fail(complaint(l), MEMPHIS_CORRUPT, "'%s' has no valid footer", path);
+    e->file_close(e, f);
+    return s;
+}
+
+static void reverse_segments(struct mp_partition *p)
+{
+    for (uint32_t i = 0; i + i + 1 < p->segments_count; i++) {
+        struct mp_segment *other = &p->segments[p->segments_count - 1 - i];
+        struct mp_segment g = p->segments[i];
+        p->segments[i] = *other;
+        *other = g;
+    }
+}
+
+static memphis_status load_segments(struct loader *l, const struct names *n,
+                                    memphis_error *err)
+{
+    memphis_status s = MEMPHIS_OK;
+    uint64_t first;
+
+    l->expected = l->slot.active_first;
+    l->expected_last = l->slot.flushed_seq;
+    for (size_t i = n->count; i > 0 && s == MEMPHIS_OK; i--)
+        if (numbered(n->items[i - 1], ".seg", &first))
+            s = load_segment(l, first, err);
+    if (l->expected > 0 && l->expected_last > l->p->missing_last)
+        l->p->missing_last = l->expected_last;
+    reverse_segments(l->p);
+    return s;
+}
+
+static memphis_status load_state(struct loader *l, memphis_error *err)
+{
+    struct mp_env *e = l->e;
+    struct mp_buf bytes = { 0 };
+    struct mp_file *f = NULL;
+    struct mp_state_header h;
+    memphis_slice items;
+    memphis_error why = { 0 };
+    uint64_t size = 0;
+    char path[MP_PATH_SIZE];
+
+    if (l->slot.state_index == 0)
+        return MEMPHIS_OK;
+    mp_path_state(l->shard, l->p->pid, l->slot.state_index, path);
+    memphis_status s = e->file_open(e, path, MP_FILE_READ, &f, err);
+    if (s == MEMPHIS_NOT_FOUND) {
+        (void)mp_fail(complaint(l), MEMPHIS_CORRUPT, "'%s' is missing", path);
+        return MEMPHIS_OK;
+    }
+    if (s == MEMPHIS_OK)
+        s = e->file_size(e, f, &size, err);
+    if (s == MEMPHIS_OK && size <= UINT32_MAX) {
+        mp_buf_reserve(&bytes, (size_t)size);
+        s = e->file_read(e, f, 0, bytes.data, (size_t)size, &bytes.size, err);
+    }
+    e->file_close(e, f);
+    if (s == MEMPHIS_OK) {
+        memphis_status st = mp_state_decode(mp_buf_slice(&bytes), &h, &items, &why);
+        if (st == MEMPHIS_OK &&
+            (h.pid != l->p->pid || h.index != l->slot.state_index))
+            st = mp_fail(&why, MEMPHIS_CORRUPT, "it is of another partition");
+        if (st == MEMPHIS_OK)
+            st = mp_partition_state_take(l->p, items, &why);
+        if (st == MEMPHIS_OK)
+            mp_buf_put_slice(&l->p->loaded_state, items);
+        else
+            (void)mp_fail(complaint(l), MEMPHIS_CORRUPT, "'%s': %s", path, why.message);
+    }
+    mp_buf_fini(&bytes);
+    return s;
+}
+
+static memphis_status load_files(struct loader *l, const char *dir, memphis_error *err)
+{
+    struct names n = { 0 };
+    char path[2 * MP_PATH_SIZE];
+    uint64_t index;
+
+    memphis_status s = list(l->e, dir, &n, err);
+    if (s == MEMPHIS_OK)
+        s = load_segments(l, &n, err);
+    for (size_t i = 0; i < n.count && s == MEMPHIS_OK; i++) {
+        const char *name = n.items[i];
+        if (strncmp(name, "state.", 6) != 0 ||
+            (mp_parse_u64(mp_slice(name + 6, strlen(name + 6)), &index) &&
+             index == l->slot.state_index))
+            continue;
+        mp_format(path, sizeof path, "%s/%s", dir, name);
+        s = l->e->unlink(l->e, path, err); /* the slot does not name it */
+    }
+    mp_free(n.items);
+    return s == MEMPHIS_OK ? load_state(l, err) : s;
+}
+
+static void take_slot(struct mp_partition *p, const struct mp_meta_slot *slot)
+{
+    p->floor = slot->first_seq > 0 ? slot->first_seq : 1;
+    p->last = p->flushed_seq = slot->flushed_seq;
+    p->flushed_index = p->touched_index = slot->flushed_index;
+    p->state_index = slot->state_index;
+    p->generation = slot->generation;
+    p->bytes = slot->live_bytes;
+    p->has_directory = true;
+}
+
+static memphis_status load_partition(struct mp_env *e, uint32_t shard, uint32_t pid,
+                                     struct mp_partitions *t, memphis_error *err)
+{
+    struct loader l = { .e = e, .shard = shard };
+    uint8_t block[MP_BLOCK_SIZE];
+    char path[MP_PATH_SIZE];
+    bool exists;
+
+    mp_path_meta(shard, pid, path);
+    memphis_status s = mp_slot_read(e, path, "MPM1", block, &exists, err);
+    if (s == MEMPHIS_NOT_FOUND)
+        return MEMPHIS_OK; /* its first flush did not end: all is in the WAL */
+    if (s == MEMPHIS_OK && !mp_meta_slot_decode(mp_slice(block, sizeof block), &l.slot))
+        s = mp_fail(err, MEMPHIS_CORRUPT, "'%s' is damaged", path);
+    if (s != MEMPHIS_OK)
+        return s;
+    l.p = mp_partition_new(pid);
+    take_slot(l.p, &l.slot);
+    mp_partitions_keep_loaded(t, l.p);
+    mp_path_partition(shard, pid, path);
+    return load_files(&l, path, err);
+}
+
+memphis_status mp_load_shard(struct mp_env *e, uint32_t shard, struct mp_partitions *t,
+                             memphis_error *err)
+{
+    struct names n = { 0 };
+    char dir[MP_PATH_SIZE];
+    uint32_t pid;
+
+    mp_path_shard(shard, dir);
+    memphis_status s = list(e, dir, &n, err);
+    for (size_t i = 0; i < n.count && s == MEMPHIS_OK; i++)
+        if (parse_pid(n.items[i], &pid))
+            s = load_partition(e, shard, pid, t, err);
+    mp_free(n.items);
+    return s;
+}
+
+/* === Ids === */
+
+memphis_status mp_load_since(struct mp_env *e, uint32_t shard,
+                             const struct mp_partition *p, uint64_t since_ns,
+                             mp_segment_fn fn, void *ctx, memphis_error *err)
+{
+    for (uint32_t i = 0; i < p->segments_count; i++) {
+        const struct mp_segment *g = &p->segments[i];
+        uint64_t at = MP_BLOCK_SIZE;
+        struct mp_file *f = NULL;
+        char path[MP_PATH_SIZE];
+
+        if (g->max_time_ns < since_ns)
+            continue;
+        mp_path_segment(shard, p->pid, g->first, path);
+        memphis_status s = e->file_open(e, path, MP_FILE_READ, &f, err);
+        if (s == MEMPHIS_OK)
+            s = mp_segment_each(e, f, &at, g->length, true, fn, ctx, err);
+        e->file_close(e, f);
+        if (s != MEMPHIS_OK && s != MEMPHIS_CORRUPT)
+            return s;
+    }
+    return MEMPHIS_OK;
+}

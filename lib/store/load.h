@@ -1,0 +1,27 @@
+/* store/load.h -- a start: the partitions' files, before it is known which of them
+ * still exist.
+ *
+ * Every directory of the shard with a valid meta slot becomes a partition that waits in
+ * the table for its open entry: the table of partition 0, or replay. What is wrong with
+ * its files is kept as a sentence and told only then: a partition that was dropped may
+ * have lost half of them already. Left-overs of an interrupted flush are removed: they
+ * are what the slot does not name.
+ *
+ * Thread: core, at a start; blocks on the disk.
+ */
+#ifndef MP_STORE_LOAD_H
+#define MP_STORE_LOAD_H
+
+#include "store/partition.h"
+
+/* Fills t->loaded. IO, and CORRUPT when the shard's own slot is damaged. */
+memphis_status mp_load_shard(struct mp_env *e, uint32_t shard, struct mp_partitions *t,
+                             memphis_error *err);
+
+/* Calls fn for the messages and ids of the partition's segments that are not older than
+ * `since_ns`. A damaged entry ends its segment: reading it will tell. */
+memphis_status mp_load_since(struct mp_env *e, uint32_t shard,
+                             const struct mp_partition *p, uint64_t since_ns,
+                             mp_segment_fn fn, void *ctx, memphis_error *err);
+
+#endif
