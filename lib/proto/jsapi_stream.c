@@ -333,21 +333,23 @@ static memphis_status read_exactly(struct mp_stream *s, uint64_t seq,
     return st;
 }
 
-/* The first match at or above `seq`; MP_PENDING too when it lies too far away. */
+/* The first match at or above `seq`. BUSY: it lies too far away; MP_PENDING. */
 static memphis_status read_next(struct mp_stream *s, uint64_t seq, memphis_slice filter,
                                 struct mp_stored *out)
 {
     for (int i = 0; i < SCAN_MAX; i++) {
         memphis_status st = mp_log_read(s->log, s->pid, seq, out);
 
-        if (st != MEMPHIS_OK)
+        if (st != MEMPHIS_OK && st != MEMPHIS_CORRUPT)
             return st;
-        if (mp_subject_matches(filter, subject_of(s, &out->entry)))
+        if (st == MEMPHIS_OK &&
+            mp_subject_matches(filter, subject_of(s, &out->entry)))
             return MEMPHIS_OK;
-        seq = out->entry.seq + 1;
-        mp_stored_release(out);
+        seq = out->entry.seq + 1; /* damage was reported by the log */
+        if (st == MEMPHIS_OK)
+            mp_stored_release(out);
     }
-    return MP_PENDING;
+    return MEMPHIS_BUSY;
 }
 
 static memphis_status read_last(struct mp_stream *s, memphis_slice filter,
@@ -370,7 +372,7 @@ static memphis_status read_last(struct mp_stream *s, memphis_slice filter,
             return MEMPHIS_OK;
         mp_stored_release(out);
     }
-    return MP_PENDING;
+    return MEMPHIS_BUSY;
 }
 
 static memphis_status read_asked(struct mp_stream *s, const struct get_request *r,
@@ -430,15 +432,78 @@ static const struct mp_jsapi_error *read_get(const struct mp_json *doc,
     return NULL;
 }
 
-bool mp_jsapi_message_get(struct mp_jsapi_call *c)
+/* A request whose message is being fetched from disk. */
+struct get_waiter {
+    struct mp_stream_waiter waiter; /* first */
+    struct mp_broker *broker;
+    const struct mp_jsapi_row *row;
+    struct get_request request;
+    struct mp_arena texts;          /* of the request, and the reply subject */
+    memphis_slice reply;
+};
+
+static void get_again(struct mp_stream_waiter *waiter, struct mp_stream *s);
+
+static memphis_slice keep(struct mp_arena *a, memphis_slice v)
+{
+    return mp_slice(mp_arena_strndup(a, v.data, v.size), v.size);
+}
+
+static void wait_for(struct mp_jsapi_call *c, struct mp_stream *s,
+                     const struct get_request *r)
+{
+    struct get_waiter *w = mp_alloc(sizeof(*w));
+
+    w->waiter.again = get_again;
+    w->broker = c->broker;
+    w->row = c->row;
+    w->reply = keep(&w->texts, c->reply);
+    w->request.seq = r->seq;
+    if (r->last_by_subject != NULL)
+        w->request.last_by_subject =
+            keep(&w->texts, mp_slice_text(r->last_by_subject)).data;
+    if (r->next_by_subject != NULL)
+        w->request.next_by_subject =
+            keep(&w->texts, mp_slice_text(r->next_by_subject)).data;
+    mp_stream_wait(s, &w->waiter);
+}
+
+static void answer_get(struct mp_jsapi_call *c, struct mp_stream *s,
+                       const struct get_request *r)
 {
     static const struct mp_jsapi_error none = { 404, 10037, "no message found" };
+    struct mp_stored m;
+    memphis_status st = read_asked(s, r, &m);
+
+    if (st == MEMPHIS_OK) {
+        send_message(c, s, &m.entry);
+        mp_stored_release(&m);
+    } else if (st == MP_PENDING) {
+        wait_for(c, s, r);
+    } else {
+        mp_jsapi_fail(c, st == MEMPHIS_BUSY ? &mp_jsapi_unavailable : &none);
+    }
+}
+
+static void get_again(struct mp_stream_waiter *waiter, struct mp_stream *s)
+{
+    struct get_waiter *w = (struct get_waiter *)(void *)waiter;
+    struct mp_jsapi_call c = { .broker = w->broker, .row = w->row, .reply = w->reply };
+
+    if (s != NULL)
+        answer_get(&c, s, &w->request);
+    else
+        mp_jsapi_fail(&c, &mp_jsapi_stream_not_found);
+    mp_arena_fini(&w->texts);
+    mp_free(w);
+}
+
+bool mp_jsapi_message_get(struct mp_jsapi_call *c)
+{
     struct mp_stream *s = mp_jsapi_stream(c);
     struct get_request r = { 0 };
     const struct mp_jsapi_error *e = s == NULL ? &mp_jsapi_stream_not_found : NULL;
     struct mp_json *doc = NULL;
-    struct mp_stored m;
-    memphis_status st;
 
     if (e == NULL && c->body.size == 0)
         e = &mp_jsapi_bad_request;
@@ -446,16 +511,9 @@ bool mp_jsapi_message_get(struct mp_jsapi_call *c)
         e = &mp_jsapi_invalid_json;
     if (e == NULL)
         e = read_get(doc, &r);
-    if (e == NULL) {
-        st = read_asked(s, &r, &m);
-        if (st == MEMPHIS_OK) {
-            send_message(c, s, &m.entry);
-            mp_stored_release(&m);
-        } else {
-            e = st == MP_PENDING ? &mp_jsapi_unavailable : &none;
-        }
-    }
-    if (e != NULL)
+    if (e == NULL)
+        answer_get(c, s, &r);
+    else
         mp_jsapi_fail(c, e);
     mp_json_free(doc);
     return true;

@@ -432,8 +432,27 @@ void mp_stream_apply(struct mp_stream *s, const struct mp_entry *e, uint64_t own
     }
 }
 
+static void call_waiters(struct mp_stream *s, bool gone)
+{
+    struct mp_list now, *l;
+
+    mp_list_init(&now); /* they may come back at once */
+    while ((l = mp_list_pop_front(&s->waiters)) != NULL)
+        mp_list_push_back(&now, l);
+    while ((l = mp_list_pop_front(&now)) != NULL) {
+        struct mp_stream_waiter *w = mp_container_of(l, struct mp_stream_waiter, node);
+        w->again(w, gone ? NULL : s);
+    }
+}
+
+void mp_stream_wait(struct mp_stream *s, struct mp_stream_waiter *w)
+{
+    mp_list_push_back(&s->waiters, &w->node);
+}
+
 void mp_stream_ready(struct mp_stream *s)
 {
+    call_waiters(s, false);
     wake_groups(s);
     mp_stream_check_limits(s);
 }
@@ -559,6 +578,7 @@ struct mp_stream *mp_stream_new(struct mp_stream_host *h, struct mp_log *log,
     mp_buf_fini(&subject);
     mp_dedup_init(&s->dedup, h->dedup_key, settings->window_ns, MP_DEDUPE_IDS_MAX);
     s->limit_timer.fire = fire_limit;
+    mp_list_init(&s->waiters);
     return s;
 }
 
@@ -568,6 +588,7 @@ void mp_stream_free(struct mp_stream *s, bool tell)
 
     if (s == NULL)
         return;
+    call_waiters(s, true);
     for (uint32_t i = 0; (g = mp_map_next(&s->groups, &i)) != NULL;)
         mp_stream_group_free(g, tell);
     mp_map_fini(&s->groups);

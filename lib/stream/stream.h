@@ -59,6 +59,15 @@ struct mp_stream_host {
     struct mp_stream_counters counters;
 };
 
+struct mp_stream;
+
+/* Somebody whose read said MP_PENDING. Owner: who waits, until `again` is called. */
+struct mp_stream_waiter {
+    struct mp_list node;
+    /* Once: the stream can be read again; NULL: it is gone. */
+    void (*again)(struct mp_stream_waiter *w, struct mp_stream *s);
+};
+
 struct mp_stream {
     struct mp_stream_host *host;
     struct mp_log *log;
@@ -76,6 +85,7 @@ struct mp_stream {
     struct mp_service *service;
     struct mp_timer limit_timer; /* age: the oldest message's end */
     uint64_t proposed_first;     /* floor on its way */
+    struct mp_list waiters;      /* for a cold read, besides the groups */
     struct mp_list node;         /* broker's list of streams */
 };
 
@@ -144,6 +154,7 @@ void mp_stream_produce(struct mp_stream *s, memphis_slice headers,
 
 void mp_stream_apply(struct mp_stream *s, const struct mp_entry *e, uint64_t own_tag);
 void mp_stream_ready(struct mp_stream *s); /* a cold read can be asked again */
+void mp_stream_wait(struct mp_stream *s, struct mp_stream_waiter *w); /* for that */
 void mp_stream_state(struct mp_stream *s, struct mp_buf *out);
 memphis_status mp_stream_restore(struct mp_stream *s, memphis_slice state,
                                  memphis_error *err);
