@@ -191,6 +191,7 @@ static void run_guarded(void *ctx)
 {
     struct api_call *c = ctx;
 
+    mp_broker_enter(c->b->core);
     deliver(&c->mail);
 }
 

@@ -231,6 +231,7 @@ static void feed_guarded(void *ctx)
 {
     struct feed_call *f = ctx;
 
+    mp_broker_enter(f->h->b->core);
     f->status =
         f->h->s != NULL ? mp_session_feed(f->h->s, f->bytes, f->size) : MEMPHIS_CLOSED;
 }

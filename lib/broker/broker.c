@@ -440,6 +440,11 @@ void mp_broker_turn(struct mp_broker *b, uint64_t *next_ns)
     *next_ns = more ? 0 : next_due(b);
 }
 
+void mp_broker_enter(struct mp_broker *b)
+{
+    set_time(b);
+}
+
 void mp_broker_wants_turn(struct mp_broker *b, struct mp_source *s)
 {
     if (!mp_list_is_linked(&s->input_node))

@@ -68,6 +68,19 @@ while True:
 assert b"200" in data.split(b"\r\n")[0] and b'{"status":"ok"}' in data, data
 END
 check "port 6666 says INFO and /healthz says ok" $?
+sleep 2.3
+python3 - $port <<'END'
+import socket, sys
+s = socket.create_connection(("127.0.0.1", int(sys.argv[1])), 5)
+s.sendall(b'CONNECT {"user":"root","pass":"memphis","name":"x::root"}\r\nPING\r\n')
+data = b""
+while b"PONG" not in data and b"-ERR" not in data:
+    part = s.recv(4096)
+    assert part, data
+    data += part
+assert b"-ERR" not in data, data
+END
+check "a client that comes after two idle seconds is let in" $?
 kill -TERM $first
 wait $first
 check "SIGTERM exits 0" $?
