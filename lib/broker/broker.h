@@ -111,8 +111,8 @@ void mp_broker_abandon(struct mp_broker *b);
  * more work is waiting now; UINT64_MAX: nothing is due. */
 void mp_broker_turn(struct mp_broker *b, uint64_t *next_ns);
 
-/* A call enters the core outside a turn, perhaps after a long sleep: it finds the time of
- * now, not that of the last turn. */
+/* A call enters the core outside a turn, perhaps after a long sleep: it finds the time
+ * of now, not that of the last turn. */
 void mp_broker_enter(struct mp_broker *b);
 
 void mp_broker_wants_turn(struct mp_broker *b, struct mp_source *s);  /* has input */
