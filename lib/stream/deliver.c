@@ -521,12 +521,12 @@ void mp_streams_log_progress(struct mp_stream_host *h)
         l = l->next;
         if (!due && !mp_log_has_open_entry(g->stream->log)) {
             left = true;
-        } else if (mp_group_has_progress(&g->group)) {
-            mp_list_remove(&g->dirty);
+            continue;
+        }
+        mp_list_remove(&g->dirty);
+        if (mp_group_has_progress(&g->group))
             log_progress(g);
-        } else if (!g->group.in_flight) {
-            mp_list_remove(&g->dirty);
-        } /* else: it comes back when the one in flight is committed */
+        /* else one is in flight: when it is committed the group comes back */
     }
     h->urgent = false;
     if (!left)

@@ -74,6 +74,8 @@ static void become_due(struct mp_group *g, uint64_t seq, struct mp_pending_item 
         mp_pending_move(&g->pending, seq, i, MP_PENDING_COUNTING, 0);
         note_touched(g, seq, i);
     } else {
+        if (i->state == MP_PENDING_DELAYED) /* before its time: what was logged of it */
+            note_touched(g, seq, i);        /* does not hold any more */
         mp_pending_move(&g->pending, seq, i, MP_PENDING_READY, 0);
     }
 }
@@ -338,7 +340,8 @@ static uint64_t named_due(const struct mp_group *g, const struct mp_pending_item
 
 static bool is_named(const struct mp_pending_item *i)
 {
-    return i != NULL && (i->deliveries >= 2 || i->state == MP_PENDING_DELAYED);
+    return i != NULL && (i->deliveries >= 2 || i->state == MP_PENDING_DELAYED ||
+                         i->state == MP_PENDING_READY);
 }
 
 static void encode_named(const struct mp_group *g, const uint64_t *seqs, size_t n,

@@ -331,8 +331,9 @@ static void apply_group(struct mp_stream *s, const struct mp_entry *e, uint64_t 
     struct mp_stream_group *g;
 
     if (op == GROUP_CREATE) {
-        if (decode_group(&c, &f))
-            add_group(s, &f, e->time_ns);
+        g = decode_group(&c, &f) ? add_group(s, &f, e->time_ns) : NULL;
+        if (g != NULL && own_tag != 0) /* messages may have gone since it was asked */
+            mp_group_trim(&g->group, mp_log_first(s->log, s->pid));
         return;
     }
     g = group_by_gid(s, mp_cursor_u32(&c));
