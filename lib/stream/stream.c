@@ -420,6 +420,25 @@ void mp_stream_apply(struct mp_stream *s, const struct mp_entry *e, uint64_t own
     }
 }
 
+void mp_stream_failed(struct mp_stream *s, memphis_status status)
+{
+    uint64_t last = mp_log_last(s->log, s->pid);
+    struct mp_stream_group *g;
+
+    if (status != MEMPHIS_NO_SPACE)
+        return;
+    s->proposed_first = 0;
+    for (uint32_t i = 0; (g = mp_map_next(&s->groups, &i)) != NULL;)
+        if (g->group.in_flight)
+            mp_stream_group_failed(g);
+    if (s->proposed_last > last) {
+        s->host->counters.published -= s->proposed_last - last;
+        s->proposed_last = last;
+        mp_dedup_undo(&s->dedup, last + 1);
+    }
+    mp_stream_refuse_waiting(s, status);
+}
+
 void mp_stream_ready(struct mp_stream *s)
 {
     wake_groups(s);

@@ -54,7 +54,7 @@ struct mp_stream_host {
     uint64_t dedup_key[2];
     struct mp_list serving;  /* groups with a pull and perhaps a message */
     struct mp_list dirty;    /* groups with progress to log */
-    uint64_t dirty_since_ns; /* of the oldest one; 0: none */
+    uint64_t dirty_since_ns; /* of the oldest one; 0: none. To come: not before then */
     bool urgent;             /* somebody waits for a progress: log it this turn */
     struct mp_stream_counters counters;
 };
@@ -143,6 +143,11 @@ void mp_stream_produce(struct mp_stream *s, memphis_slice headers,
 /* -- the log's side: called by the broker's sink -- */
 
 void mp_stream_apply(struct mp_stream *s, const struct mp_entry *e, uint64_t own_tag);
+/* The log gave all appends of its streams back that were not applied. NO_SPACE: what
+ * was only assumed is dropped, who waits is refused, progress is logged again a second
+ * later. Otherwise their fate is unknown: nothing is answered any more. Once is enough
+ * for all of them; more calls change nothing. */
+void mp_stream_failed(struct mp_stream *s, memphis_status status);
 void mp_stream_ready(struct mp_stream *s); /* a cold read can be asked again */
 void mp_stream_state(struct mp_stream *s, struct mp_buf *out);
 memphis_status mp_stream_restore(struct mp_stream *s, memphis_slice state,

@@ -119,9 +119,9 @@ static inline void on_failed(void *ctx, uint64_t tag, memphis_status status)
 {
     struct world *w = ctx;
 
-    (void)status;
     assert_true(tag > 0);
     w->failures++;
+    mp_stream_failed(w->stream, status);
 }
 
 static inline void on_broken(void *ctx, const memphis_error *why)
