@@ -159,6 +159,29 @@ static void limit_age(struct mp_stream *s)
                      (st.first_time_ns + age_of(s)) / MS + 1);
 }
 
+static void limit_messages(struct mp_stream *s)
+{
+    struct mp_log_stats st;
+    uint64_t seq, over;
+
+    mp_log_stats(s->log, s->pid, &st);
+    if (st.messages <= s->settings.limit_value)
+        return;
+    over = st.messages - s->settings.limit_value;
+    seq = st.first_seq + over;
+    if (st.last_seq - st.first_seq + 1 > st.messages) { /* holes do not count */
+        for (seq = st.first_seq; over > 0; over--) {
+            struct mp_stored m;
+
+            if (mp_log_read(s->log, s->pid, seq, &m) != MEMPHIS_OK)
+                return; /* on its way: the next message asks again */
+            seq = m.entry.seq + 1;
+            mp_stored_release(&m);
+        }
+    }
+    propose_floor(s, seq, 2);
+}
+
 static void limit_bytes(struct mp_stream *s)
 {
     struct mp_log_stats st;
@@ -182,17 +205,12 @@ static void limit_bytes(struct mp_stream *s)
 
 void mp_stream_check_limits(struct mp_stream *s)
 {
-    struct mp_log_stats st;
-
-    if (s->settings.limit == MP_LIMIT_AGE) {
+    if (s->settings.limit == MP_LIMIT_AGE)
         limit_age(s);
-    } else if (s->settings.limit == MP_LIMIT_MESSAGES) {
-        mp_log_stats(s->log, s->pid, &st);
-        if (st.messages > s->settings.limit_value)
-            propose_floor(s, st.last_seq - s->settings.limit_value + 1, 2);
-    } else if (s->settings.limit == MP_LIMIT_BYTES) {
+    else if (s->settings.limit == MP_LIMIT_MESSAGES)
+        limit_messages(s);
+    else if (s->settings.limit == MP_LIMIT_BYTES)
         limit_bytes(s);
-    }
 }
 
 static void fire_limit(struct mp_timer *t, uint64_t now_ms)
