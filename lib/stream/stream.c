@@ -159,27 +159,15 @@ static void limit_age(struct mp_stream *s)
                      (st.first_time_ns + age_of(s)) / MS + 1);
 }
 
+/* From the first one on, since holes are no messages; where there are holes the floor
+ * does too little, and its own apply looks again. */
 static void limit_messages(struct mp_stream *s)
 {
     struct mp_log_stats st;
-    uint64_t seq, over;
 
     mp_log_stats(s->log, s->pid, &st);
-    if (st.messages <= s->settings.limit_value)
-        return;
-    over = st.messages - s->settings.limit_value;
-    seq = st.first_seq + over;
-    if (st.last_seq - st.first_seq + 1 > st.messages) { /* holes do not count */
-        for (seq = st.first_seq; over > 0; over--) {
-            struct mp_stored m;
-
-            if (mp_log_read(s->log, s->pid, seq, &m) != MEMPHIS_OK)
-                return; /* on its way: the next message asks again */
-            seq = m.entry.seq + 1;
-            mp_stored_release(&m);
-        }
-    }
-    propose_floor(s, seq, 2);
+    if (st.messages > s->settings.limit_value)
+        propose_floor(s, st.first_seq + (st.messages - s->settings.limit_value), 2);
 }
 
 static void limit_bytes(struct mp_stream *s)
@@ -254,6 +242,7 @@ void mp_stream_group_update_encode(struct mp_stream_group *g,
 
 void mp_stream_group_delete_encode(struct mp_stream_group *g, struct mp_buf *out)
 {
+    g->leaving = true;
     mp_buf_put_u8(out, GROUP_DELETE);
     mp_buf_put_u32(out, g->gid);
 }
@@ -446,9 +435,11 @@ void mp_stream_failed(struct mp_stream *s, memphis_status status)
     if (status != MEMPHIS_NO_SPACE)
         return;
     s->proposed_first = 0;
-    for (uint32_t i = 0; (g = mp_map_next(&s->groups, &i)) != NULL;)
+    for (uint32_t i = 0; (g = mp_map_next(&s->groups, &i)) != NULL;) {
+        g->leaving = false;
         if (g->group.in_flight)
             mp_stream_group_failed(g);
+    }
     if (s->proposed_last > last) {
         s->host->counters.published -= s->proposed_last - last;
         s->proposed_last = last;

@@ -102,6 +102,7 @@ struct mp_stream_group {
     struct mp_group group;
     struct mp_pulls pulls;
     struct mp_timer timer; /* earliest of redelivery, expiry, heartbeat */
+    bool leaving; /* its deletion is on its way: a creation makes a new one */
     struct mp_list serving, dirty;
     struct mp_buf ack_replies; /* subjects to answer when the next progress commits */
     struct mp_buf ack_replies_in_flight;
@@ -163,6 +164,7 @@ void mp_stream_group_create_encode(struct mp_stream *s,
                                    struct mp_buf *out);
 void mp_stream_group_update_encode(struct mp_stream_group *g,
                                    const struct mp_group_config *c, struct mp_buf *out);
+/* The group is leaving from now on. */
 void mp_stream_group_delete_encode(struct mp_stream_group *g, struct mp_buf *out);
 /* Sequence at which a group with that policy starts now; `n`: sequence or last
  * messages. */

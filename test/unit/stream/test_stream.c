@@ -150,6 +150,8 @@ static void STA_08_holes_are_no_messages(void **state)
     mp_log_stats(w->log, PID, &st);
     assert_int_equal(st.messages, 3);
     assert_int_equal(st.first_seq, 4);
+    store(w, 1);
+    assert_int_equal(first_seq(w), 5);
     world_free(w);
 }
 
@@ -157,7 +159,7 @@ static void STA_09_the_oldest_leave_above_a_size(void **state)
 {
     struct mp_entry e = { .type = MP_ENTRY_MESSAGE, .payload = MP_STR("hello") };
     uint64_t size = mp_entry_size(&e);
-    struct mp_stream_settings s = limited(MP_LIMIT_BYTES, 3 * size);
+    struct mp_stream_settings s = limited(MP_LIMIT_BYTES, 4 * size - 1);
     struct world *w = world_new(&s);
     char big[1024];
 
