@@ -191,7 +191,6 @@ static void STA_05_a_dropped_station_takes_everything_along_for_good(void **stat
     world_free(w);
 }
 
-/* The answer of the disk to the second batch, which opens the partitions. */
 static void who_waits_for_partitions_that_find_no_room_hears_it_and_may_ask_again(
     void **state)
 {
@@ -207,14 +206,17 @@ static void who_waits_for_partitions_that_find_no_room_hears_it_and_may_ask_agai
     w->broker->data_log->sink.failed(w->broker, MP_STREAM_TAG, MEMPHIS_NO_SPACE);
 
     assert_int_equal(said.status, MEMPHIS_NO_SPACE);
-    assert_string_equal(said.text, "the partitions of the station could not be opened");
+    assert_string_equal(said.text,
+                        "the partitions of the station could not be opened");
+    assert_false(station(w, "orders")->opening);
     mp_station_ensure(w->broker, "orders", false, "root", then_say(&said));
+    assert_true(station(w, "orders")->opening);
     settle_down(w);
     assert_int_equal(said.status, MEMPHIS_OK);
     world_free(w);
 }
 
-/* Power goes at the n-th operation of the disk, for all n; true: it was early enough. */
+/* Power goes at the n-th operation of the disk. False: that was too late. */
 static bool create_and_crash(uint64_t n, int *half_made)
 {
     struct world *w = world_new();
