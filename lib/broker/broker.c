@@ -56,8 +56,7 @@ static void memory_apply(void *ctx, uint64_t index, uint64_t time_ns,
     apply_entries(b, b->memory_log, entries, n, own_tag);
 }
 
-/* A publish that fails so late has an unknown fate: its client is not answered. */
-static void log_failed(void *ctx, uint64_t tag, memphis_status status)
+static void meta_failed(void *ctx, uint64_t tag, memphis_status status)
 {
     struct mp_operation *op = mp_operation_of(tag);
 
@@ -66,6 +65,39 @@ static void log_failed(void *ctx, uint64_t tag, memphis_status status)
         return;
     mp_operation_fail(op, status, "the store did not take it");
     mp_operation_done(op);
+}
+
+/* One append of a log comes back, and so do all of it that are not applied. */
+static void entries_failed(struct mp_broker *b, const struct mp_log *log, uint64_t tag,
+                           memphis_status status)
+{
+    struct mp_list *l, *next;
+
+    meta_failed(b, tag, status);
+    if (tag != MP_STREAM_TAG)
+        return;
+    for (l = b->all_streams.next; l != &b->all_streams; l = next) {
+        struct mp_stream *s = mp_container_of(l, struct mp_stream, node);
+
+        next = l->next;
+        if (s->log == log)
+            mp_stream_failed(s, status);
+    }
+    mp_stations_failed(b, log, status);
+}
+
+static void data_failed(void *ctx, uint64_t tag, memphis_status status)
+{
+    struct mp_broker *b = ctx;
+
+    entries_failed(b, b->data_log, tag, status);
+}
+
+static void memory_failed(void *ctx, uint64_t tag, memphis_status status)
+{
+    struct mp_broker *b = ctx;
+
+    entries_failed(b, b->memory_log, tag, status);
 }
 
 static void log_ready(void *ctx, uint32_t pid)
@@ -108,7 +140,7 @@ static void set_sinks(struct mp_broker *b)
 {
     struct mp_log_sink sink = {
         .apply = data_apply,
-        .failed = log_failed,
+        .failed = data_failed,
         .ready = log_ready,
         .state = log_state,
         .restore = log_restore,
@@ -118,6 +150,7 @@ static void set_sinks(struct mp_broker *b)
 
     b->data_log->sink = sink;
     sink.apply = memory_apply;
+    sink.failed = memory_failed;
     b->memory_log->sink = sink;
 }
 
@@ -241,7 +274,7 @@ static memphis_status recover(struct mp_broker *b, const struct mp_broker_option
                               memphis_error *err)
 {
     struct mp_meta_hooks hooks = { .applied = meta_applied,
-                                   .failed = log_failed,
+                                   .failed = meta_failed,
                                    .broken = meta_broken,
                                    .safe = meta_safe,
                                    .ctx = b };

@@ -204,7 +204,7 @@ static void make_or_update(struct mp_stream *s, const struct mp_consumer_request
     struct mp_stream_group_config c = { .name = durable, .group = config };
     uint64_t n;
 
-    if (g == NULL) {
+    if (g == NULL || g->leaving) {
         start_policy(r, &c.policy, &n);
         c.start = mp_stream_start_of(s, c.policy, n);
         c.asked_start = c.policy == MP_START_LAST ? c.start : n;

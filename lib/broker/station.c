@@ -295,12 +295,31 @@ static memphis_status append_partitions(struct mp_station *s, uint8_t op, uint64
     return st;
 }
 
+static void cannot_open(struct mp_station *s, memphis_status st)
+{
+    s->opening = false; /* the next one who asks for the station tries again */
+    tell_waiting(s, st, "the partitions of the station could not be opened");
+}
+
 static void propose_open(struct mp_station *s)
 {
     memphis_status st = append_partitions(s, PARTITION_OPEN, MP_STREAM_TAG);
 
+    s->opening = true;
     if (st != MEMPHIS_OK)
-        tell_waiting(s, st, "the partitions of the station could not be opened");
+        cannot_open(s, st);
+}
+
+void mp_stations_failed(struct mp_broker *b, const struct mp_log *log,
+                        memphis_status status)
+{
+    struct mp_station *s;
+
+    if (status != MEMPHIS_NO_SPACE)
+        return; /* fate unknown: nobody is answered any more */
+    for (uint32_t i = 0; (s = mp_map_next(&b->stations, &i)) != NULL;)
+        if (s->opening && !mp_station_is_ready(s) && log_of(s) == log)
+            cannot_open(s, status);
 }
 
 static struct mp_station *station_by_id(struct mp_broker *b, uint32_t id)
@@ -440,6 +459,8 @@ static void wait_until_ready(struct mp_station *s, struct mp_then then,
     w->then = then;
     w->status = st;
     mp_list_push_back(&s->waiting, &w->node);
+    if (!s->opening && !s->broker->starting)
+        propose_open(s);
 }
 
 void mp_station_applied(struct mp_broker *b, const struct mp_command *c,

@@ -25,6 +25,7 @@ struct mp_station {
     struct mp_stream **streams; /* [partitions]; NULL until opened */
     uint32_t streams_open;
     struct mp_list waiting; /* struct station_waiter, until READY */
+    bool opening; /* its partitions are proposed */
     bool dropping;
     uint32_t next_partition; /* round robin of in-process producers */
 };
@@ -66,6 +67,9 @@ void mp_station_applied(struct mp_broker *b, const struct mp_command *c,
                         memphis_status result, void *row, uint64_t tag);
 void mp_station_partition_applied(struct mp_broker *b, struct mp_log *log,
                                   const struct mp_entry *e);
+/* Partitions on their way to that log were given back: who waits for them hears it. */
+void mp_stations_failed(struct mp_broker *b, const struct mp_log *log,
+                        memphis_status status);
 void mp_stations_load(struct mp_broker *b);         /* rows that came from meta.db */
 void mp_stations_finish_start(struct mp_broker *b); /* proposes what is missing */
 void mp_stations_free(struct mp_broker *b);

@@ -763,7 +763,8 @@ static void create(struct mp_stream *s, const struct asked *a, struct mp_buf *ou
 static const struct mp_jsapi_error *encode(struct mp_stream *s, const struct asked *a,
                                            struct mp_buf *out)
 {
-    struct mp_stream_group *g = mp_stream_group(s, mp_slice_text(a->durable));
+    struct mp_stream_group *named = mp_stream_group(s, mp_slice_text(a->durable));
+    struct mp_stream_group *g = named != NULL && named->leaving ? NULL : named;
     const struct mp_jsapi_error *e = g != NULL ? check_update(g, a) : check_new(s, a);
     struct mp_group_config now = config_of(a);
 

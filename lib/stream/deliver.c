@@ -8,6 +8,7 @@
 #include <inttypes.h>
 
 static const uint64_t MS = 1000000;
+static const uint64_t RETRY_NS = 1000000000; /* of a progress that found no room */
 
 /* === Small things === */
 
@@ -511,8 +512,8 @@ static void log_progress(struct mp_stream_group *g)
 
 void mp_streams_log_progress(struct mp_stream_host *h)
 {
-    uint64_t waited = h->dirty_since_ns > 0 ? *h->now_ns - h->dirty_since_ns : 0;
-    bool due = h->urgent || waited >= MP_PROGRESS_DELAY_MS * MS;
+    uint64_t from = h->dirty_since_ns + MP_PROGRESS_DELAY_MS * MS;
+    bool due = h->urgent || (h->dirty_since_ns > 0 && *h->now_ns >= from);
     struct mp_list *l = h->dirty.next;
     bool left = false;
 
@@ -522,12 +523,12 @@ void mp_streams_log_progress(struct mp_stream_host *h)
         l = l->next;
         if (!due && !mp_log_has_open_entry(g->stream->log)) {
             left = true;
-        } else if (mp_group_has_progress(&g->group)) {
-            mp_list_remove(&g->dirty);
+            continue;
+        }
+        mp_list_remove(&g->dirty);
+        if (mp_group_has_progress(&g->group))
             log_progress(g);
-        } else if (!g->group.in_flight) {
-            mp_list_remove(&g->dirty);
-        } /* else: it comes back when the one in flight is committed */
+        /* else one is in flight: when it is committed the group comes back */
     }
     h->urgent = false;
     if (!left)
@@ -556,6 +557,21 @@ void mp_stream_group_committed(struct mp_stream_group *g)
         g->stream->host->urgent |= g->ack_replies.size > 0;
     }
     mp_stream_group_wake(g); /* counted redeliveries may go out */
+}
+
+/* Its acks stand, but nothing of them is logged; who asked to hear that waits on. */
+void mp_stream_group_failed(struct mp_stream_group *g)
+{
+    struct mp_stream_host *h = g->stream->host;
+    struct mp_buf later = g->ack_replies;
+
+    mp_group_progress_failed(&g->group);
+    g->ack_replies = g->ack_replies_in_flight;
+    mp_buf_put_slice(&g->ack_replies, mp_buf_slice(&later));
+    mp_buf_clear(&later);
+    g->ack_replies_in_flight = later;
+    mp_stream_group_dirty(g);
+    h->dirty_since_ns = *h->now_ns + RETRY_NS; /* the disk is full: no hurry */
 }
 
 /* === Life === */

@@ -74,6 +74,8 @@ static void become_due(struct mp_group *g, uint64_t seq, struct mp_pending_item 
         mp_pending_move(&g->pending, seq, i, MP_PENDING_COUNTING, 0);
         note_touched(g, seq, i);
     } else {
+        if (i->state == MP_PENDING_DELAYED) /* before its time: what was logged of it */
+            note_touched(g, seq, i);        /* does not hold any more */
         mp_pending_move(&g->pending, seq, i, MP_PENDING_READY, 0);
     }
 }
@@ -338,7 +340,8 @@ static uint64_t named_due(const struct mp_group *g, const struct mp_pending_item
 
 static bool is_named(const struct mp_pending_item *i)
 {
-    return i != NULL && (i->deliveries >= 2 || i->state == MP_PENDING_DELAYED);
+    return i != NULL && (i->deliveries >= 2 || i->state == MP_PENDING_DELAYED ||
+                         i->state == MP_PENDING_READY);
 }
 
 static void encode_named(const struct mp_group *g, const uint64_t *seqs, size_t n,
@@ -367,10 +370,14 @@ void mp_group_progress_encode(struct mp_group *g, struct mp_buf *out)
     mp_assert(mp_group_has_progress(g));
     if (g->touched_count > 1)
         qsort(g->touched, g->touched_count, sizeof(*g->touched), by_seq);
-    mp_buf_put_u64(out, g->next);
-    mp_buf_put_u64(out, g->floor);
-    encode_ranges(g, g->settled, g->settled_count, out);
-    encode_named(g, g->touched, g->touched_count, out);
+    if (g->whole) {
+        mp_group_state_encode(g, out);
+    } else {
+        mp_buf_put_u64(out, g->next);
+        mp_buf_put_u64(out, g->floor);
+        encode_ranges(g, g->settled, g->settled_count, out);
+        encode_named(g, g->touched, g->touched_count, out);
+    }
     for (size_t k = 0; k < g->touched_count; k++) {
         struct mp_pending_item *i = mp_pending_find(&g->pending, g->touched[k]);
 
@@ -378,7 +385,7 @@ void mp_group_progress_encode(struct mp_group *g, struct mp_buf *out)
             i->touched = 0;
     }
     g->settled_count = g->touched_count = 0;
-    g->dirty = false;
+    g->dirty = g->whole = false;
     g->in_flight = true;
 }
 
@@ -397,6 +404,13 @@ void mp_group_progress_committed(struct mp_group *g)
             break;
         mp_pending_move(&g->pending, seq, i, MP_PENDING_READY, 0);
     }
+}
+
+void mp_group_progress_failed(struct mp_group *g)
+{
+    mp_assert(g->in_flight);
+    g->in_flight = false;
+    g->dirty = g->whole = true;
 }
 
 void mp_group_state_encode(const struct mp_group *g, struct mp_buf *out)
@@ -494,15 +508,30 @@ memphis_status mp_group_progress_replay(struct mp_group *g, struct mp_cursor *in
     return in->bad ? MEMPHIS_CORRUPT : MEMPHIS_OK;
 }
 
+/* With one delivery at most, what was delivered before the start is not again: it is
+ * given up by the next tick. */
+static void give_up_delivered(struct mp_group *g, uint64_t now_ns)
+{
+    uint64_t seq, from = 0;
+
+    for (; mp_pending_lowest(&g->pending, from, &seq); from = seq + 1) {
+        struct mp_pending_item *i = mp_pending_find(&g->pending, seq);
+
+        if (i->state == MP_PENDING_READY && i->deliveries == 1)
+            mp_pending_move(&g->pending, seq, i, MP_PENDING_DELAYED, now_ns);
+    }
+}
+
 void mp_group_replay_done(struct mp_group *g, uint64_t last, uint64_t now_ns)
 {
-    (void)now_ns;
     if (g->next > last + 1) { /* never ahead of the log (storage-design 8) */
         mp_group_forget(g, last + 1, UINT64_MAX);
         g->next = last + 1;
         if (g->floor > last)
             g->floor = last;
     }
+    if (g->config.deliveries_max == 1)
+        give_up_delivered(g, now_ns);
     g->dseq = g->next - 1; /* deliveries of earlier runs are not counted apart */
     g->settled_count = 0;
     g->dirty = false;

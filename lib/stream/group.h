@@ -54,6 +54,7 @@ struct mp_group {
     uint64_t redelivered; /* pending messages that were delivered twice or more */
     bool dirty;           /* something changed since the last progress */
     bool in_flight;       /* a progress is on its way; the next one waits for it */
+    bool whole;           /* the next progress says everything: one was lost */
     struct mp_group_range *settled; /* since the last progress, not in order */
     size_t settled_count, settled_capacity;
     uint64_t *touched; /* sequences to name in the next progress */
@@ -103,6 +104,8 @@ uint64_t mp_group_due_ns(struct mp_group *g); /* UINT64_MAX: nothing waits */
 bool mp_group_has_progress(const struct mp_group *g);
 void mp_group_progress_encode(struct mp_group *g, struct mp_buf *out);
 void mp_group_progress_committed(struct mp_group *g);
+/* It was not logged: the next one is whole. */
+void mp_group_progress_failed(struct mp_group *g);
 memphis_status mp_group_progress_replay(struct mp_group *g, struct mp_cursor *in);
 /* Everything at once, for state.<index>; read back by progress_replay. */
 void mp_group_state_encode(const struct mp_group *g, struct mp_buf *out);

@@ -6,6 +6,8 @@
 
 /* publish.c: everything up to the committed last sequence is answered. */
 void mp_stream_answer_waiting(struct mp_stream *s);
+/* All others will never be: refused. */
+void mp_stream_refuse_waiting(struct mp_stream *s, memphis_status status);
 void mp_stream_publish_fini(struct mp_stream *s);
 
 /* deliver.c */
@@ -14,6 +16,7 @@ void mp_stream_group_wake(struct mp_stream_group *g); /* onto the serving list *
 void mp_stream_group_arm(struct mp_stream_group *g);  /* its timer */
 void mp_stream_group_dirty(struct mp_stream_group *g);
 void mp_stream_group_committed(struct mp_stream_group *g);
+void mp_stream_group_failed(struct mp_stream_group *g);
 void mp_stream_group_fire(struct mp_timer *t, uint64_t now_ms);
 
 /* stream.c */

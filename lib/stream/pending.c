@@ -159,14 +159,8 @@ static bool due_before(const struct mp_pending_due *a, const struct mp_pending_d
     return a->time_ns != b->time_ns ? a->time_ns < b->time_ns : a->seq < b->seq;
 }
 
-static void heap_push(struct mp_pending *p, struct mp_pending_due due)
+static void sift_up(struct mp_pending *p, size_t at, struct mp_pending_due due)
 {
-    size_t at = p->heap_count++;
-
-    if (p->heap_count > p->heap_capacity) {
-        p->heap_capacity = p->heap_capacity ? p->heap_capacity * 2 : 16;
-        p->heap = mp_realloc(p->heap, p->heap_capacity * sizeof(*p->heap));
-    }
     while (at > 0 && due_before(&due, &p->heap[(at - 1) / 2])) {
         p->heap[at] = p->heap[(at - 1) / 2];
         at = (at - 1) / 2;
@@ -201,6 +195,28 @@ static bool due_is_live(const struct mp_pending *p, const struct mp_pending_due 
     const struct mp_pending_item *i = mp_pending_find(p, d->seq);
 
     return i != NULL && i->state == MP_PENDING_DELAYED && i->time_ns == d->time_ns;
+}
+
+/* Stale ones leave before the heap grows: a message may change its delay for ever. */
+static void heap_make_room(struct mp_pending *p)
+{
+    size_t live = 0;
+
+    for (size_t i = 0; i < p->heap_count; i++)
+        if (due_is_live(p, &p->heap[i]))
+            sift_up(p, live++, p->heap[i]);
+    p->heap_count = live;
+    if (live <= p->heap_capacity / 2 && p->heap_capacity > 0)
+        return;
+    p->heap_capacity = p->heap_capacity ? p->heap_capacity * 2 : 16;
+    p->heap = mp_realloc(p->heap, p->heap_capacity * sizeof(*p->heap));
+}
+
+static void heap_push(struct mp_pending *p, struct mp_pending_due due)
+{
+    if (p->heap_count == p->heap_capacity)
+        heap_make_room(p);
+    sift_up(p, p->heap_count++, due);
 }
 
 static void enter(struct mp_pending *p, uint64_t seq, struct mp_pending_item *i,
@@ -264,6 +280,8 @@ void mp_pending_move(struct mp_pending *p, uint64_t seq, struct mp_pending_item 
                      enum mp_pending_state to, uint64_t time_ns)
 {
     mp_assert(i->state != MP_PENDING_NONE);
+    if (to == MP_PENDING_DELAYED && i->state == to && i->time_ns == time_ns)
+        return; /* its place in the heap is still right */
     unlink_item(p, &p->lists[i->state], seq, i);
     enter(p, seq, i, to, time_ns);
 }

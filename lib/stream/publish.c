@@ -109,6 +109,13 @@ static const struct refusal TOO_BIG = { MEMPHIS_TOO_BIG, 400, 10054,
 static const struct refusal NO_RESOURCES = { MEMPHIS_NOMEM, 503, 10023,
                                              "insufficient resources" };
 
+static struct refusal refusal_of(memphis_status status)
+{
+    if (status == MEMPHIS_NO_SPACE)
+        return NO_SPACE;
+    return status == MEMPHIS_TOO_BIG ? TOO_BIG : NO_RESOURCES;
+}
+
 /* === Who waits === */
 
 static void wait_for(struct mp_stream *s, const struct asker *a, uint64_t seq,
@@ -170,6 +177,30 @@ void mp_stream_answer_waiting(struct mp_stream *s)
     }
 }
 
+void mp_stream_refuse_waiting(struct mp_stream *s, memphis_status status)
+{
+    struct mp_buf all = s->waiting;
+    size_t at = s->waiting_at;
+
+    /* Whoever hears it may publish: into a buffer of his own. */
+    memset(&s->waiting, 0, sizeof(s->waiting));
+    s->waiting_at = 0;
+    while (at < all.size) {
+        struct waiter w;
+        struct asker a = { 0 };
+
+        memcpy(&w, all.data + at, sizeof(w));
+        at += sizeof(w);
+        if (w.is_callback)
+            memcpy(&a.callback, all.data + at, sizeof(a.callback));
+        else
+            a.reply = mp_slice(all.data + at, w.size);
+        at += w.size;
+        refuse(s, &a, refusal_of(status), "");
+    }
+    mp_buf_fini(&all);
+}
+
 void mp_stream_publish_fini(struct mp_stream *s)
 {
     struct mp_receipt closed = { .status = MEMPHIS_CLOSED };
@@ -228,13 +259,6 @@ static memphis_slice id_of(memphis_slice headers)
     if (id.size == 0)
         id = mp_header_find(headers, "Nats-Msg-Id");
     return id;
-}
-
-static struct refusal refusal_of(memphis_status status)
-{
-    if (status == MEMPHIS_NO_SPACE)
-        return NO_SPACE;
-    return status == MEMPHIS_TOO_BIG ? TOO_BIG : NO_RESOURCES;
 }
 
 static void propose(struct mp_stream *s, const struct mp_message *m, memphis_slice id,

@@ -168,6 +168,17 @@ static void limit_age(struct mp_stream *s)
         mp_timer_set(s->host->timers, &s->limit_timer, (time_ns + age_of(s)) / MS + 1);
 }
 
+/* From the first one on, since holes are no messages; where there are holes the floor
+ * does too little, and its own apply looks again. */
+static void limit_messages(struct mp_stream *s)
+{
+    struct mp_log_stats st;
+
+    mp_log_stats(s->log, s->pid, &st);
+    if (st.messages > s->settings.limit_value)
+        propose_floor(s, st.first_seq + (st.messages - s->settings.limit_value), 2);
+}
+
 static void limit_bytes(struct mp_stream *s)
 {
     struct mp_log_stats st;
@@ -195,17 +206,12 @@ static void limit_bytes(struct mp_stream *s)
 
 void mp_stream_check_limits(struct mp_stream *s)
 {
-    struct mp_log_stats st;
-
-    if (s->settings.limit == MP_LIMIT_AGE) {
+    if (s->settings.limit == MP_LIMIT_AGE)
         limit_age(s);
-    } else if (s->settings.limit == MP_LIMIT_MESSAGES) {
-        mp_log_stats(s->log, s->pid, &st);
-        if (st.messages > s->settings.limit_value)
-            propose_floor(s, st.last_seq - s->settings.limit_value + 1, 2);
-    } else if (s->settings.limit == MP_LIMIT_BYTES) {
+    else if (s->settings.limit == MP_LIMIT_MESSAGES)
+        limit_messages(s);
+    else if (s->settings.limit == MP_LIMIT_BYTES)
         limit_bytes(s);
-    }
 }
 
 static void fire_limit(struct mp_timer *t, uint64_t now_ms)
@@ -249,6 +255,7 @@ void mp_stream_group_update_encode(struct mp_stream_group *g,
 
 void mp_stream_group_delete_encode(struct mp_stream_group *g, struct mp_buf *out)
 {
+    g->leaving = true;
     mp_buf_put_u8(out, GROUP_DELETE);
     mp_buf_put_u32(out, g->gid);
 }
@@ -344,8 +351,9 @@ static void apply_group(struct mp_stream *s, const struct mp_entry *e, uint64_t 
     struct mp_stream_group *g;
 
     if (op == GROUP_CREATE) {
-        if (decode_group(&c, &f))
-            add_group(s, &f, e->time_ns);
+        g = decode_group(&c, &f) ? add_group(s, &f, e->time_ns) : NULL;
+        if (g != NULL && own_tag != 0) /* messages may have gone since it was asked */
+            mp_group_trim(&g->group, mp_log_first(s->log, s->pid));
         return;
     }
     g = group_by_gid(s, mp_cursor_u32(&c));
@@ -448,6 +456,27 @@ static void call_waiters(struct mp_stream *s, bool gone)
 void mp_stream_wait(struct mp_stream *s, struct mp_stream_waiter *w)
 {
     mp_list_push_back(&s->waiters, &w->node);
+}
+
+void mp_stream_failed(struct mp_stream *s, memphis_status status)
+{
+    uint64_t last = mp_log_last(s->log, s->pid);
+    struct mp_stream_group *g;
+
+    if (status != MEMPHIS_NO_SPACE)
+        return;
+    s->proposed_first = 0;
+    for (uint32_t i = 0; (g = mp_map_next(&s->groups, &i)) != NULL;) {
+        g->leaving = false;
+        if (g->group.in_flight)
+            mp_stream_group_failed(g);
+    }
+    if (s->proposed_last > last) {
+        s->host->counters.published -= s->proposed_last - last;
+        s->proposed_last = last;
+        mp_dedup_undo(&s->dedup, last + 1);
+    }
+    mp_stream_refuse_waiting(s, status);
 }
 
 void mp_stream_ready(struct mp_stream *s)

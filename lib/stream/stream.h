@@ -54,7 +54,7 @@ struct mp_stream_host {
     uint64_t dedup_key[2];
     struct mp_list serving;  /* groups with a pull and perhaps a message */
     struct mp_list dirty;    /* groups with progress to log */
-    uint64_t dirty_since_ns; /* of the oldest one; 0: none */
+    uint64_t dirty_since_ns; /* of the oldest one; 0: none. To come: not before then */
     bool urgent;             /* somebody waits for a progress: log it this turn */
     struct mp_stream_counters counters;
 };
@@ -112,6 +112,7 @@ struct mp_stream_group {
     struct mp_group group;
     struct mp_pulls pulls;
     struct mp_timer timer; /* earliest of redelivery, expiry, heartbeat */
+    bool leaving; /* its deletion is on its way: a creation makes a new one */
     struct mp_list serving, dirty;
     struct mp_buf ack_replies; /* subjects to answer when the next progress commits */
     struct mp_buf ack_replies_in_flight;
@@ -153,6 +154,11 @@ void mp_stream_produce(struct mp_stream *s, memphis_slice headers,
 /* -- the log's side: called by the broker's sink -- */
 
 void mp_stream_apply(struct mp_stream *s, const struct mp_entry *e, uint64_t own_tag);
+/* The log gave all appends of its streams back that were not applied. NO_SPACE: what
+ * was only assumed is dropped, who waits is refused, progress is logged again a second
+ * later. Otherwise their fate is unknown: nothing is answered any more. Once is enough
+ * for all of them; more calls change nothing. */
+void mp_stream_failed(struct mp_stream *s, memphis_status status);
 void mp_stream_ready(struct mp_stream *s); /* a cold read can be asked again */
 void mp_stream_wait(struct mp_stream *s, struct mp_stream_waiter *w); /* for that */
 void mp_stream_state(struct mp_stream *s, struct mp_buf *out);
@@ -169,6 +175,7 @@ void mp_stream_group_create_encode(struct mp_stream *s,
                                    struct mp_buf *out);
 void mp_stream_group_update_encode(struct mp_stream_group *g,
                                    const struct mp_group_config *c, struct mp_buf *out);
+/* The group is leaving from now on. */
 void mp_stream_group_delete_encode(struct mp_stream_group *g, struct mp_buf *out);
 /* Sequence at which a group with that policy starts now; `n`: sequence or last
  * messages. */

@@ -396,6 +396,33 @@ static void nacked_messages_come_in_the_order_of_their_nacks(void **state)
     mp_group_fini(&g);
 }
 
+static void a_delay_that_is_cut_short_is_short_after_a_start_too(void **state)
+{
+    struct mp_group g, r;
+    struct mp_buf b = { 0 };
+    struct mp_cursor c;
+    uint64_t seq;
+
+    (void)state;
+    mp_group_init(&g, &THREE, 1);
+    give(&g, 1, 0, &seq);
+    mp_group_nack(&g, 1, 1000000, 0, never, NULL);
+    mp_group_progress_encode(&g, &b);
+    mp_group_progress_committed(&g);
+    mp_group_nack(&g, 1, 0, 0, never, NULL);
+    assert_true(mp_group_has_progress(&g));
+    mp_group_progress_encode(&g, &b);
+
+    mp_group_init(&r, &THREE, 1);
+    for (c = mp_cursor_of(mp_buf_slice(&b)); mp_cursor_left(&c) > 0;)
+        assert_int_equal(mp_group_progress_replay(&r, &c), MEMPHIS_OK);
+
+    assert_int_equal(give(&r, 1, 0, &seq), 2);
+    mp_buf_fini(&b);
+    mp_group_fini(&g);
+    mp_group_fini(&r);
+}
+
 static void a_full_group_takes_no_new_message_until_one_is_settled(void **state)
 {
     struct mp_group_config two = { .ack_wait_ns = 100, .deliveries_max = 3,
@@ -497,6 +524,7 @@ int main(void)
         leak_checked(lowering_max_deliveries_below_a_count_loses_no_dead_letter),
         leak_checked(work_in_progress_restarts_the_deadline),
         leak_checked(nacked_messages_come_in_the_order_of_their_nacks),
+        leak_checked(a_delay_that_is_cut_short_is_short_after_a_start_too),
         leak_checked(a_full_group_takes_no_new_message_until_one_is_settled),
         leak_checked(a_group_never_stands_beyond_the_log_after_a_start),
         leak_checked(a_trimmed_stream_takes_its_pending_messages_along),

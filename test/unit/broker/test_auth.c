@@ -1,0 +1,204 @@
+#include "world.h"
+
+#include "base/crypto.h"
+
+struct verdict {
+    int count;
+    bool accepted;
+    char user[MP_NAME_MAX + 1];
+};
+
+static void on_verdict(void *ctx, bool accepted, const char *user)
+{
+    struct verdict *v = ctx;
+
+    v->count++;
+    v->accepted = accepted;
+    snprintf(v->user, sizeof(v->user), "%s", user);
+}
+
+static struct mp_auth_check *ask(struct world *w, const char *user,
+                                 const char *password, struct verdict *v)
+{
+    *v = (struct verdict){ 0 };
+    return mp_auth_check(w->broker->auth, mp_slice_text(user), mp_slice_text(password),
+                         on_verdict, v);
+}
+
+static bool accepts(struct world *w, const char *user, const char *password)
+{
+    struct verdict v;
+
+    ask(w, user, password, &v);
+    settle_down(w);
+    assert_int_equal(v.count, 1);
+    return v.accepted;
+}
+
+/* Answered without a look at bcrypt. */
+static bool accepts_at_once(struct world *w, const char *user, const char *password)
+{
+    struct verdict v;
+    struct mp_auth_check *c = ask(w, user, password, &v);
+    bool at_once = v.count == 1 && v.accepted;
+
+    assert_int_equal(c == NULL, v.count == 1);
+    settle_down(w);
+    return at_once;
+}
+
+static void put_user(struct world *w, const char *name, uint32_t type,
+                     const char *password)
+{
+    struct mp_command c = { .kind = MP_COMMAND_USER_PUT, .time_ns = 1 };
+    static const uint8_t salt[16] = "0123456789abcde";
+    char hash[MP_BCRYPT_SIZE + 1] = "no hash";
+
+    if (password != NULL)
+        assert_int_equal(mp_bcrypt_hash(mp_slice_text(password), salt, hash),
+                         MEMPHIS_OK);
+    c.u.user = (struct mp_user_row){ .name = (char *)(uintptr_t)name, .type = type,
+                                     .hash = hash, .created_ns = 1 };
+    assert_int_equal(mp_meta_propose(w->broker->meta, &c, 0), MEMPHIS_OK);
+    settle_down(w);
+}
+
+static void root_enters_with_the_configured_password_from_the_first_moment_on(
+    void **state)
+{
+    struct world *w = world_new();
+
+    (void)state;
+    assert_true(accepts_at_once(w, "root", "memphis"));
+    assert_true(accepts_at_once(w, "root$1", "memphis"));
+    assert_false(accepts(w, "root", "memphiS"));
+    mp_auth_start(w->broker->auth);
+    mp_auth_start(w->broker->auth);
+    assert_true(accepts_at_once(w, "root", "memphis")); /* its hash is not made yet */
+    settle_down(w);
+    assert_non_null(mp_meta_user(w->broker->meta, MP_STR("root")));
+    assert_true(accepts_at_once(w, "root", "memphis"));
+    assert_false(accepts(w, "root", "memphiS"));
+    put_user(w, "root", MP_USER_ROOT, "changed");
+    assert_false(accepts(w, "root", "memphis"));
+    world_free(w);
+}
+
+static void a_new_root_password_holds_from_the_next_start_on(void **state)
+{
+    struct world *w = world_new();
+
+    (void)state;
+    mp_auth_start(w->broker->auth);
+    settle_down(w);
+    w->root_password = "something else";
+    restart(w);
+    mp_auth_start(w->broker->auth);
+    settle_down(w);
+    assert_false(accepts(w, "root", "memphis"));
+    assert_true(accepts(w, "root", "something else"));
+    restart(w); /* the hash was stored */
+    mp_auth_start(w->broker->auth);
+    settle_down(w);
+    assert_true(accepts(w, "root", "something else"));
+    world_free(w);
+}
+
+static void a_verified_password_is_remembered_until_it_changes(void **state)
+{
+    struct world *w = world_new();
+    struct verdict v;
+
+    (void)state;
+    put_user(w, "ann", MP_USER_APPLICATION, "first");
+    assert_false(accepts_at_once(w, "ann", "first"));
+    assert_true(accepts_at_once(w, "ann", "first"));
+    assert_true(accepts_at_once(w, "ann$1", "first"));
+    assert_false(accepts(w, "ann", "second"));
+    put_user(w, "ann", MP_USER_APPLICATION, "second");
+    assert_false(accepts(w, "ann", "first"));
+    ask(w, "ann", "second", &v);
+    settle_down(w);
+    assert_true(v.accepted);
+    assert_string_equal(v.user, "ann");
+    world_free(w);
+}
+
+static void unknown_and_unfit_users_are_refused_as_late_as_others(void **state)
+{
+    struct world *w = world_new();
+    struct verdict v;
+
+    (void)state;
+    put_user(w, "boss", MP_USER_MANAGEMENT, "secret");
+    put_user(w, "odd", MP_USER_APPLICATION, NULL);
+    static const char *const users[] = { "nobody", "boss", "odd", "$1" };
+    for (size_t i = 0; i < 4; i++) {
+        assert_non_null(ask(w, users[i], "secret", &v));
+        assert_int_equal(v.count, 0);
+        settle_down(w);
+        assert_int_equal(v.count, 1);
+        assert_false(v.accepted);
+    }
+    world_free(w);
+}
+
+static void names_and_passwords_have_an_end(void **state)
+{
+    struct world *w = world_new();
+    struct verdict v;
+    char text[200];
+
+    (void)state;
+    memset(text, 'a', sizeof(text));
+    text[72] = 0;
+    put_user(w, "ann", MP_USER_APPLICATION, text);
+    assert_true(accepts(w, "ann", text));
+    text[72] = 'a';
+    text[73] = 0;
+    assert_null(ask(w, "ann", text, &v));
+    assert_false(v.accepted);
+    assert_null(ask(w, "ann", "", &v));
+    assert_false(v.accepted);
+    assert_null(ask(w, "", "x", &v));
+    assert_false(v.accepted);
+    memset(text, 'a', sizeof(text));
+    text[129] = 0;
+    assert_null(ask(w, text, "x", &v));
+    assert_false(v.accepted);
+    text[128] = 0;
+    assert_non_null(ask(w, text, "x", &v));
+    settle_down(w);
+    assert_false(v.accepted);
+    world_free(w);
+}
+
+static void a_canceled_check_answers_nobody(void **state)
+{
+    struct world *w = world_new();
+    struct verdict v, left;
+
+    (void)state;
+    mp_auth_cancel(NULL);
+    mp_auth_cancel(ask(w, "nobody", "x", &v));
+    settle_down(w);
+    assert_int_equal(v.count, 0);
+    ask(w, "nobody", "x", &left); /* the broker closes meanwhile */
+    stop(w);
+    assert_true(left.count <= 1 && !left.accepted);
+    world_free(w);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        leak_checked(root_enters_with_the_configured_password_from_the_first_moment_on),
+        leak_checked(a_new_root_password_holds_from_the_next_start_on),
+        leak_checked(a_verified_password_is_remembered_until_it_changes),
+        leak_checked(unknown_and_unfit_users_are_refused_as_late_as_others),
+        leak_checked(names_and_passwords_have_an_end),
+        leak_checked(a_canceled_check_answers_nobody),
+    };
+
+    return run_tests("broker/auth", tests);
+}

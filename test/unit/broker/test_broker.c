@@ -1,0 +1,260 @@
+#include "world.h"
+
+/* === Sources === */
+
+struct source {
+    struct mp_source source;
+    int input, worked, flushed;
+};
+
+static size_t work(struct mp_source *s, size_t bytes_max, uint32_t *operations)
+{
+    struct source *x = mp_container_of(s, struct source, source);
+
+    assert_true(bytes_max > 0 && *operations > 0);
+    x->input--;
+    x->worked++;
+    --*operations;
+    return 100;
+}
+
+static bool has_input(struct mp_source *s)
+{
+    return mp_container_of(s, struct source, source)->input > 0;
+}
+
+static void flush(struct mp_source *s)
+{
+    mp_container_of(s, struct source, source)->flushed++;
+}
+
+static struct source source(int input)
+{
+    return (struct source){ .source = { .work = work, .has_input = has_input,
+                                        .flush = flush },
+                            .input = input };
+}
+
+static void sources_work_in_turns_and_write_once_a_turn(void **state)
+{
+    struct world *w = world_new();
+    struct source a = source(3), b = source(1);
+
+    (void)state;
+    mp_broker_wants_turn(w->broker, &a.source);
+    mp_broker_wants_turn(w->broker, &a.source);
+    mp_broker_wants_turn(w->broker, &b.source);
+    mp_broker_wants_flush(w->broker, &a.source);
+    mp_broker_wants_flush(w->broker, &a.source);
+    assert_int_equal(turn(w), 0); /* a has more: at once */
+    assert_int_equal(a.worked, 1);
+    assert_int_equal(b.worked, 1);
+    assert_int_equal(a.flushed, 1);
+    turn(w);
+    turn(w);
+    turn(w);
+    assert_int_equal(a.worked, 3);
+    assert_int_equal(b.worked, 1);
+    assert_int_equal(a.flushed, 1);
+    world_free(w);
+}
+
+static void a_forgotten_source_is_not_called(void **state)
+{
+    struct world *w = world_new();
+    struct source a = source(3);
+
+    (void)state;
+    mp_broker_wants_turn(w->broker, &a.source);
+    mp_broker_wants_flush(w->broker, &a.source);
+    mp_broker_forget_source(w->broker, &a.source);
+    turn(w);
+    assert_int_equal(a.worked + a.flushed, 0);
+    world_free(w);
+}
+
+/* === Time === */
+
+static void an_idle_broker_sleeps_and_a_group_wakes_it_for_its_progress(void **state)
+{
+    struct world *w = world_new();
+    struct mp_consumer_request r = { .name = "c", .group = "g", .connection_id = "c1",
+                                     .ack_wait_ms = 1000, .deliveries_max = 2,
+                                     .start_sequence = 1, .last_messages = -1 };
+    struct mp_pull_request pull = { .batch = 1, .no_wait = true };
+    struct mp_stream_group *g;
+    struct said said;
+
+    (void)state;
+    make_station(w, "orders", 1);
+    mp_consumer_add(station(w, "orders"), &r, then_say(&said));
+    publish(w, "orders$1.final", "x");
+    settle_down(w);
+    g = mp_stream_group(mp_station_stream(station(w, "orders"), 1), MP_STR("g"));
+    w->heard_count = 0;
+    mp_stream_pull(g, &pull, MP_STR("_INBOX.x"));
+    turn(w);
+    assert_string_equal(heard(w), "x");
+    mp_stream_settle(g, 1, MP_STR("+ACK"), MP_STR(""));
+    assert_in_range(turn(w), 1, MP_PROGRESS_DELAY_MS * 1000000);
+    settle_down(w);
+    pass(w, 2000); /* the log covers its last batch */
+    assert_true(turn(w) > 1000000000ull);
+    world_free(w);
+}
+
+static void a_step_of_the_wall_clock_moves_no_deadline(void **state)
+{
+    struct world *w = world_new();
+    uint64_t now, wall;
+
+    (void)state;
+    turn(w);
+    now = mp_broker_now_ms(w->broker);
+    wall = mp_broker_wall_ns(w->broker);
+    mp_disk_step_wall(w->disk, 3600 * 1000000000ll);
+    turn(w);
+    assert_in_range(mp_broker_now_ms(w->broker) - now, 0, 1);
+    assert_true(mp_broker_wall_ns(w->broker) - wall >= 3600 * 1000000000ull);
+    world_free(w);
+}
+
+/* === What the log says === */
+
+static void the_state_of_a_partition_goes_out_and_in_by_the_sink(void **state)
+{
+    struct world *w = world_new();
+    struct mp_log_sink *sink;
+    struct mp_buf b = { 0 };
+    uint32_t pid;
+    memphis_error err;
+
+    (void)state;
+    make_station(w, "orders", 1);
+    sink = &w->broker->data_log->sink;
+    pid = mp_station_stream(station(w, "orders"), 1)->pid;
+    sink->state(sink->ctx, 99, &b); /* nobody's: nothing */
+    assert_int_equal(b.size, 0);
+    assert_int_equal(sink->restore(sink->ctx, 99, 1, MP_STR("x"), &err), MEMPHIS_OK);
+    assert_int_equal(sink->restore(sink->ctx, pid, 1, MP_STR("x"), &err),
+                     MEMPHIS_CORRUPT);
+    assert_non_null(strstr(err.message, "orders$1"));
+    sink->ready(sink->ctx, 99);
+    sink->ready(sink->ctx, pid);
+    world_free(w);
+}
+
+static void what_one_log_gives_back_is_not_the_other_ones(void **state)
+{
+    struct world *w = world_new();
+    struct mp_station_settings s = settings(1);
+    struct mp_log_sink *sink;
+    struct said said;
+
+    (void)state;
+    make_station(w, "file", 1);
+    s.storage = MP_STORAGE_MEMORY;
+    mp_station_create(w->broker, "memory", &s, "root", then_say(&said));
+    settle_down(w);
+    publish(w, "file$1.final", "x");
+    publish(w, "memory$1.final", "x");
+    sink = &w->broker->memory_log->sink;
+    sink->failed(sink->ctx, MP_STREAM_TAG, MEMPHIS_NO_SPACE);
+
+    assert_non_null(strstr(heard(w), "\"stream\":\"memory$1\""));
+    assert_int_equal(mp_station_stream(station(w, "file"), 1)->proposed_last, 1);
+    assert_int_equal(mp_station_stream(station(w, "memory"), 1)->proposed_last, 0);
+    sink = &w->broker->data_log->sink;
+    sink->failed(sink->ctx, MP_STREAM_TAG, MEMPHIS_NO_SPACE);
+    assert_non_null(strstr(heard(w), "\"err_code\":10047"));
+    assert_int_equal(mp_station_stream(station(w, "file"), 1)->proposed_last, 0);
+    mp_station_stream(station(w, "file"), 1)->proposed_last = 1; /* it was a lie: */
+    mp_station_stream(station(w, "memory"), 1)->proposed_last = 1; /* both will come */
+    world_free(w);
+}
+
+/* === Broken === */
+
+static void an_io_error_breaks_the_broker_once_and_silences_it(void **state)
+{
+    struct world *w = world_new();
+    struct mp_station_settings s = settings(1);
+    struct source a = source(1);
+    struct said said;
+
+    (void)state;
+    make_station(w, "orders", 1);
+    mp_disk_fail(w->disk, MP_DISK_WRITE, 1, MEMPHIS_IO, true);
+    publish(w, "orders$1.final", "x");
+    mp_station_create(w->broker, "bills", &s, "root", then_say(&said));
+    turn(w);
+    turn(w);
+    assert_int_equal(w->broken, 1);
+    assert_true(w->broker->is_broken);
+    mp_broker_wants_turn(w->broker, &a.source);
+    assert_int_equal(turn(w), UINT64_MAX);
+    assert_int_equal(a.worked, 0);
+    assert_int_equal(w->heard_count, 0);
+    mp_broker_break(w->broker, &w->broker->why);
+    assert_int_equal(w->broken, 1);
+    mp_broker_forget_source(w->broker, &a.source);
+    mp_disk_heal(w->disk);
+    restart(w);
+    publish(w, "orders$1.final", "x");
+    settle_down(w);
+    assert_non_null(strstr(heard(w), "\"seq\":"));
+    world_free(w);
+}
+
+static void what_was_accepted_is_brought_to_an_end_by_a_stop(void **state)
+{
+    struct world *w = world_new();
+    struct mp_station_settings s = settings(2);
+    struct said said;
+
+    (void)state;
+    mp_station_create(w->broker, "orders", &s, "root", then_say(&said));
+    stop(w);
+    assert_int_equal(said.status, MEMPHIS_OK);
+    start(w);
+    assert_true(mp_station_is_ready(station(w, "orders")));
+    assert_true(w->broker->recovery.clean);
+    world_free(w);
+}
+
+static void a_broker_that_cannot_open_leaves_nothing_behind(void **state)
+{
+    struct world *w = world_new();
+    memphis_error err;
+
+    (void)state;
+    make_station(w, "orders", 2);
+    stop(w);
+    for (uint64_t n = 1; n < 6; n++) {
+        mp_disk_fail(w->disk, MP_DISK_READ, n, MEMPHIS_IO, true);
+        assert_int_not_equal(try_start(w, &err), MEMPHIS_OK);
+        assert_true(err.message[0] != 0);
+        mp_disk_heal(w->disk);
+    }
+    w->broker = NULL;
+    start(w);
+    assert_true(mp_station_is_ready(station(w, "orders")));
+    world_free(w);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        leak_checked(sources_work_in_turns_and_write_once_a_turn),
+        leak_checked(a_forgotten_source_is_not_called),
+        leak_checked(an_idle_broker_sleeps_and_a_group_wakes_it_for_its_progress),
+        leak_checked(a_step_of_the_wall_clock_moves_no_deadline),
+        leak_checked(the_state_of_a_partition_goes_out_and_in_by_the_sink),
+        leak_checked(what_one_log_gives_back_is_not_the_other_ones),
+        leak_checked(an_io_error_breaks_the_broker_once_and_silences_it),
+        leak_checked(what_was_accepted_is_brought_to_an_end_by_a_stop),
+        leak_checked(a_broker_that_cannot_open_leaves_nothing_behind),
+    };
+
+    return run_tests("broker/broker", tests);
+}

@@ -1,0 +1,277 @@
+#include "world.h"
+
+/* === Settings === */
+
+static void expect_invalid(struct mp_station_settings s, memphis_status st,
+                           const char *text)
+{
+    memphis_error err;
+
+    assert_int_equal(mp_station_settings_check(&s, "orders", &err), st);
+    assert_string_equal(err.message, text);
+}
+
+static void STA_15_one_to_ten_thousand_partitions(void **state)
+{
+    struct mp_station_settings s = settings(10000);
+
+    (void)state;
+    assert_int_equal(mp_station_settings_check(&s, "orders", NULL), MEMPHIS_OK);
+    expect_invalid(settings(0), MEMPHIS_INVALID,
+                   "cannot create station with 0 partitions (max:10000 min:1): "
+                   "Station -  orders, ");
+    expect_invalid(settings(10001), MEMPHIS_INVALID,
+                   "cannot create station with 10001 partitions (max:10000 min:1): "
+                   "Station -  orders, ");
+}
+
+static void STA_21_the_window_has_100_ms_to_24_h_and_ends_with_the_retention(
+    void **state)
+{
+    static const struct {
+        uint64_t asked, got;
+    } windows[] = { { 0, 120000 }, { 1, 100 }, { 99, 100 }, { 100, 100 },
+                    { 3600000, 3600000 } };
+    struct mp_station_settings s;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(windows) / sizeof(windows[0]); i++) {
+        s = settings(1);
+        s.idempotency_ms = windows[i].asked;
+        assert_int_equal(mp_station_settings_check(&s, "o", NULL), MEMPHIS_OK);
+        assert_int_equal(s.idempotency_ms, windows[i].got);
+    }
+    s.idempotency_ms = 3600001;
+    expect_invalid(s, MEMPHIS_INVALID,
+                   "idempotency window cannot be greater than the station retention");
+    s.idempotency_ms = 86400001;
+    expect_invalid(s, MEMPHIS_INVALID, "idempotency window can not exceed 24 hours");
+    s.retention = MP_RETAIN_MESSAGES;
+    s.idempotency_ms = 86400000;
+    assert_int_equal(mp_station_settings_check(&s, "o", NULL), MEMPHIS_OK);
+    s = settings(1);
+    s.retention_value = 1; /* the default window gives way to a short retention */
+    assert_int_equal(mp_station_settings_check(&s, "o", NULL), MEMPHIS_OK);
+    assert_int_equal(s.idempotency_ms, 1000);
+}
+
+static void a_retention_without_a_value_is_an_hour(void **state)
+{
+    struct mp_station_settings s = settings(1);
+
+    (void)state;
+    s.retention = MP_RETAIN_BYTES;
+    s.retention_value = 0;
+    assert_int_equal(mp_station_settings_check(&s, "o", NULL), MEMPHIS_OK);
+    assert_int_equal(s.retention, MP_RETAIN_AGE);
+    assert_int_equal(s.retention_value, 3600);
+    s.retention = MP_RETAIN_ACKED;
+    s.retention_value = 0;
+    assert_int_equal(mp_station_settings_check(&s, "o", NULL), MEMPHIS_OK);
+    assert_int_equal(s.retention, MP_RETAIN_ACKED);
+    s.replicas = 2;
+    expect_invalid(s, MEMPHIS_UNSUPPORTED,
+                   "station can not be created, probably since replicas count is "
+                   "larger than the cluster size");
+}
+
+/* === Life === */
+
+static void STA_01_a_station_is_answered_when_its_partitions_are_open(void **state)
+{
+    struct world *w = world_new();
+    struct mp_station_settings s = settings(3);
+    struct said said;
+
+    (void)state;
+    mp_station_create(w->broker, "orders.eu", &s, "root", then_say(&said));
+    turn(w);
+    assert_int_equal(said.count, 0);
+    settle_down(w);
+
+    assert_int_equal(said.status, MEMPHIS_OK);
+    assert_ptr_equal(station(w, "Orders.EU"), station(w, "orders#eu"));
+    assert_true(mp_station_is_ready(station(w, "orders.eu")));
+    assert_null(mp_station_stream(station(w, "orders.eu"), 0));
+    assert_null(mp_station_stream(station(w, "orders.eu"), 4));
+    assert_non_null(mp_broker_stream(w->broker, MP_STR("orders#eu$3")));
+    assert_null(mp_broker_stream(w->broker, MP_STR("orders#eu$4")));
+    assert_null(mp_broker_stream(w->broker, MP_STR("Orders#eu$1")));
+    assert_null(mp_broker_stream(w->broker, MP_STR("orders#eu$")));
+    assert_null(mp_broker_stream(w->broker, MP_STR("$1")));
+    world_free(w);
+}
+
+static void racing_creations_all_succeed_and_make_one_station(void **state)
+{
+    struct world *w = world_new();
+    struct mp_station_settings s = settings(2), other = settings(5);
+    struct said a, b, c, late;
+
+    (void)state;
+    mp_station_create(w->broker, "orders", &s, "root", then_say(&a));
+    mp_station_create(w->broker, "orders", &other, "root", then_say(&b));
+    mp_station_ensure(w->broker, "orders", true, "root", then_say(&c));
+    settle_down(w);
+    assert_int_equal(a.status, MEMPHIS_OK);
+    assert_int_equal(b.status, MEMPHIS_OK);
+    assert_int_equal(c.status, MEMPHIS_OK);
+    mp_station_create(w->broker, "orders", &other, "root", then_say(&late));
+
+    assert_int_equal(late.status, MEMPHIS_EXISTS);
+    assert_int_equal(station(w, "orders")->settings.partitions, 2);
+    assert_int_equal(w->broker->counters.stations, 1);
+    world_free(w);
+}
+
+static void STA_02_ensure_makes_a_default_station_or_says_that_there_is_none(
+    void **state)
+{
+    struct world *w = world_new();
+    struct said said;
+
+    (void)state;
+    mp_station_ensure(w->broker, "orders#eu", false, "root", then_say(&said));
+    assert_int_equal(said.status, MEMPHIS_NOT_FOUND);
+    mp_station_ensure(w->broker, "orders#eu", true, "root", then_say(&said));
+    settle_down(w);
+    assert_int_equal(said.status, MEMPHIS_OK);
+    assert_string_equal(station(w, "orders.eu")->name, "orders.eu");
+    assert_int_equal(station(w, "orders.eu")->settings.retention_value, 3600);
+    world_free(w);
+}
+
+static void STA_11_a_file_station_outlives_a_start_STA_12_a_memory_one_empties(
+    void **state)
+{
+    struct world *w = world_new();
+    struct mp_station_settings s = settings(1);
+    struct said said;
+
+    (void)state;
+    make_station(w, "file", 2);
+    s.storage = MP_STORAGE_MEMORY;
+    mp_station_create(w->broker, "memory", &s, "root", then_say(&said));
+    settle_down(w);
+    publish(w, "file$2.final", "x");
+    publish(w, "memory$1.final", "x");
+    settle_down(w);
+    assert_int_equal(last_of(w, "file", 2), 1);
+    assert_int_equal(last_of(w, "memory", 1), 1);
+
+    restart(w);
+    settle_down(w);
+
+    assert_true(mp_station_is_ready(station(w, "memory")));
+    assert_int_equal(last_of(w, "file", 2), 1);
+    assert_int_equal(last_of(w, "memory", 1), 0);
+    world_free(w);
+}
+
+static void STA_05_a_dropped_station_takes_everything_along_for_good(void **state)
+{
+    struct world *w = world_new();
+    struct mp_station *s = make_station(w, "orders", 2);
+    struct said said, again;
+
+    (void)state;
+    publish(w, "orders$1.final", "x");
+    settle_down(w);
+    mp_station_drop(w->broker, s, "root", then_say(&said));
+    mp_station_drop(w->broker, s, "root", then_say(&again));
+    settle_down(w);
+    assert_int_equal(said.status, MEMPHIS_OK);
+    assert_int_equal(again.status, MEMPHIS_NOT_FOUND);
+    assert_null(station(w, "orders"));
+    assert_int_equal(w->broker->counters.partitions, 0);
+    restart(w);
+    assert_null(station(w, "orders"));
+    make_station(w, "orders", 2);
+    assert_int_equal(last_of(w, "orders", 1), 0);
+    world_free(w);
+}
+
+static void who_waits_for_partitions_that_find_no_room_hears_it_and_may_ask_again(
+    void **state)
+{
+    struct world *w = world_new();
+    struct mp_station_settings s = settings(3);
+    struct said said;
+
+    (void)state;
+    mp_station_create(w->broker, "orders", &s, "root", then_say(&said));
+    while (station(w, "orders") == NULL)
+        turn(w);
+    assert_int_equal(said.count, 0);
+    w->broker->data_log->sink.failed(w->broker, MP_STREAM_TAG, MEMPHIS_NO_SPACE);
+
+    assert_int_equal(said.status, MEMPHIS_NO_SPACE);
+    assert_string_equal(said.text,
+                        "the partitions of the station could not be opened");
+    assert_false(station(w, "orders")->opening);
+    mp_station_ensure(w->broker, "orders", false, "root", then_say(&said));
+    assert_true(station(w, "orders")->opening);
+    settle_down(w);
+    assert_int_equal(said.status, MEMPHIS_OK);
+    world_free(w);
+}
+
+/* Power goes at the n-th operation of the disk. False: that was too late. */
+static bool create_and_crash(uint64_t n, int *half_made)
+{
+    struct world *w = world_new();
+    struct mp_station_settings s = settings(3);
+    struct said said;
+    bool crashed;
+
+    mp_disk_crash_at(w->disk, n);
+    mp_station_create(w->broker, "orders", &s, "root", then_say(&said));
+    for (int i = 0; i < 10; i++)
+        turn(w);
+    *half_made += said.count == 0 && station(w, "orders") != NULL;
+    stop(w);
+    crashed = mp_disk_has_crashed(w->disk);
+    mp_disk_crash_at(w->disk, 0);
+    assert_int_equal(said.count, 1);
+    if (crashed)
+        mp_disk_crash(w->disk, MP_CRASH_NOTHING, n);
+    start(w);
+    settle_down(w);
+    if (said.status == MEMPHIS_OK)
+        assert_non_null(station(w, "orders"));
+    if (station(w, "orders") != NULL)
+        assert_true(mp_station_is_ready(station(w, "orders")));
+    world_free(w);
+    return crashed;
+}
+
+static void a_crash_between_row_and_partitions_is_mended_by_the_start(void **state)
+{
+    int half_made = 0;
+    uint64_t n = 1;
+
+    (void)state;
+    while (create_and_crash(n, &half_made))
+        n++;
+    assert_true(half_made > 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        leak_checked(STA_15_one_to_ten_thousand_partitions),
+        leak_checked(STA_21_the_window_has_100_ms_to_24_h_and_ends_with_the_retention),
+        leak_checked(a_retention_without_a_value_is_an_hour),
+        leak_checked(STA_01_a_station_is_answered_when_its_partitions_are_open),
+        leak_checked(racing_creations_all_succeed_and_make_one_station),
+        leak_checked(STA_02_ensure_makes_a_default_station_or_says_that_there_is_none),
+        leak_checked(
+            STA_11_a_file_station_outlives_a_start_STA_12_a_memory_one_empties),
+        leak_checked(STA_05_a_dropped_station_takes_everything_along_for_good),
+        leak_checked(
+            who_waits_for_partitions_that_find_no_room_hears_it_and_may_ask_again),
+        leak_checked(a_crash_between_row_and_partitions_is_mended_by_the_start),
+    };
+
+    return run_tests("broker/station", tests);
+}
