@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum kind { TEXT, PORT, SWITCH, PASSWORD };
+enum kind { TEXT, PORT, SIZE, SWITCH, PASSWORD };
 
 static const struct option {
     const char *name, *alias; /* without dashes */
@@ -25,6 +25,8 @@ static const struct option {
       "directory of all data" },
     { "m", "http_port", NULL, PORT, offsetof(struct conf, http_port), "8222",
       "monitoring port on 127.0.0.1; 0: off" },
+    { "mm", "memory_max", "MEMPHIS_MEMORY_MAX", SIZE, offsetof(struct conf, memory_max),
+      "256M", "bytes of memory in all, at least 4M; K, M, G are understood" },
     { "accept-loss", "accept_loss", NULL, SWITCH, offsetof(struct conf, accept_loss),
       NULL, "start although stored data is damaged; keep all that verifies" },
     { "D", "debug", NULL, SWITCH, offsetof(struct conf, debug), NULL, "log more" },
@@ -65,6 +67,26 @@ static char *unquoted(char *value)
     return value;
 }
 
+/* "65536", "64K", "256M", "1G"; false: it is none of these. */
+static bool read_size(const char *value, uint64_t *out)
+{
+    static const char units[] = "KMG";
+    char *end;
+    const char *unit;
+
+    errno = 0;
+    *out = strtoull(value, &end, 10);
+    if (errno != 0 || value[0] < '0' || value[0] > '9' || *out > UINT64_MAX >> 30)
+        return false;
+    if (*end == 0)
+        return true;
+    unit = strchr(units, *end);
+    if (unit == NULL || end[1] != 0)
+        return false;
+    *out <<= 10 * (unit - units + 1);
+    return true;
+}
+
 static int set(struct conf *c, const struct option *o, char *value, const char *shown)
 {
     void *field = (char *)c + o->offset;
@@ -78,6 +100,10 @@ static int set(struct conf *c, const struct option *o, char *value, const char *
     case TEXT:
         *(const char **)field = value;
         if (value[0] != 0)
+            return 0;
+        break;
+    case SIZE:
+        if (read_size(value, field))
             return 0;
         break;
     case PASSWORD:

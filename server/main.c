@@ -59,6 +59,7 @@ static int open_store(struct server *s)
         .on_fatal = on_fatal,
         .fatal_ctx = s,
         .root_password = s->conf.root_password,
+        .memory_max = s->conf.memory_max,
         .session_port = s->conf.port,
         .session_host = s->conf.addr,
     };

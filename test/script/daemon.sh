@@ -38,6 +38,9 @@ start() { # LOG ARGS...
 says 2 "unknown argument '--nonsense'" --nonsense; check "an unknown flag is a usage error" $?
 says 2 "needs a value" -p; check "a flag without its value is a usage error" $?
 says 2 "is not a value" -p=66x; check "a port that is no number is a usage error" $?
+says 2 "is not a value" --memory_max=64X; check "a size that is none is a usage error" $?
+says 1 "at least 4 MiB" -sd "$work/x" -m 0 --memory_max=1M
+check "too little memory is refused" $?
 says 1 "not an address" -a nowhere.example -sd "$work/x" -m 0
 check "an address that is none is refused" $?
 mkdir "$work/foreign" && echo hi >"$work/foreign/notes.txt"

@@ -33,7 +33,11 @@
 static bool start(struct kill_test *t)
 {
     static char control[320];
-    const char *env[] = { control, NULL };
+    /* With little memory messages are on their way to segments when the kill comes. */
+    const char *env[] = { control,
+                          t->round % 3 ? "MEMPHIS_MEMORY_MAX=4M"
+                                       : "MEMPHIS_MEMORY_MAX=256M",
+                          NULL };
 
     struct life *life = &t->lives[t->round % LIVES];
 
