@@ -64,6 +64,10 @@ struct mp_env {
                                 memphis_error *err);
     memphis_status (*file_truncate)(struct mp_env *e, struct mp_file *f, uint64_t size,
                                     memphis_error *err);
+    /* Advice: these bytes are synced and will hardly be read soon; the memory that the
+     * system keeps them in may go. */
+    void (*file_forget)(struct mp_env *e, struct mp_file *f, uint64_t offset,
+                        uint64_t size);
     memphis_status (*rename)(struct mp_env *e, const char *from, const char *to,
                              memphis_error *err);
     memphis_status (*unlink)(struct mp_env *e, const char *name, memphis_error *err);

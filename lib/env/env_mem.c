@@ -411,6 +411,12 @@ static memphis_status mem_truncate(struct mp_env *e, struct mp_file *f, uint64_t
     return s;
 }
 
+static void mem_forget(struct mp_env *e, struct mp_file *f, uint64_t offset,
+                       uint64_t size)
+{
+    (void)e, (void)f, (void)offset, (void)size; /* all of it is memory */
+}
+
 static memphis_status mem_rename(struct mp_env *e, const char *from, const char *to,
                                  memphis_error *err)
 {
@@ -582,7 +588,7 @@ struct mp_env *mp_env_mem_open(struct mp_disk *d, struct mp_heap *heap)
     static const struct mp_env calls = {
         .file_open = mem_open, .file_close = mem_file_close, .file_read = mem_read,
         .file_write = mem_write, .file_sync = mem_sync, .file_size = mem_size,
-        .file_truncate = mem_truncate, .rename = mem_rename, .unlink = remove_entry,
+        .file_truncate = mem_truncate, .file_forget = mem_forget, .rename = mem_rename, .unlink = remove_entry,
         .mkdir = mem_mkdir, .rmdir = mem_rmdir, .dir_sync = mem_dir_sync,
         .dir_list = mem_list, .sync_all = mem_sync_all, .free_bytes = mem_free_bytes,
         .lock = mem_lock, .wall_ns = mem_wall_ns, .boot_ns = mem_boot_ns,

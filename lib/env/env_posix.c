@@ -196,6 +196,13 @@ static memphis_status file_truncate(struct mp_env *e, struct mp_file *f, uint64_
     return MEMPHIS_OK;
 }
 
+static void file_forget(struct mp_env *e, struct mp_file *f, uint64_t offset,
+                        uint64_t size)
+{
+    (void)e;
+    (void)posix_fadvise(f->fd, (off_t)offset, (off_t)size, POSIX_FADV_DONTNEED);
+}
+
 /* -- names ------------------------------------------------------------------------- */
 
 static memphis_status posix_rename(struct mp_env *e, const char *from, const char *to,
@@ -471,6 +478,12 @@ static memphis_status no_truncate(struct mp_env *e, struct mp_file *f, uint64_t 
     return no_disk(err);
 }
 
+static void no_forget(struct mp_env *e, struct mp_file *f, uint64_t offset,
+                      uint64_t size)
+{
+    (void)e, (void)f, (void)offset, (void)size;
+}
+
 static memphis_status no_rename(struct mp_env *e, const char *from, const char *to,
                                 memphis_error *err)
 {
@@ -509,7 +522,7 @@ static uint64_t no_bytes(struct mp_env *e)
 static const struct mp_env posix_calls = {
     .file_open = file_open, .file_close = file_close, .file_read = file_read,
     .file_write = file_write, .file_sync = file_sync, .file_size = file_size,
-    .file_truncate = file_truncate, .rename = posix_rename, .unlink = posix_unlink,
+    .file_truncate = file_truncate, .file_forget = file_forget, .rename = posix_rename, .unlink = posix_unlink,
     .mkdir = posix_mkdir, .rmdir = posix_rmdir, .dir_sync = dir_sync,
     .dir_list = dir_list, .sync_all = sync_all, .free_bytes = free_bytes,
     .lock = posix_lock, .wall_ns = wall_ns, .boot_ns = boot_ns, .random = posix_random,
@@ -520,7 +533,7 @@ static const struct mp_env posix_calls = {
 static const struct mp_env diskless_calls = {
     .file_open = no_open, .file_close = file_close, .file_read = no_read,
     .file_write = no_write, .file_sync = no_sync, .file_size = no_size,
-    .file_truncate = no_truncate, .rename = no_rename, .unlink = no_name,
+    .file_truncate = no_truncate, .file_forget = no_forget, .rename = no_rename, .unlink = no_name,
     .mkdir = no_name, .rmdir = no_name, .dir_sync = no_name, .dir_list = no_list,
     .sync_all = no_world, .free_bytes = no_bytes, .lock = no_world, .wall_ns = wall_ns,
     .boot_ns = boot_ns, .random = posix_random, .worker_new = worker_new,

@@ -107,8 +107,11 @@ static memphis_status close_segment(struct writer *w, bool seal)
     s = write_slices(w);
     if (s == MEMPHIS_OK && seal)
         s = mp_segment_seal(e, w->file, f->shard, w->part->pid, w->segment, &f->why);
-    if (s == MEMPHIS_OK && f->parts_count <= SERIAL_SYNCS_MAX)
+    if (s == MEMPHIS_OK && f->parts_count <= SERIAL_SYNCS_MAX) {
         s = e->file_sync(e, w->file, &f->why);
+        if (seal) /* fresh pages are dear: the next segment takes over the ones of this */
+            e->file_forget(e, w->file, 0, w->segment->length + 2 * MP_BLOCK_SIZE);
+    }
     e->file_close(e, w->file);
     w->file = NULL;
     return s;
