@@ -588,11 +588,12 @@ struct mp_env *mp_env_mem_open(struct mp_disk *d, struct mp_heap *heap)
     static const struct mp_env calls = {
         .file_open = mem_open, .file_close = mem_file_close, .file_read = mem_read,
         .file_write = mem_write, .file_sync = mem_sync, .file_size = mem_size,
-        .file_truncate = mem_truncate, .file_forget = mem_forget, .rename = mem_rename, .unlink = remove_entry,
-        .mkdir = mem_mkdir, .rmdir = mem_rmdir, .dir_sync = mem_dir_sync,
-        .dir_list = mem_list, .sync_all = mem_sync_all, .free_bytes = mem_free_bytes,
-        .lock = mem_lock, .wall_ns = mem_wall_ns, .boot_ns = mem_boot_ns,
-        .random = mem_random, .worker_new = mem_worker_new,
+        .file_truncate = mem_truncate, .file_forget = mem_forget,
+        .rename = mem_rename,
+        .unlink = remove_entry, .mkdir = mem_mkdir, .rmdir = mem_rmdir, .dir_sync =
+        mem_dir_sync, .dir_list = mem_list, .sync_all = mem_sync_all, .free_bytes =
+        mem_free_bytes, .lock = mem_lock, .wall_ns = mem_wall_ns, .boot_ns =
+        mem_boot_ns, .random = mem_random, .worker_new = mem_worker_new,
         .worker_post = mp_worker_post, .worker_free = mp_worker_free,
         .close = mem_close
     };

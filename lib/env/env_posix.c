@@ -522,9 +522,10 @@ static uint64_t no_bytes(struct mp_env *e)
 static const struct mp_env posix_calls = {
     .file_open = file_open, .file_close = file_close, .file_read = file_read,
     .file_write = file_write, .file_sync = file_sync, .file_size = file_size,
-    .file_truncate = file_truncate, .file_forget = file_forget, .rename = posix_rename, .unlink = posix_unlink,
-    .mkdir = posix_mkdir, .rmdir = posix_rmdir, .dir_sync = dir_sync,
-    .dir_list = dir_list, .sync_all = sync_all, .free_bytes = free_bytes,
+    .file_truncate = file_truncate, .file_forget = file_forget,
+    .rename = posix_rename,
+    .unlink = posix_unlink, .mkdir = posix_mkdir, .rmdir = posix_rmdir, .dir_sync =
+    dir_sync, .dir_list = dir_list, .sync_all = sync_all, .free_bytes = free_bytes,
     .lock = posix_lock, .wall_ns = wall_ns, .boot_ns = boot_ns, .random = posix_random,
     .worker_new = worker_new, .worker_post = mp_worker_post,
     .worker_free = mp_worker_free, .close = posix_close
@@ -533,10 +534,11 @@ static const struct mp_env posix_calls = {
 static const struct mp_env diskless_calls = {
     .file_open = no_open, .file_close = file_close, .file_read = no_read,
     .file_write = no_write, .file_sync = no_sync, .file_size = no_size,
-    .file_truncate = no_truncate, .file_forget = no_forget, .rename = no_rename, .unlink = no_name,
-    .mkdir = no_name, .rmdir = no_name, .dir_sync = no_name, .dir_list = no_list,
-    .sync_all = no_world, .free_bytes = no_bytes, .lock = no_world, .wall_ns = wall_ns,
-    .boot_ns = boot_ns, .random = posix_random, .worker_new = worker_new,
+    .file_truncate = no_truncate, .file_forget = no_forget,
+    .rename = no_rename, .unlink
+    = no_name, .mkdir = no_name, .rmdir = no_name, .dir_sync = no_name, .dir_list =
+    no_list, .sync_all = no_world, .free_bytes = no_bytes, .lock = no_world, .wall_ns =
+    wall_ns, .boot_ns = boot_ns, .random = posix_random, .worker_new = worker_new,
     .worker_post = mp_worker_post, .worker_free = mp_worker_free, .close = posix_close
 };
 

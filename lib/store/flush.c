@@ -109,7 +109,8 @@ static memphis_status close_segment(struct writer *w, bool seal)
         s = mp_segment_seal(e, w->file, f->shard, w->part->pid, w->segment, &f->why);
     if (s == MEMPHIS_OK && f->parts_count <= SERIAL_SYNCS_MAX) {
         s = e->file_sync(e, w->file, &f->why);
-        if (seal) /* fresh pages are dear: the next segment takes over the ones of this */
+        if (seal) /* fresh pages are dear: the next segment takes over the ones of
+        this */
             e->file_forget(e, w->file, 0, w->segment->length + 2 * MP_BLOCK_SIZE);
     }
     e->file_close(e, w->file);
@@ -358,7 +359,10 @@ static memphis_status remove_old(struct mp_flush *f)
         s = mp_node_write(f->env, &f->node, &f->why);
     for (size_t i = 0; i < f->wal_files_count && s == MEMPHIS_OK; i++) {
         mp_wal_name(f->wal_files[i], path);
-        s = remove_file(f->env, path, &f->why);
+        if (i + 1 == f->wal_files_count) /* the largest: it is used again */
+            s = f->env->rename(f->env, path, MP_WAL_SPARE_NAME, &f->why);
+        else
+            s = remove_file(f->env, path, &f->why);
     }
     return s;
 }

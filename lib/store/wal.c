@@ -91,13 +91,36 @@ static memphis_status fill(struct mp_env *e, struct mp_file *f, uint64_t size,
     return s;
 }
 
-/* Its size and all blocks are on disk before its first batch (P2 of the proof). */
-static memphis_status make_next(struct mp_env *e, struct prepare_job *j,
-                                uint64_t reserve)
+/* A file that nobody needs any more has its blocks already, and they are in the page
+ * cache: it becomes the next one, when it is large enough. What stands in it carries
+ * another epoch. NOT_FOUND: there is none. */
+static memphis_status reuse_spare(struct mp_env *e, struct prepare_job *j,
+                                  uint64_t size_max)
 {
-    uint8_t block[MP_BLOCK_SIZE];
-    memphis_slice v = { block, sizeof block };
+    uint64_t size = 0;
 
+    memphis_status s =
+        e->file_open(e, MP_WAL_SPARE_NAME, MP_FILE_WRITE, &j->file, &j->why);
+    if (s == MEMPHIS_OK)
+        s = e->file_size(e, j->file, &size, &j->why);
+    if (s == MEMPHIS_OK && size >= j->header.size && size <= size_max)
+        s = e->rename(e, MP_WAL_SPARE_NAME, NEXT_NAME, &j->why);
+    else if (s == MEMPHIS_OK)
+        s = MEMPHIS_NOT_FOUND;
+    if (s == MEMPHIS_OK) /* before it is changed: it has no other name */
+        s = e->dir_sync(e, "wal", &j->why);
+    if (s == MEMPHIS_OK) {
+        j->header.size = size;
+        return s;
+    }
+    e->file_close(e, j->file);
+    j->file = NULL;
+    return s;
+}
+
+static memphis_status make_new(struct mp_env *e, struct prepare_job *j,
+                               uint64_t reserve)
+{
     if (e->free_bytes(e) < reserve + j->header.size)
         return mp_fail(&j->why, MEMPHIS_NO_SPACE,
                        "there is no room for another WAL file of %llu bytes",
@@ -108,6 +131,19 @@ static memphis_status make_next(struct mp_env *e, struct prepare_job *j,
         s = e->file_truncate(e, j->file, 0, &j->why);
     if (s == MEMPHIS_OK)
         s = fill(e, j->file, j->header.size, &j->why);
+    return s;
+}
+
+/* Its size and all blocks are on disk before its first batch (P2 of the proof). */
+static memphis_status make_next(struct mp_env *e, struct prepare_job *j,
+                                const struct mp_wal_options *o)
+{
+    uint8_t block[MP_BLOCK_SIZE];
+    memphis_slice v = { block, sizeof block };
+
+    memphis_status s = reuse_spare(e, j, o->file_max);
+    if (s == MEMPHIS_NOT_FOUND)
+        s = make_new(e, j, o->disk_reserve);
     mp_wal_header_encode(&j->header, block);
     if (s == MEMPHIS_OK)
         s = e->file_write(e, j->file, 0, &v, 1, &j->why);
@@ -122,7 +158,7 @@ static void run_prepare(struct mp_job *job)
     struct mp_env *e = j->wal->o.env;
 
     j->file = NULL;
-    j->status = make_next(e, j, j->wal->o.disk_reserve);
+    j->status = make_next(e, j, &j->wal->o);
     if (j->status == MEMPHIS_OK)
         return;
     e->file_close(e, j->file);

@@ -8,7 +8,8 @@
  *   preparer:  wal/next: zeros, header, sync -------------------------- ready
  *
  * Files are prepared ahead, as `wal/next`, by a worker of their own: all blocks written
- * and synced, so that a batch needs no metadata of the file system. At a roll the
+ * and synced, so that a batch needs no metadata of the file system; a file that a flush
+ * has left as `wal/spare` is taken over as it is. At a roll the
  * writer renames it and syncs the directory before the first batch of the file.
  *
  * Rules that make recovery possible (storage-design 5.1, 11.1): a batch starts on a
@@ -88,6 +89,8 @@ uint64_t mp_wal_file_base(const struct mp_wal *w);    /* of the current file */
 uint64_t mp_wal_file_end(const struct mp_wal *w);
 uint64_t mp_wal_end(const struct mp_wal *w);          /* LSN behind the newest batch */
 uint64_t mp_wal_durable_upto(const struct mp_wal *w);
+
+#define MP_WAL_SPARE_NAME "wal/spare"
 
 /* "wal/00000000000000000000.wal" */
 enum { MP_WAL_NAME_SIZE = 32 };
