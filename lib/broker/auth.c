@@ -95,6 +95,11 @@ static void root_done(struct mp_auth *a, struct mp_auth_check *c)
                                   .time_ns = mp_broker_wall_ns(a->broker) };
 
     a->root_pending = false;
+    if (c->job.guard != MEMPHIS_OK) {
+        mp_logf(a->broker->logger, MEMPHIS_LOG_ERROR, "auth",
+                "the hash of root's password could not be made: %s", c->job.why.message);
+        return; /* the stored one stands */
+    }
     if (c->accepted) {
         remember(a, c->hash, mp_slice(c->password, c->password_size));
         return;

@@ -113,7 +113,7 @@ struct mp_station *mp_station_next(struct mp_broker *b, uint32_t *at)
 
 bool mp_station_is_ready(const struct mp_station *s)
 {
-    return s->streams_open == s->settings.partitions && !s->dropping;
+    return s->streams_open == s->settings.partitions;
 }
 
 struct mp_stream *mp_station_stream(struct mp_station *s, uint32_t number)
@@ -539,7 +539,7 @@ void mp_station_create(struct mp_broker *b, const char *name,
     memphis_status st;
 
     mp_assert(mp_name_check(mp_slice_text(name), "Station", NULL) == MEMPHIS_OK);
-    if (s != NULL) {
+    if (s != NULL && !s->dropping) {
         wait_until_ready(s, then, MEMPHIS_EXISTS);
         return;
     }
@@ -585,13 +585,35 @@ void mp_station_ensure(struct mp_broker *b, const char *name, bool create,
     mp_station_create(b, external, &settings, user, then);
 }
 
+/* A removal under way: a creation that comes meanwhile is meant for after it. */
+struct removal {
+    struct mp_broker *broker;
+    struct mp_then then;
+    uint32_t station_id;
+};
+
+static void removed(void *ctx, memphis_status status, const char *text)
+{
+    struct removal *r = ctx;
+    struct mp_station *s = station_by_id(r->broker, r->station_id);
+
+    if (s != NULL) /* the log did not take it */
+        s->dropping = false;
+    answer(r->then, status, text);
+    mp_free(r);
+}
+
 void mp_station_drop(struct mp_broker *b, struct mp_station *s, const char *user,
                      struct mp_then then)
 {
     struct mp_command c = { .kind = MP_COMMAND_STATION_DROP,
                             .time_ns = mp_broker_wall_ns(b) };
-    struct mp_operation *op = mp_operation_new(b, then);
+    struct removal *r = mp_alloc(sizeof(*r));
+    struct mp_operation *op = mp_operation_new(b, (struct mp_then){ removed, r });
     memphis_status st;
+
+    *r = (struct removal){ b, then, s->id };
+    s->dropping = true;
 
     mp_logf(b->logger, MEMPHIS_LOG_INFO, "station",
             "removal asked for station=%s user=%s", s->name, user ? user : "-");

@@ -26,7 +26,7 @@ struct mp_station {
     uint32_t streams_open;
     struct mp_list waiting; /* struct station_waiter, until READY */
     bool opening; /* its partitions are proposed */
-    bool dropping;
+    bool dropping; /* its removal is proposed */
     uint32_t next_partition; /* round robin of in-process producers */
 };
 

@@ -168,6 +168,27 @@ static void STA_11_a_file_station_outlives_a_start_STA_12_a_memory_one_empties(
     world_free(w);
 }
 
+static void STA_05_a_creation_right_behind_a_removal_makes_a_new_station(void **state)
+{
+    struct world *w = world_new();
+    struct mp_station *s = make_station(w, "orders", 2);
+    struct mp_station_settings wanted = settings(2);
+    struct said dropped, made;
+    uint32_t old = s->id;
+
+    (void)state;
+    publish(w, "orders$1.final", "x");
+    settle_down(w);
+    mp_station_drop(w->broker, s, "root", then_say(&dropped));
+    mp_station_create(w->broker, "orders", &wanted, "root", then_say(&made));
+    settle_down(w);
+    assert_int_equal(dropped.status, MEMPHIS_OK);
+    assert_int_equal(made.status, MEMPHIS_OK);
+    assert_true(station(w, "orders")->id != old);
+    assert_int_equal(last_of(w, "orders", 1), 0);
+    world_free(w);
+}
+
 static void STA_05_a_dropped_station_takes_everything_along_for_good(void **state)
 {
     struct world *w = world_new();
@@ -268,6 +289,7 @@ int main(void)
         leak_checked(
             STA_11_a_file_station_outlives_a_start_STA_12_a_memory_one_empties),
         leak_checked(STA_05_a_dropped_station_takes_everything_along_for_good),
+        leak_checked(STA_05_a_creation_right_behind_a_removal_makes_a_new_station),
         leak_checked(
             who_waits_for_partitions_that_find_no_room_hears_it_and_may_ask_again),
         leak_checked(a_crash_between_row_and_partitions_is_mended_by_the_start),
