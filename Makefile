@@ -38,7 +38,7 @@ BENCH_BIN := $(patsubst %.c,$B/%,$(sort $(wildcard bench/*.c)))
 
 .PHONY: all lib deps run test unit examples-test wire tidy sdk sdk-deps bench clean install
 all: lib $B/memphisd $(EXAMPLE_BIN)
-lib: $B/libmemphis.a $B/libmemphis.so $B/memphis.pc
+lib: $B/libmemphis.a $B/libmemphis.so $B/libmemphis.pc
 
 $B/lib/%.o: lib/%.c
 	$(call say,CC,$<)
@@ -66,10 +66,9 @@ $B/libmemphis.so: $(LIB_OBJ) lib/memphis.map
 	$(Q)ln -sf libmemphis.so $B/$(SONAME)
 
 # Works before `make install`: PKG_CONFIG_PATH=build pkg-config --cflags --libs libmemphis
-$B/memphis.pc: Makefile
+$B/libmemphis.pc: Makefile tools/make-pc
 	@mkdir -p $(@D)
-	$(Q)tools/make-pc "$(CURDIR)/$B" "$(CURDIR)/include" "$(VERSION)" > $B/libmemphis.pc
-	$(Q)tools/make-pc "$(PREFIX)/lib" "$(PREFIX)/include" "$(VERSION)" > $@
+	$(Q)tools/make-pc "$(CURDIR)/$B" "$(CURDIR)/include" "$(VERSION)" > $@
 
 $B/libsupport.a: $(SUPPORT_OBJ)
 	$(Q)mkdir -p $(@D) && rm -f $@ && ar rcs $@ $^
@@ -130,7 +129,8 @@ install: lib $B/memphisd
 	install -m 644 $B/libmemphis.a $(DESTDIR)$(PREFIX)/lib/
 	install -m 755 $B/libmemphis.so $(DESTDIR)$(PREFIX)/lib/$(SONAME)
 	ln -sf $(SONAME) $(DESTDIR)$(PREFIX)/lib/libmemphis.so
-	install -m 644 $B/memphis.pc $(DESTDIR)$(PREFIX)/lib/pkgconfig/libmemphis.pc
+	tools/make-pc "$(PREFIX)/lib" "$(PREFIX)/include" "$(VERSION)" \
+	    > $(DESTDIR)$(PREFIX)/lib/pkgconfig/libmemphis.pc
 
 clean:
 	rm -rf build

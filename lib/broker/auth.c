@@ -97,8 +97,8 @@ static void root_done(struct mp_auth *a, struct mp_auth_check *c)
     a->root_pending = false;
     if (c->job.guard != MEMPHIS_OK) {
         mp_logf(a->broker->logger, MEMPHIS_LOG_ERROR, "auth",
-                "the hash of root's password could not be made: %s", c->job.why.message);
-        return; /* the stored one stands */
+                "the hash of root's password could not be made: %s",
+                c->job.why.message); /* the stored one stands */
     }
     if (c->accepted) {
         remember(a, c->hash, mp_slice(c->password, c->password_size));
