@@ -383,6 +383,8 @@ memphis_status memphis_open(const memphis_options *options, memphis_broker **out
         st = g.status;
     if (st == MEMPHIS_OK)
         describe_recovery(b);
+    /* Before the core thread exists: from then on the flag is its own. */
+    atomic_store(&b->sleeping, o->mode == MEMPHIS_MANUAL);
     if (st == MEMPHIS_OK && o->mode == MEMPHIS_THREADED && !start_core(b))
         st = mp_fail(&why, MEMPHIS_NOMEM, "the core thread could not be started");
     if (st != MEMPHIS_OK) {
@@ -391,7 +393,6 @@ memphis_status memphis_open(const memphis_options *options, memphis_broker **out
         memphis_close(b);
         return st;
     }
-    atomic_store(&b->sleeping, o->mode == MEMPHIS_MANUAL);
     *out = b;
     return MEMPHIS_OK;
 }
