@@ -582,11 +582,14 @@ static memphis_status post_async(struct produce_call *c, memphis_error *err)
     return st;
 }
 
-static void step_manual(memphis_broker *b, uint64_t wait_ms)
+/* MANUAL: a turn, and a rest when it brought nothing. */
+static void step_manual(memphis_producer *p, uint64_t wait_ms)
 {
+    memphis_broker *b = p->s->b;
+    uint32_t under_way;
     uint64_t next;
 
-    if (api_turn(b, &next))
+    if (api_turn(b, &next) && !has_outcome(p, &under_way))
         api_idle(b, next, wait_ms);
 }
 
@@ -654,7 +657,7 @@ memphis_status memphis_producer_flush(memphis_producer *p, uint32_t wait_ms)
         if (atomic_load(&b->interrupts) != interrupts)
             return MEMPHIS_CANCELED;
         if (b->mode == MEMPHIS_MANUAL)
-            step_manual(b, until - now);
+            step_manual(p, until - now);
         else
             api_wait_finish(b, number, until - now);
     }
