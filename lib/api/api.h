@@ -51,6 +51,7 @@ struct memphis_broker {
     struct mp_list consumers; /* in-process ones that joined the bus */
     /* sessions */
     struct mp_list sessions;
+    uint32_t sessions_count;
     struct mp_session_host host;
     struct mp_server_info info;
     struct mp_session_counters counters;
@@ -67,6 +68,8 @@ struct api_call {
     memphis_broker *b;
     void (*run)(
         struct api_call *c); /* on the core; ends, now or later, in api_finish */
+    void (*refuse)(struct api_call *c); /* NULL-able: instead of run, when the broker
+                                           is closed; ends in api_finish */
     void (*fini)(struct api_call *c); /* NULL-able: before the memory goes */
     _Atomic uint32_t refs;
     bool ran, done; /* under b->lock */
@@ -82,7 +85,7 @@ void api_call_unref(struct api_call *c);
 memphis_status api_run(struct api_call *c, uint32_t wait_ms, memphis_error *err);
 void api_finish(struct api_call *c, memphis_status st, const char *text);
 /* Same without waiting: post and forget. */
-memphis_status api_post(struct api_call *c);
+memphis_status api_post(struct api_call *c, memphis_error *err);
 
 /* THREADED: turns that finished calls are numbered; waits for the one behind `number`,
  * at most wait_ms. Take the number before you look at what you wait for. */

@@ -49,7 +49,7 @@ void memphis_interrupt(memphis_broker *b)
 {
     int before = errno; /* may run in a signal handler */
 
-    if (b == NULL)
+    if (b == NULL || b->pid != getpid())
         return;
     atomic_fetch_add(&b->interrupts, 1);
     signal_fd(b);
@@ -120,9 +120,10 @@ static void tell_callers(memphis_broker *b)
 
     pthread_mutex_lock(&b->lock);
     publish_stats(b);
-    if (b->has_finished || interrupts != b->interrupts_seen)
+    if (b->has_finished || interrupts != b->interrupts_seen) {
         pthread_cond_broadcast(&b->finished);
-    b->finish_number += b->has_finished;
+        b->finish_number++;
+    }
     b->has_finished = false;
     b->interrupts_seen = interrupts;
     pthread_mutex_unlock(&b->lock);
@@ -303,6 +304,7 @@ static memphis_broker *handle_new(const memphis_options *o)
 struct opening {
     memphis_broker *b;
     const memphis_options *o;
+    struct mp_env *env; /* ours to close if this does not return */
     memphis_status status;
     memphis_error *err;
 };
@@ -333,10 +335,14 @@ static void open_core(void *ctx)
     g->status = o->data_dir != NULL
                     ? mp_env_posix_open(o->data_dir, threads, &b->heap, &c.env, g->err)
                     : mp_env_posix_diskless(threads, &b->heap, &c.env, g->err);
-    if (g->status == MEMPHIS_OK)
-        g->status = mp_broker_open(&c, &b->core, g->err);
     if (g->status != MEMPHIS_OK)
         return;
+    g->env = c.env;
+    g->status = mp_broker_open(&c, &b->core, g->err);
+    if (g->status != MEMPHIS_OK) {
+        g->env = NULL; /* closed with the rest of it */
+        return;
+    }
     if (o->name != NULL)
         mp_format(b->core->name, sizeof(b->core->name), "%.63s", o->name);
     mp_list_init(&b->consumers);
@@ -371,6 +377,8 @@ memphis_status memphis_open(const memphis_options *options, memphis_broker **out
     struct opening g = { .o = o, .err = &why };
     memphis_status st;
 
+    if (out == NULL)
+        return mp_fail(err, MEMPHIS_INVALID, "a broker needs an output");
     if (wrong != NULL)
         return mp_fail(err, MEMPHIS_INVALID, "%s", wrong);
     b = handle_new(o);
@@ -381,6 +389,10 @@ memphis_status memphis_open(const memphis_options *options, memphis_broker **out
                         : mp_guard_run(&b->heap, open_core, &g, &why);
     if (st == MEMPHIS_OK)
         st = g.status;
+    else if (g.env != NULL) { /* half open: leaked, but for threads and directory */
+        b->core = NULL;
+        g.env->close(g.env);
+    }
     if (st == MEMPHIS_OK)
         describe_recovery(b);
     /* Before the core thread exists: from then on the flag is its own. */
@@ -463,11 +475,15 @@ void memphis_close(memphis_broker *b)
         signal_fd(b);
         pthread_join(b->thread, NULL);
     }
+    pthread_mutex_lock(&b->lock); /* from here on nobody posts mail */
     broken = atomic_exchange(&b->state, API_CLOSED) == API_BROKEN;
+    pthread_mutex_unlock(&b->lock);
     /* What a broken core leaves behind is leaked, not touched (design D13): only the
      * workers end and the directory is unlocked. */
-    if (b->core != NULL)
-        (void)mp_guard_run(&b->heap, broken ? abandon_core : close_core, b, &ignored);
+    if (b->core != NULL && !broken)
+        broken = mp_guard_run(&b->heap, close_core, b, &ignored) != MEMPHIS_OK;
+    if (b->core != NULL && broken)
+        (void)mp_guard_run(&b->heap, abandon_core, b, &ignored);
     b->core = NULL;
     pthread_mutex_lock(&b->lock);
     pthread_cond_broadcast(&b->finished);
@@ -479,6 +495,10 @@ void memphis_stats_read(const memphis_broker *b, memphis_stats *out)
 {
     memphis_broker *w = (memphis_broker *)(uintptr_t)b;
 
+    if (b->pid != getpid()) { /* the lock may be held by a thread of the parent */
+        memset(out, 0, sizeof(*out));
+        return;
+    }
     pthread_mutex_lock(&w->lock);
     *out = w->stats;
     pthread_mutex_unlock(&w->lock);

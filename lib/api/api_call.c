@@ -66,6 +66,8 @@ static void deliver(struct mp_mail *m)
     atomic_fetch_add(&c->refs, 1); /* run may finish it */
     if (atomic_load(&b->state) == API_OPEN)
         c->run(c);
+    else if (c->refuse != NULL)
+        c->refuse(c);
     else
         api_finish(c, MEMPHIS_CLOSED, "the broker is closed");
     pthread_mutex_lock(&b->lock);
@@ -223,30 +225,42 @@ static memphis_status wait_manual(struct api_call *c, uint32_t wait_ms,
     return outcome(c, err);
 }
 
+/* Mail for the core. A close on another thread comes before it or behind it: the state
+ * changes under the lock. */
+static memphis_status post(struct api_call *c, memphis_error *err)
+{
+    memphis_broker *b = c->b;
+
+    c->mail.deliver = deliver;
+    pthread_mutex_lock(&b->lock);
+    bool is_open = atomic_load(&b->state) == API_OPEN;
+    if (is_open)
+        mp_mailbox_post(&b->core->mailbox, &c->mail);
+    pthread_mutex_unlock(&b->lock);
+    return is_open ? MEMPHIS_OK : api_usable(b, err);
+}
+
 memphis_status api_run(struct api_call *c, uint32_t wait_ms, memphis_error *err)
 {
+    bool is_manual = c->b->mode == MEMPHIS_MANUAL;
     memphis_status st = api_usable(c->b, err);
 
+    if (st == MEMPHIS_OK && !is_manual)
+        st = post(c, err);
     if (st != MEMPHIS_OK) {
         api_call_unref(c); /* the core never sees it */
         return st;
     }
-    if (c->b->mode == MEMPHIS_MANUAL)
-        return wait_manual(c, wait_ms, err);
-    c->mail.deliver = deliver;
-    mp_mailbox_post(&c->b->core->mailbox, &c->mail);
-    return wait_threaded(c, wait_ms, err);
+    return is_manual ? wait_manual(c, wait_ms, err) : wait_threaded(c, wait_ms, err);
 }
 
-memphis_status api_post(struct api_call *c)
+memphis_status api_post(struct api_call *c, memphis_error *err)
 {
-    memphis_status st = api_usable(c->b, NULL);
+    memphis_status st = api_usable(c->b, err);
 
-    if (st != MEMPHIS_OK) {
+    if (st == MEMPHIS_OK)
+        st = post(c, err);
+    if (st != MEMPHIS_OK)
         api_call_unref(c);
-        return st;
-    }
-    c->mail.deliver = deliver;
-    mp_mailbox_post(&c->b->core->mailbox, &c->mail);
-    return MEMPHIS_OK;
+    return st;
 }

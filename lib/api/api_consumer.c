@@ -180,7 +180,7 @@ static struct settle_call *settle_new(memphis_consumer *c, size_t count)
 
 static memphis_status settle_post(struct settle_call *s)
 {
-    memphis_status st = api_post(&s->call);
+    memphis_status st = api_post(&s->call, NULL);
 
     api_call_unref(&s->call);
     return st;
@@ -431,7 +431,7 @@ memphis_status memphis_consume(memphis_consumer *c, uint32_t max, uint32_t wait_
 
 struct consumer_call {
     struct api_call call;
-    memphis_consumer *c;
+    memphis_consumer *c; /* opening: pinned, its caller may have left */
     const memphis_consumer_options *o;
     struct mp_consumer_request r;
 };
@@ -495,6 +495,11 @@ static void on_group(void *ctx, memphis_status st, const char *text)
     api_finish(&c->call, st, text);
 }
 
+static void consumer_call_fini(struct api_call *call)
+{
+    consumer_unref(((struct consumer_call *)(void *)call)->c);
+}
+
 static void run_consumer(struct api_call *call)
 {
     struct consumer_call *c = (struct consumer_call *)(void *)call;
@@ -551,7 +556,6 @@ static memphis_status consumer_init(memphis_consumer *c, memphis_station *s,
                        s->partitions);
     mp_format(c->inbox, sizeof(c->inbox), "_INBOX.inproc-%u.%" PRIu64,
               (unsigned)s->b->pid, atomic_fetch_add(&s->b->inbox_number, 1) + 1);
-    c->refs = 1;
     c->queue_last = &c->queue;
     return MEMPHIS_OK;
 }
@@ -582,6 +586,8 @@ memphis_status memphis_consumer_open(memphis_station *s, const char *name,
         st = consumer_init(c, s, name, o, err);
     if (st == MEMPHIS_OK) {
         c->s = api_station_ref(s);
+        c->refs = 2;
+        call->call.fini = consumer_call_fini;
         call->r.name = c->name;
         call->r.group = c->group;
         call->r.connection_id = c->inbox;
@@ -592,13 +598,14 @@ memphis_status memphis_consumer_open(memphis_station *s, const char *name,
         api_call_unref(&call->call);
     }
     api_call_unref(&call->call);
-    if (st == MEMPHIS_OK) {
+    if (st == MEMPHIS_OK)
         *out = c;
-    } else {
-        if (c->s != NULL)
-            memphis_station_close(c->s);
+    else if (c->s == NULL)
         hooks->free(hooks->ctx, c);
-    }
+    else if (st == MEMPHIS_CANCELED)
+        memphis_consumer_close(c); /* the core has joined it */
+    else
+        consumer_unref(c);
     return st;
 }
 

@@ -173,6 +173,11 @@ static void run_new(struct api_call *c)
     struct mp_session_pipe pipe = { h->pipe.write, h->pipe.close, h->pipe.ctx };
     const char *peer = n->o != NULL && n->o->peer != NULL ? n->o->peer : "local";
 
+    if (b->sessions_count >= MP_CONNECTIONS_MAX) {
+        api_finish(c, MEMPHIS_FULL, "there are 65,536 sessions already");
+        return;
+    }
+    b->sessions_count++;
     mp_auth_start(b->core->auth);
     h->source.work = source_work;
     h->source.has_input = source_has_input;
@@ -194,15 +199,19 @@ memphis_status memphis_session_new(memphis_broker *b, const memphis_pipe *pipe,
     memphis_session *h;
     memphis_status st;
 
-    if (b == NULL || pipe == NULL || pipe->write == NULL || pipe->close == NULL)
-        return mp_fail(err, MEMPHIS_INVALID, "a session needs a broker and a pipe");
+    if (b == NULL || pipe == NULL || pipe->write == NULL || pipe->close == NULL ||
+        out == NULL)
+        return mp_fail(err, MEMPHIS_INVALID,
+                       "a session needs a broker, a pipe and an output");
     if (!api_reserved_is_zero(pipe->reserved, 2) ||
         (o != NULL && !api_reserved_is_zero(o->reserved, 6)))
         return mp_fail(err, MEMPHIS_INVALID, "reserved words must be zero");
-    c = api_call_new(b, sizeof(*c), run_new);
-    h = c != NULL ? b->heap.hooks.alloc(b->heap.hooks.ctx, sizeof(*h)) : NULL;
-    if (h == NULL)
+    h = b->heap.hooks.alloc(b->heap.hooks.ctx, sizeof(*h));
+    c = h != NULL ? api_call_new(b, sizeof(*c), run_new) : NULL;
+    if (c == NULL) {
+        b->heap.hooks.free(b->heap.hooks.ctx, h);
         return mp_fail(err, MEMPHIS_NOMEM, "no memory for a session");
+    }
     memset(h, 0, sizeof(*h));
     h->b = api_ref(b);
     h->pipe = *pipe;
@@ -311,6 +320,7 @@ static void run_free(struct api_call *c)
 
     if (n->h->s != NULL) {
         mp_list_remove(&n->h->node);
+        n->h->b->sessions_count--;
         mp_session_free(n->h->s);
         n->h->s = NULL;
     }

@@ -7,6 +7,8 @@
 #include "base/str.h"
 #include "broker/client.h"
 
+#include <unistd.h>
+
 /* === Stations === */
 
 struct station_call {
@@ -227,18 +229,20 @@ void memphis_station_close(memphis_station *s)
 
 struct memphis_producer {
     memphis_station *s;
+    _Atomic uint32_t refs; /* the user's, and one per asynchronous call */
     char name[MP_NAME_MAX + 1];
     pthread_mutex_t lock;      /* outcomes below, between core and callers */
     struct produce_call *done; /* asynchronous ones with an outcome, oldest first */
     struct produce_call **done_last;
     uint32_t under_way; /* asynchronous ones without a callback made */
+    bool is_closed;     /* nobody waits for outcomes any more */
 };
 
 enum { ASYNC_MAX = 65536 };
 
 struct produce_call {
     struct api_call call;
-    memphis_producer *p; /* asynchronous: whose list; else NULL */
+    memphis_producer *p; /* asynchronous: whose list, pinned; else NULL */
     memphis_station *s;
     const void *data;
     size_t size;
@@ -252,35 +256,57 @@ struct produce_call {
     struct produce_call *next;
 };
 
+static void producer_unref(memphis_producer *p)
+{
+    memphis_allocator hooks = p->s->b->heap.hooks;
+
+    if (atomic_fetch_sub(&p->refs, 1) != 1)
+        return;
+    pthread_mutex_destroy(&p->lock);
+    memphis_station_close(p->s);
+    hooks.free(hooks.ctx, p);
+}
+
 static void produce_fini(struct api_call *call)
 {
     struct produce_call *c = (struct produce_call *)(void *)call;
 
     mp_buf_fini(&c->headers);
     mp_free(c->copy);
+    if (c->p != NULL)
+        producer_unref(c->p);
 }
 
 static const char *text_of(memphis_status st)
 {
     if (st == MEMPHIS_TOO_BIG)
         return "the message is larger than the limit";
+    if (st == MEMPHIS_CLOSED)
+        return "the broker is closed";
     return st == MEMPHIS_NO_SPACE ? "no space left for messages; try again later"
                                   : "the message was refused";
 }
 
-/* An asynchronous outcome goes to its producer's list; the call waits there. */
+/* An asynchronous outcome goes to its producer's list; the call waits there. When the
+ * producer was closed meanwhile nobody asks for it. */
 static void settle_async(struct produce_call *c, memphis_status st)
 {
     memphis_producer *p = c->p;
+    bool is_wanted;
 
     c->call.status = st;
     if (st != MEMPHIS_OK)
         mp_fail(&c->call.error, st, "%s", text_of(st));
     pthread_mutex_lock(&p->lock);
-    c->next = NULL;
-    *p->done_last = c;
-    p->done_last = &c->next;
+    is_wanted = !p->is_closed;
+    if (is_wanted) {
+        c->next = NULL;
+        *p->done_last = c;
+        p->done_last = &c->next;
+    }
     pthread_mutex_unlock(&p->lock);
+    if (!is_wanted)
+        api_call_unref(&c->call); /* the list's reference */
     api_finish(&c->call, st, text_of(st));
 }
 
@@ -294,6 +320,13 @@ static void on_produced(void *ctx, const struct mp_receipt *r)
         settle_async(c, r->status);
     else
         api_finish(&c->call, r->status, text_of(r->status));
+}
+
+static void refuse_produce(struct api_call *call)
+{
+    struct mp_receipt closed = { .status = MEMPHIS_CLOSED };
+
+    on_produced(call, &closed);
 }
 
 static void run_produce(struct api_call *call)
@@ -339,12 +372,15 @@ static uint32_t key_hash(const char *key)
     return h ^ h >> 16;
 }
 
-static memphis_status put_headers(struct produce_call *c, const char *producer,
-                                  const memphis_produce_options *o, memphis_error *err)
+static const char head_text[] = "NATS/1.0\r\n$memphis_producedBy: ";
+static const char connection_text[] = "\r\n$memphis_connectionId: \r\n";
+
+/* Their size as a block; INVALID when one of them cannot be a header. */
+static memphis_status measure_headers(const char *producer,
+                                      const memphis_produce_options *o, size_t *size,
+                                      memphis_error *err)
 {
-    mp_buf_put_text(&c->headers, "NATS/1.0\r\n$memphis_producedBy: ");
-    mp_buf_put_text(&c->headers, producer);
-    mp_buf_put_text(&c->headers, "\r\n$memphis_connectionId: \r\n");
+    *size = sizeof(head_text) + strlen(producer) + sizeof(connection_text);
     for (uint32_t i = 0; o != NULL && i < o->headers_count; i++) {
         const memphis_header *h = &o->headers[i];
 
@@ -356,14 +392,34 @@ static memphis_status put_headers(struct produce_call *c, const char *producer,
                 "header %u is not valid: names may not be empty, hold ':' or a "
                 "line break, or begin with $memphis",
                 i);
-        mp_buf_put_text(&c->headers, h->name);
+        *size += strlen(h->name) + strlen(h->value) + 4;
+    }
+    if (*size > MP_HEADERS_MAX)
+        return mp_fail(err, MEMPHIS_TOO_BIG, "the headers are larger than 64 KiB");
+    return MEMPHIS_OK;
+}
+
+/* On the caller's thread, where no guard catches a lack of memory. */
+static memphis_status put_headers(struct produce_call *c, const char *producer,
+                                  const memphis_produce_options *o, memphis_error *err)
+{
+    size_t size;
+    memphis_status st = measure_headers(producer, o, &size, err);
+
+    if (st != MEMPHIS_OK)
+        return st;
+    if (!mp_buf_reserve_try(&c->headers, size))
+        return mp_fail(err, MEMPHIS_NOMEM, "no memory");
+    mp_buf_put_text(&c->headers, head_text);
+    mp_buf_put_text(&c->headers, producer);
+    mp_buf_put_text(&c->headers, connection_text);
+    for (uint32_t i = 0; o != NULL && i < o->headers_count; i++) {
+        mp_buf_put_text(&c->headers, o->headers[i].name);
         mp_buf_put_text(&c->headers, ": ");
-        mp_buf_put_text(&c->headers, h->value);
+        mp_buf_put_text(&c->headers, o->headers[i].value);
         mp_buf_put_text(&c->headers, "\r\n");
     }
     mp_buf_put_text(&c->headers, "\r\n");
-    if (c->headers.size > MP_HEADERS_MAX)
-        return mp_fail(err, MEMPHIS_TOO_BIG, "the headers are larger than 64 KiB");
     return MEMPHIS_OK;
 }
 
@@ -420,6 +476,7 @@ memphis_status memphis_producer_open(memphis_station *s, const char *name,
         return mp_fail(err, MEMPHIS_NOMEM, "no memory");
     memset(p, 0, sizeof(*p));
     p->s = api_station_ref(s);
+    p->refs = 1;
     memcpy(p->name, folded, sizeof(folded));
     p->done_last = &p->done;
     pthread_mutex_init(&p->lock, NULL);
@@ -478,14 +535,14 @@ static uint32_t call_back(memphis_producer *p)
     return n;
 }
 
-static memphis_status copy_body(struct produce_call *c)
+static memphis_status copy_body(struct produce_call *c, memphis_error *err)
 {
     struct mp_heap *before = mp_heap_enter(&c->call.b->heap);
     char *copy = mp_alloc_try(c->size + c->id.size + 1);
 
     mp_heap_enter(before);
     if (copy == NULL)
-        return MEMPHIS_NOMEM;
+        return mp_fail(err, MEMPHIS_NOMEM, "no memory");
     if (c->size > 0)
         memcpy(copy, c->data, c->size);
     if (c->id.size > 0)
@@ -493,50 +550,6 @@ static memphis_status copy_body(struct produce_call *c)
     c->copy = copy;
     c->data = copy;
     c->id.data = copy + c->size;
-    return MEMPHIS_OK;
-}
-
-static void step_manual(memphis_broker *b, uint64_t wait_ms)
-{
-    uint64_t next;
-
-    if (api_turn(b, &next))
-        api_idle(b, next, wait_ms);
-}
-
-memphis_status memphis_produce_async(memphis_producer *p, const void *data, size_t size,
-                                     const memphis_produce_options *o,
-                                     memphis_produced_fn fn, void *ctx,
-                                     memphis_error *err)
-{
-    struct produce_call *c;
-    memphis_status st;
-
-    if (p == NULL || (data == NULL && size > 0))
-        return mp_fail(err, MEMPHIS_INVALID, "no producer, or no data");
-    if (p->under_way >= ASYNC_MAX && call_back(p) == 0)
-        return mp_fail(err, MEMPHIS_FULL, "65,536 messages are under way; flush first");
-    c = api_call_new(p->s->b, sizeof(*c), run_produce);
-    if (c == NULL)
-        return mp_fail(err, MEMPHIS_NOMEM, "no memory");
-    c->call.fini = produce_fini;
-    c->p = p;
-    c->fn = fn;
-    c->ctx = ctx;
-    st = fill(c, p, data, size, o, err);
-    if (st == MEMPHIS_OK)
-        st = copy_body(c);
-    if (st == MEMPHIS_OK)
-        st = api_post(&c->call);
-    else
-        api_call_unref(&c->call);
-    if (st != MEMPHIS_OK) {
-        api_call_unref(&c->call);
-        return st;
-    }
-    pthread_mutex_lock(&p->lock);
-    p->under_way++;
-    pthread_mutex_unlock(&p->lock);
     return MEMPHIS_OK;
 }
 
@@ -549,6 +562,70 @@ static bool has_outcome(memphis_producer *p, uint32_t *under_way)
     *under_way = p->under_way;
     pthread_mutex_unlock(&p->lock);
     return some;
+}
+
+/* Counted before the core sees it: its outcome may be called back right away. */
+static memphis_status post_async(struct produce_call *c, memphis_error *err)
+{
+    memphis_producer *p = c->p;
+    memphis_status st;
+
+    pthread_mutex_lock(&p->lock);
+    p->under_way++;
+    pthread_mutex_unlock(&p->lock);
+    st = api_post(&c->call, err);
+    if (st != MEMPHIS_OK) {
+        pthread_mutex_lock(&p->lock);
+        p->under_way--;
+        pthread_mutex_unlock(&p->lock);
+    }
+    return st;
+}
+
+/* MANUAL: a turn, and a rest when it brought nothing. */
+static void step_manual(memphis_producer *p, uint64_t wait_ms)
+{
+    memphis_broker *b = p->s->b;
+    uint32_t under_way;
+    uint64_t next;
+
+    if (api_turn(b, &next) && !has_outcome(p, &under_way))
+        api_idle(b, next, wait_ms);
+}
+
+memphis_status memphis_produce_async(memphis_producer *p, const void *data, size_t size,
+                                     const memphis_produce_options *o,
+                                     memphis_produced_fn fn, void *ctx,
+                                     memphis_error *err)
+{
+    struct produce_call *c;
+    memphis_status st;
+    uint32_t under_way;
+
+    if (p == NULL || (data == NULL && size > 0))
+        return mp_fail(err, MEMPHIS_INVALID, "no producer, or no data");
+    (void)has_outcome(p, &under_way);
+    if (under_way >= ASYNC_MAX && call_back(p) == 0)
+        return mp_fail(err, MEMPHIS_FULL, "65,536 messages are under way; flush first");
+    c = api_call_new(p->s->b, sizeof(*c), run_produce);
+    if (c == NULL)
+        return mp_fail(err, MEMPHIS_NOMEM, "no memory");
+    atomic_fetch_add(&p->refs, 1);
+    c->call.fini = produce_fini;
+    c->call.refuse = refuse_produce;
+    c->p = p;
+    c->fn = fn;
+    c->ctx = ctx;
+    st = fill(c, p, data, size, o, err);
+    if (st == MEMPHIS_OK)
+        st = copy_body(c, err);
+    if (st != MEMPHIS_OK)
+        api_call_unref(&c->call); /* the core never sees it */
+    else
+        st = post_async(c, err);
+    if (st != MEMPHIS_OK)
+        api_call_unref(&c->call);
+    return st;
 }
 
 memphis_status memphis_producer_flush(memphis_producer *p, uint32_t wait_ms)
@@ -564,9 +641,11 @@ memphis_status memphis_producer_flush(memphis_producer *p, uint32_t wait_ms)
     interrupts = atomic_load(&b->interrupts);
     for (;;) {
         memphis_status st = api_usable(b, NULL);
-        uint64_t number = api_finish_number(b);
-        uint64_t now;
+        uint64_t number, now;
 
+        if (st == MEMPHIS_MISUSE)
+            return st; /* after a fork no lock is touched */
+        number = api_finish_number(b);
         call_back(p);
         if (!has_outcome(p, &left) && left == 0)
             return MEMPHIS_OK;
@@ -578,7 +657,7 @@ memphis_status memphis_producer_flush(memphis_producer *p, uint32_t wait_ms)
         if (atomic_load(&b->interrupts) != interrupts)
             return MEMPHIS_CANCELED;
         if (b->mode == MEMPHIS_MANUAL)
-            step_manual(b, until - now);
+            step_manual(p, until - now);
         else
             api_wait_finish(b, number, until - now);
     }
@@ -586,13 +665,21 @@ memphis_status memphis_producer_flush(memphis_producer *p, uint32_t wait_ms)
 
 void memphis_producer_close(memphis_producer *p)
 {
-    memphis_broker *b;
+    struct produce_call *c;
 
-    if (p == NULL)
+    if (p == NULL || p->s->b->pid != getpid())
         return;
-    b = p->s->b;
-    (void)memphis_producer_flush(p, api_default_wait(b)); /* the core points here */
-    pthread_mutex_destroy(&p->lock);
-    memphis_station_close(p->s);
-    b->heap.hooks.free(b->heap.hooks.ctx, p);
+    /* What has no outcome by then never calls back; the core lets it go. */
+    (void)memphis_producer_flush(p, api_default_wait(p->s->b));
+    pthread_mutex_lock(&p->lock);
+    p->is_closed = true;
+    c = p->done;
+    pthread_mutex_unlock(&p->lock);
+    while (c != NULL) {
+        struct produce_call *next = c->next;
+
+        api_call_unref(&c->call);
+        c = next;
+    }
+    producer_unref(p);
 }

@@ -46,6 +46,7 @@ struct mp_job {
 struct mp_env {
     struct mp_heap *heap;       /* workers run with it */
     struct mp_mailbox *mailbox; /* where finished jobs go; set by the broker */
+    struct mp_worker *workers;  /* those that nobody freed yet: close ends them */
 
     /* -- files; all return OK, NOT_FOUND, EXISTS, NO_SPACE, BUSY or IO, with a sentence
      *    that names the file in err -- */
@@ -101,7 +102,8 @@ struct mp_env {
     void (*worker_free)(struct mp_env *e,
                         struct mp_worker *w); /* finishes queued jobs */
 
-    void (*close)(struct mp_env *e); /* frees the environment, unlocks */
+    /* Ends the workers that are left (a broken broker frees none), unlocks, frees. */
+    void (*close)(struct mp_env *e);
 };
 
 /* Real files below `dir` (made if missing, one level). `threads` false: jobs run inline

@@ -578,6 +578,7 @@ static void mem_close(struct mp_env *e)
 {
     struct mem_env *m = mp_container_of(e, struct mem_env, env);
 
+    mp_workers_free(e);
     if (m->has_lock)
         m->disk->is_locked = false;
     mp_free(m);

@@ -422,6 +422,7 @@ static void posix_close(struct mp_env *e)
 {
     struct posix_env *p = self(e);
 
+    mp_workers_free(e); /* what they still do needs the directory */
     if (p->lock_fd >= 0)
         (void)close(p->lock_fd); /* lets the fcntl lock go */
     unlist_dir(p);

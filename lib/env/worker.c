@@ -13,6 +13,7 @@ enum { STACK_SIZE = 256 << 10 };
 
 struct mp_worker {
     struct mp_env *env;
+    struct mp_worker *next;    /* of the environment's */
     bool threaded;
     uint32_t spin_us;
     pthread_t thread;
@@ -119,9 +120,8 @@ memphis_status mp_worker_new(struct mp_env *e, const char *name, bool threaded,
                              uint32_t spin_us, struct mp_worker **out,
                              memphis_error *err)
 {
-    struct mp_worker *w = mp_alloc(sizeof *w);
-
     mp_assert(strlen(name) < 16);
+    struct mp_worker *w = mp_alloc(sizeof *w);
     w->env = e;
     w->threaded = threaded;
     w->spin_us = spin_us;
@@ -137,6 +137,8 @@ memphis_status mp_worker_new(struct mp_env *e, const char *name, bool threaded,
                            name, strerrordesc_np(rc));
         }
     }
+    w->next = e->workers;
+    e->workers = w;
     *out = w;
     return MEMPHIS_OK;
 }
@@ -163,9 +165,13 @@ void mp_worker_post(struct mp_env *e, struct mp_worker *w, struct mp_job *j)
 
 void mp_worker_free(struct mp_env *e, struct mp_worker *w)
 {
-    (void)e;
+    struct mp_worker **at = &e->workers;
+
     if (w == NULL)
         return;
+    while (*at != w)
+        at = &(*at)->next;
+    *at = w->next;
     if (w->threaded) {
         pthread_mutex_lock(&w->lock);
         w->stop = true;
@@ -177,4 +183,10 @@ void mp_worker_free(struct mp_env *e, struct mp_worker *w)
         pthread_mutex_destroy(&w->lock);
     }
     mp_free(w);
+}
+
+void mp_workers_free(struct mp_env *e)
+{
+    while (e->workers != NULL)
+        mp_worker_free(e, e->workers);
 }

@@ -17,5 +17,6 @@ memphis_status mp_worker_new(struct mp_env *e, const char *name, bool threaded,
                              memphis_error *err);
 void mp_worker_post(struct mp_env *e, struct mp_worker *w, struct mp_job *j);
 void mp_worker_free(struct mp_env *e, struct mp_worker *w); /* finishes queued jobs */
+void mp_workers_free(struct mp_env *e); /* all that are left: for the close of an env */
 
 #endif

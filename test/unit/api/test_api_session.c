@@ -1,0 +1,396 @@
+#include "support/broker.h"
+
+#include "api/api.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <unistd.h>
+
+/* The peer at the other end of the pipe; its functions run on the core. */
+struct peer {
+    memphis_session *s;
+    pthread_mutex_t lock;
+    char output[64 << 10];
+    size_t size;
+    int closed;
+    char why[128];
+};
+
+static void on_write(void *ctx, const memphis_slice *v, size_t n)
+{
+    struct peer *p = ctx;
+
+    pthread_mutex_lock(&p->lock);
+    for (size_t i = 0; i < n && p->size + v[i].size < sizeof p->output; i++) {
+        memcpy(p->output + p->size, v[i].data, v[i].size);
+        p->size += v[i].size;
+    }
+    pthread_mutex_unlock(&p->lock);
+}
+
+static void on_close(void *ctx, const char *why)
+{
+    struct peer *p = ctx;
+
+    pthread_mutex_lock(&p->lock);
+    p->closed++;
+    (void)snprintf(p->why, sizeof p->why, "%s", why);
+    pthread_mutex_unlock(&p->lock);
+}
+
+static struct test_world w;
+
+static void begin(int mode)
+{
+    test_world_init(&w, mode, false);
+    assert_int_equal(test_world_open(&w), MEMPHIS_OK);
+}
+
+static memphis_status join(struct peer *p, const char *user)
+{
+    memphis_pipe pipe = { .write = on_write, .close = on_close, .ctx = p };
+    memphis_session_options o = { .peer = "10.1.2.3", .user = user };
+
+    memset(p, 0, sizeof *p);
+    pthread_mutex_init(&p->lock, NULL);
+    return memphis_session_new(w.b, &pipe, &o, &p->s, &w.err);
+}
+
+static bool has(struct peer *p, const char *text)
+{
+    pthread_mutex_lock(&p->lock);
+    p->output[p->size] = 0;
+    bool found = strstr(p->output, text) != NULL;
+    pthread_mutex_unlock(&p->lock);
+    return found;
+}
+
+static bool is_closed(struct peer *p)
+{
+    pthread_mutex_lock(&p->lock);
+    bool closed = p->closed > 0;
+    pthread_mutex_unlock(&p->lock);
+    return closed;
+}
+
+static void turn_or_wait(void)
+{
+    if (w.options.mode == MEMPHIS_MANUAL)
+        assert_int_equal(memphis_step(w.b, NULL), MEMPHIS_OK);
+    else
+        usleep(100);
+}
+
+/* Turns, or patience, until the peer has seen that text, or (NULL) was closed. */
+static void until(struct peer *p, const char *text)
+{
+    uint64_t began = api_boot_ms();
+
+    while (text != NULL ? !has(p, text) : !is_closed(p)) {
+        if (api_boot_ms() - began > 20000)
+            fail_msg("'%s' did not come, but '%s'", text ? text : "the close",
+                     p->output);
+        turn_or_wait();
+    }
+}
+
+static memphis_status feed(struct peer *p, const char *text)
+{
+    return memphis_session_feed(p->s, text, strlen(text));
+}
+
+static void leave(struct peer *p)
+{
+    memphis_session_free(p->s);
+    pthread_mutex_destroy(&p->lock);
+}
+
+#define CONNECT                                                                        \
+    "CONNECT {\"verbose\":false,\"user\":\"%s\",\"pass\":\"%s\",\"headers\":true}\r\n"
+
+static void say_hello(struct peer *p, const char *user, const char *password)
+{
+    char text[256];
+
+    (void)snprintf(text, sizeof text, CONNECT "PING\r\n", user, password);
+    assert_int_equal(feed(p, text), MEMPHIS_OK);
+}
+
+/* A peer that logged in. While the first hash of root's password is on its way into the
+ * metadata it may be refused: then again. */
+static void join_and_log_in(struct peer *p)
+{
+    for (;;) {
+        assert_int_equal(join(p, NULL), MEMPHIS_OK);
+        say_hello(p, "root", "memphis");
+        while (!has(p, "PONG\r\n") && !is_closed(p))
+            turn_or_wait();
+        if (!is_closed(p))
+            return;
+        leave(p);
+    }
+}
+
+/* -- life -------------------------------------------------------------------------- */
+
+static void a_peer_is_greeted_with_what_the_embedder_said_about_itself(void **state)
+{
+    (void)state;
+    for (int mode = 0; mode < TEST_MODES; mode++) {
+        static struct peer p;
+        test_world_init(&w, mode, false);
+        w.options.name = "node-9";
+        w.options.session_port = 1234;
+        w.options.session_host = "broker.example";
+        w.options.max_payload = 4096;
+        assert_int_equal(test_world_open(&w), MEMPHIS_OK);
+        assert_int_equal(join(&p, NULL), MEMPHIS_OK);
+        until(&p, "\r\n");
+        assert_true(has(&p, "INFO {"));
+        assert_true(has(&p, "\"server_name\":\"node-9\""));
+        assert_true(has(&p, "\"port\":1234"));
+        assert_true(has(&p, "broker.example"));
+        assert_true(has(&p, "\"max_payload\":4096"));
+        assert_true(has(&p, "10.1.2.3"));
+        leave(&p);
+        test_world_end(&w);
+    }
+}
+
+static void a_peer_with_the_password_is_served_and_one_without_is_not(void **state)
+{
+    (void)state;
+    for (int mode = 0; mode < TEST_MODES; mode++) {
+        static struct peer good, bad;
+        memphis_stats stats;
+        begin(mode);
+        join_and_log_in(&good);
+        assert_int_equal(join(&bad, NULL), MEMPHIS_OK);
+        say_hello(&bad, "root", "memphis?");
+        until(&bad, NULL);
+        assert_true(has(&bad, "-ERR"));
+        assert_true(bad.why[0] != 0);
+        assert_int_equal(bad.closed, 1);
+        assert_int_equal(feed(&bad, "PING\r\n"), MEMPHIS_CLOSED);
+        memphis_stats_read(w.b, &stats);
+        assert_int_equal(stats.sessions, 1);
+        assert_true(stats.auth_failures > 0);
+        assert_int_equal(good.closed, 0);
+        leave(&bad);
+        leave(&good);
+        assert_int_equal(good.closed, 0); /* no callback for one's own free */
+        test_world_end(&w);
+    }
+}
+
+static void a_trusted_peer_needs_no_password(void **state)
+{
+    (void)state;
+    for (int mode = 0; mode < TEST_MODES; mode++) {
+        static struct peer p;
+        memphis_stats stats;
+        begin(mode);
+        assert_int_equal(join(&p, "root"), MEMPHIS_OK);
+        assert_int_equal(feed(&p, "SUB a.* 7\r\nPUB a.b 2\r\nhi\r\nPING\r\n"),
+                         MEMPHIS_OK);
+        until(&p, "PONG\r\n");
+        assert_true(has(&p, "MSG a.b 7 2\r\nhi\r\n"));
+        memphis_session_drained(p.s, p.size);
+        memphis_session_drained(p.s, 1 << 20); /* more than there was: forgiven */
+        assert_int_equal(feed(&p, ""), MEMPHIS_OK);
+        assert_int_equal(feed(&p, "CONNECT {}\r\nPING\r\n"), MEMPHIS_OK);
+        until(&p, "+OK\r\nPONG\r\n"); /* verbose, as no option says otherwise */
+        if (w.options.mode == MEMPHIS_MANUAL)
+            memphis_step(w.b, NULL);
+        memphis_stats_read(w.b, &stats);
+        assert_int_equal(stats.sessions, 1);
+        assert_int_equal(stats.messages_in, 1);
+        assert_int_equal(stats.bytes_in, 2);
+        leave(&p);
+        test_world_end(&w);
+    }
+}
+
+static void what_breaks_the_protocol_ends_the_session(void **state)
+{
+    (void)state;
+    for (int mode = 0; mode < TEST_MODES; mode++) {
+        static struct peer p;
+        begin(mode);
+        assert_int_equal(join(&p, "root"), MEMPHIS_OK);
+        assert_int_equal(feed(&p, "HELO mail.example\r\n"), MEMPHIS_OK);
+        until(&p, NULL);
+        assert_true(has(&p, "-ERR"));
+        assert_int_equal(feed(&p, "PING\r\n"), MEMPHIS_CLOSED);
+        memphis_session_drained(p.s, 1);
+        leave(&p);
+        memphis_session_free(NULL);
+        test_world_end(&w);
+    }
+}
+
+static void too_much_input_is_fed_again_after_a_step(void **state)
+{
+    static struct peer p;
+    static char bytes[256 << 10];
+    memphis_status st = MEMPHIS_OK;
+
+    (void)state;
+    begin(1);
+    assert_int_equal(join(&p, "root"), MEMPHIS_OK);
+    for (size_t i = 0; i + 6 <= sizeof bytes; i += 6)
+        memcpy(bytes + i, "PING\r\n", 6);
+    size_t size = sizeof bytes - sizeof bytes % 6;
+    for (int i = 0; i < 1000 && st == MEMPHIS_OK; i++)
+        st = memphis_session_feed(p.s, bytes, size);
+    assert_int_equal(st, MEMPHIS_FULL);
+    for (int i = 0; i < 1000 && st == MEMPHIS_FULL; i++) {
+        assert_int_equal(memphis_step(w.b, NULL), MEMPHIS_OK);
+        memphis_session_drained(p.s, 1 << 30);
+        st = memphis_session_feed(p.s, "PING\r\n", 6);
+    }
+    assert_int_equal(st, MEMPHIS_OK);
+    leave(&p);
+    test_world_end(&w);
+}
+
+static void a_broker_that_closes_ends_its_sessions(void **state)
+{
+    (void)state;
+    for (int mode = 0; mode < TEST_MODES; mode++) {
+        static struct peer peers[3];
+        begin(mode);
+        for (int i = 0; i < 3; i++)
+            assert_int_equal(join(&peers[i], i == 1 ? "root" : NULL), MEMPHIS_OK);
+        say_hello(&peers[0], "root", "memphis"); /* a verdict may be out */
+        memphis_close(w.b);
+        w.b = NULL;
+        for (int i = 0; i < 3; i++) {
+            assert_int_equal(feed(&peers[i], "PING\r\n"), MEMPHIS_CLOSED);
+            memphis_session_drained(peers[i].s, 1);
+            leave(&peers[i]);
+        }
+        test_world_end(&w);
+    }
+}
+
+static void a_session_may_go_while_its_verdict_is_out(void **state)
+{
+    (void)state;
+    for (int mode = 0; mode < TEST_MODES; mode++) {
+        static struct peer p, other;
+        begin(mode);
+        assert_int_equal(join(&p, NULL), MEMPHIS_OK);
+        say_hello(&p, "root", "not this one"); /* takes a while to find out */
+        if (w.options.mode == MEMPHIS_MANUAL)
+            assert_int_equal(memphis_step(w.b, NULL), MEMPHIS_OK);
+        leave(&p);
+        join_and_log_in(&other);
+        leave(&other);
+        test_world_end(&w);
+    }
+}
+
+/* -- refused ----------------------------------------------------------------------- */
+
+static void arguments_are_checked(void **state)
+{
+    memphis_pipe pipe = { .write = on_write, .close = on_close };
+    memphis_session *s = NULL;
+
+    (void)state;
+    begin(1);
+    for (int i = 0; i < 13; i++) {
+        memphis_pipe k = pipe;
+        memphis_session_options o = { .peer = "x" };
+        if (i < 6)
+            o.reserved[i] = 1;
+        else if (i < 8)
+            k.reserved[i - 6] = 1;
+        k.write = i == 8 ? NULL : k.write;
+        k.close = i == 9 ? NULL : k.close;
+        memphis_status st = memphis_session_new(i == 10 ? NULL : w.b,
+                                                i == 11 ? NULL : &k, &o,
+                                                i == 12 ? NULL : &s, &w.err);
+        assert_int_equal(st, MEMPHIS_INVALID);
+        assert_true(w.err.message[0] != 0);
+        assert_null(s);
+    }
+    test_world_end(&w);
+}
+
+static void one_session_too_many_is_refused_until_another_goes(void **state)
+{
+    static struct peer first, second;
+
+    (void)state;
+    begin(0);
+    assert_int_equal(join(&first, NULL), MEMPHIS_OK);
+    assert_int_equal(w.b->sessions_count, 1);
+    w.b->sessions_count = 65536; /* as if the others were there */
+    assert_int_equal(join(&second, NULL), MEMPHIS_FULL);
+    assert_int_equal(w.err.status, MEMPHIS_FULL);
+    assert_null(second.s);
+    leave(&first);
+    assert_int_equal(join(&second, NULL), MEMPHIS_OK);
+    leave(&second);
+    assert_int_equal(w.b->sessions_count, 65535);
+    test_world_end(&w);
+}
+
+static void without_memory_there_is_no_session(void **state)
+{
+    static struct peer p;
+
+    (void)state;
+    begin(1);
+    for (uint64_t n = 1; n <= 2; n++) { /* the handle, the call */
+        test_fail_allocation(n);
+        assert_int_equal(join(&p, NULL), MEMPHIS_NOMEM);
+        assert_true(test_allocation_failed());
+    }
+    assert_int_equal(join(&p, "root"), MEMPHIS_OK);
+    leave(&p);
+    test_world_end(&w);
+}
+
+static void a_failure_inside_of_feed_breaks_the_broker_and_not_the_host(void **state)
+{
+    (void)state;
+    for (uint64_t n = 1; n < 30; n++) {
+        static struct peer p;
+        memphis_status st = MEMPHIS_OK;
+        begin(1);
+        assert_int_equal(join(&p, "root"), MEMPHIS_OK);
+        test_fail_allocation(n);
+        st = feed(&p, "SUB a.* 7\r\nPUB a.b 2\r\nhi\r\nPING\r\n");
+        if (st == MEMPHIS_OK)
+            st = memphis_step(w.b, NULL);
+        assert_true(st == MEMPHIS_OK || st == MEMPHIS_BROKEN || st == MEMPHIS_CLOSED);
+        assert_int_equal(w.fatal, st == MEMPHIS_BROKEN);
+        test_fail_allocation(0);
+        if (st == MEMPHIS_BROKEN)
+            assert_int_equal(feed(&p, "PING\r\n"), MEMPHIS_BROKEN);
+        leave(&p);
+        test_world_end_broken(&w);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        leak_checked(a_peer_is_greeted_with_what_the_embedder_said_about_itself),
+        leak_checked(a_peer_with_the_password_is_served_and_one_without_is_not),
+        leak_checked(a_trusted_peer_needs_no_password),
+        leak_checked(what_breaks_the_protocol_ends_the_session),
+        leak_checked(too_much_input_is_fed_again_after_a_step),
+        leak_checked(a_broker_that_closes_ends_its_sessions),
+        leak_checked(a_session_may_go_while_its_verdict_is_out),
+        leak_checked(arguments_are_checked),
+        leak_checked(one_session_too_many_is_refused_until_another_goes),
+        leak_checked(without_memory_there_is_no_session),
+        leak_checked(a_failure_inside_of_feed_breaks_the_broker_and_not_the_host),
+    };
+
+    return run_tests("api/api_session", tests);
+}

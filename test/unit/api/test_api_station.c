@@ -1,0 +1,503 @@
+#include "support/broker.h"
+
+#include "api/api.h"
+
+#include <stdio.h>
+
+struct world {
+    struct test_world w;
+    memphis_station *s;
+    memphis_producer *p;
+    memphis_error err;
+};
+
+static struct world *begin(int mode, bool on_disk, uint32_t partitions)
+{
+    static struct world x;
+    memphis_station_options o = { .partitions = partitions };
+
+    x = (struct world){ .s = NULL };
+    test_world_init(&x.w, mode, on_disk);
+    assert_int_equal(test_world_open(&x.w), MEMPHIS_OK);
+    assert_int_equal(memphis_station_create(x.w.b, "Orders", &o, &x.s, &x.err),
+                     MEMPHIS_OK);
+    assert_int_equal(memphis_producer_open(x.s, "P", &x.p, &x.err), MEMPHIS_OK);
+    return &x;
+}
+
+static void end(struct world *x)
+{
+    memphis_producer_close(x->p);
+    memphis_station_close(x->s);
+    test_world_end(&x->w);
+}
+
+static memphis_status produce(struct world *x, const memphis_produce_options *o,
+                              memphis_receipt *r)
+{
+    x->err = (memphis_error){ 0 };
+    memphis_status st = memphis_produce(x->p, "body", 4, o, r, &x->err);
+    assert_int_equal(x->err.status, st);
+    return st;
+}
+
+/* -- stations ---------------------------------------------------------------------- */
+
+static void a_station_is_made_once_and_opened_by_either_spelling(void **state)
+{
+    (void)state;
+    for (int mode = 0; mode < TEST_MODES; mode++) {
+        struct world *x = begin(mode, true, 3);
+        memphis_station_options new_one = { .must_be_new = 1 }, other = {
+            .partitions = 7 };
+        memphis_station *s;
+        assert_string_equal(memphis_station_name(x->s), "orders");
+        assert_int_equal(memphis_station_partitions(x->s), 3);
+        assert_int_equal(memphis_station_create(x->w.b, "ORDERS", &new_one, &s,
+                                                &x->err), MEMPHIS_EXISTS);
+        assert_int_equal(x->err.status, MEMPHIS_EXISTS);
+        assert_int_equal(memphis_station_create(x->w.b, "orders", &other, &s, NULL),
+                         MEMPHIS_OK);
+        assert_int_equal(memphis_station_partitions(s), 3); /* as it was made */
+        memphis_station_close(s);
+        assert_int_equal(memphis_station_open(x->w.b, "oRdErS", &s, NULL), MEMPHIS_OK);
+        memphis_station_close(s);
+        assert_int_equal(memphis_station_open(x->w.b, "none", &s, &x->err),
+                         MEMPHIS_NOT_FOUND);
+        end(x);
+    }
+}
+
+static void names_and_options_are_checked_before_anything_happens(void **state)
+{
+    struct world *x = begin(1, false, 1);
+    static const char *const names[] = { NULL, "", "a b", "a$b", "a>b", ".a", "_" };
+    memphis_station *s = NULL;
+    char long_name[140];
+
+    (void)state;
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        assert_int_equal(memphis_station_create(x->w.b, names[i], NULL, &s, &x->err),
+                         MEMPHIS_INVALID);
+        assert_true(x->err.message[0] != 0);
+    }
+    memset(long_name, 'n', sizeof long_name);
+    long_name[129] = 0;
+    assert_int_equal(memphis_station_create(x->w.b, long_name, NULL, &s, NULL),
+                     MEMPHIS_INVALID);
+    long_name[128] = 0;
+    for (size_t i = 0; i < 13; i++) {
+        memphis_station_options o = { .partitions = 1 };
+        if (i < 8)
+            o.reserved[i] = 1;
+        o.retention = i == 8 ? 4 : i == 9 ? MEMPHIS_RETAIN_UNTIL_ACKED : 0;
+        o.partitions = i == 10 ? 10001 : 1;
+        o.replicas = i == 11 ? 2 : 1;
+        o.idempotency_ms = i == 12 ? 86400001 : 0;
+        memphis_status st = memphis_station_create(x->w.b, "t", &o, &s, &x->err);
+        bool is_later = i == 9 || i == 11;
+        assert_int_equal(st, is_later ? MEMPHIS_UNSUPPORTED : MEMPHIS_INVALID);
+    }
+    assert_int_equal(memphis_station_create(NULL, "t", NULL, &s, NULL),
+                     MEMPHIS_INVALID);
+    assert_int_equal(memphis_station_create(x->w.b, "t", NULL, NULL, NULL),
+                     MEMPHIS_INVALID);
+    assert_int_equal(memphis_station_drop(NULL, NULL), MEMPHIS_INVALID);
+    memphis_station_close(NULL);
+    assert_int_equal(memphis_station_open(x->w.b, "t", &s, NULL), MEMPHIS_NOT_FOUND);
+    end(x);
+}
+
+static void a_dropped_station_is_gone_and_the_handle_is_not(void **state)
+{
+    (void)state;
+    for (int mode = 0; mode < TEST_MODES; mode++) {
+        struct world *x = begin(mode, true, 2);
+        memphis_station *again;
+        assert_int_equal(memphis_station_open(x->w.b, "orders", &again, NULL),
+                         MEMPHIS_OK);
+        assert_int_equal(memphis_station_drop(x->s, NULL), MEMPHIS_OK);
+        assert_int_equal(memphis_station_drop(again, &x->err), MEMPHIS_NOT_FOUND);
+        assert_int_equal(produce(x, NULL, NULL), MEMPHIS_NOT_FOUND);
+        assert_string_equal(memphis_station_name(again), "orders");
+        memphis_station_close(again);
+        end(x);
+    }
+}
+
+static void a_memory_station_stores_and_is_empty_after_a_start(void **state)
+{
+    struct world *x = begin(2, true, 1);
+    memphis_station_options o = { .memory_storage = 1,
+                                  .retention = MEMPHIS_RETAIN_COUNT,
+                                  .retention_value = 10 };
+    memphis_station *s;
+    memphis_producer *p;
+    memphis_receipt r = { 0 };
+
+    (void)state;
+    assert_int_equal(memphis_station_create(x->w.b, "mem", &o, &s, NULL), MEMPHIS_OK);
+    assert_int_equal(memphis_producer_open(s, "p", &p, NULL), MEMPHIS_OK);
+    assert_int_equal(memphis_produce(p, "x", 1, NULL, &r, NULL), MEMPHIS_OK);
+    assert_int_equal(r.sequence, 1);
+    memphis_producer_close(p);
+    memphis_station_close(s);
+    end(x);
+}
+
+static void a_deadline_that_passes_leaves_the_outcome_unknown(void **state)
+{
+    struct world *x = begin(1, true, 1);
+    memphis_station *s;
+    memphis_receipt r = { 0 };
+
+    (void)state;
+    x->w.b->call_wait_ms = 0; /* as if the time were over after one turn */
+    assert_int_equal(produce(x, NULL, NULL), MEMPHIS_TIMEOUT);
+    assert_int_equal(memphis_station_create(x->w.b, "t", NULL, &s, NULL),
+                     MEMPHIS_TIMEOUT);
+    x->w.b->call_wait_ms = 30000;
+    assert_int_equal(produce(x, NULL, &r), MEMPHIS_OK);
+    assert_int_equal(r.sequence, 2); /* the first one arrived all the same */
+    assert_int_equal(memphis_station_open(x->w.b, "t", &s, NULL), MEMPHIS_OK);
+    memphis_station_close(s);
+    end(x);
+}
+
+/* -- produce ----------------------------------------------------------------------- */
+
+static void a_receipt_says_where_the_message_went(void **state)
+{
+    (void)state;
+    for (int mode = 0; mode < TEST_MODES; mode++) {
+        struct world *x = begin(mode, true, 3);
+        memphis_receipt r;
+        uint32_t seen = 0, with_key = 0;
+        for (int i = 0; i < 6; i++) { /* in turn */
+            assert_int_equal(produce(x, NULL, &r), MEMPHIS_OK);
+            assert_int_equal(r.sequence, 1 + i / 3);
+            assert_int_equal(r.duplicate, 0);
+            seen |= 1u << r.partition;
+        }
+        assert_int_equal(seen, 14);
+        memphis_produce_options second = { .partition = 2 };
+        assert_int_equal(produce(x, &second, &r), MEMPHIS_OK);
+        assert_int_equal(r.partition, 2);
+        assert_int_equal(r.sequence, 3);
+        for (int i = 0; i < 3; i++) {
+            memphis_produce_options key = { .partition_key = "customer-17" };
+            assert_int_equal(produce(x, &key, &r), MEMPHIS_OK);
+            assert_true(i == 0 || r.partition == with_key);
+            with_key = r.partition;
+        }
+        end(x);
+    }
+}
+
+static void an_id_that_was_seen_gives_the_first_receipt_again(void **state)
+{
+    struct world *x = begin(0, true, 1);
+    memphis_produce_options o = { .message_id = "id-1" };
+    memphis_receipt first, second;
+
+    (void)state;
+    assert_int_equal(produce(x, &o, &first), MEMPHIS_OK);
+    assert_int_equal(produce(x, NULL, NULL), MEMPHIS_OK);
+    assert_int_equal(produce(x, &o, &second), MEMPHIS_OK);
+    assert_int_equal(second.sequence, first.sequence);
+    assert_int_equal(first.duplicate, 0);
+    assert_int_equal(second.duplicate, 1);
+    end(x);
+}
+
+static void a_message_that_cannot_be_is_refused(void **state)
+{
+    struct world *x = begin(1, false, 2);
+    static char large[(1 << 20) + 1], value[66000], id[257];
+    memphis_producer *p;
+
+    (void)state;
+    for (size_t i = 0; i < 8; i++) {
+        memphis_produce_options o = { .partition = 1 };
+        o.reserved[i] = 1;
+        assert_int_equal(produce(x, &o, NULL), MEMPHIS_INVALID);
+    }
+    memphis_produce_options both = { .partition = 1, .partition_key = "k" };
+    assert_int_equal(produce(x, &both, NULL), MEMPHIS_INVALID);
+    memphis_produce_options third = { .partition = 3 };
+    assert_int_equal(produce(x, &third, NULL), MEMPHIS_INVALID);
+    memset(id, 'i', 256);
+    memphis_produce_options long_id = { .message_id = id };
+    memphis_status st = produce(x, &long_id, NULL);
+    assert_true(st == MEMPHIS_INVALID || st == MEMPHIS_TOO_BIG);
+    assert_int_equal(memphis_produce(x->p, large, sizeof large, NULL, NULL, NULL),
+                     MEMPHIS_TOO_BIG);
+    memset(value, 'v', sizeof value - 1);
+    memphis_header big = { "n", value, 0 };
+    memphis_produce_options headers = { .headers = &big, .headers_count = 1 };
+    assert_int_equal(produce(x, &headers, NULL), MEMPHIS_TOO_BIG);
+    assert_int_equal(memphis_produce(x->p, NULL, 1, NULL, NULL, NULL), MEMPHIS_INVALID);
+    assert_int_equal(memphis_produce(NULL, "x", 1, NULL, NULL, NULL), MEMPHIS_INVALID);
+    assert_int_equal(memphis_produce(x->p, NULL, 0, NULL, NULL, NULL), MEMPHIS_OK);
+    assert_int_equal(memphis_producer_open(NULL, "p", &p, NULL), MEMPHIS_INVALID);
+    assert_int_equal(memphis_producer_open(x->s, "p", NULL, NULL), MEMPHIS_INVALID);
+    assert_int_equal(memphis_producer_open(x->s, "p p", &p, NULL), MEMPHIS_INVALID);
+    assert_int_equal(memphis_producer_flush(NULL, 0), MEMPHIS_INVALID);
+    memphis_producer_close(NULL);
+    end(x);
+}
+
+static void a_header_that_would_break_the_block_is_invalid(void **state)
+{
+    static const memphis_header bad[] = {
+        { NULL, "v", 0 },   { "n", NULL, 0 },  { "n", "v", 1 },
+        { "", "v", 0 },     { "a:b", "v", 0 }, { "n\r", "v", 0 },
+        { "n", "v\nw", 0 }, { "$memphis_producedBy", "me", 0 }
+    };
+    struct world *x = begin(1, false, 1);
+
+    (void)state;
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        memphis_header h[2] = { { "good", "one", 0 }, bad[i] };
+        memphis_produce_options o = { .headers = h, .headers_count = 2 };
+        assert_int_equal(produce(x, &o, NULL), MEMPHIS_INVALID);
+        assert_non_null(strstr(x->err.message, "header 1"));
+        o.headers_count = 1;
+        assert_int_equal(produce(x, &o, NULL), MEMPHIS_OK);
+    }
+    end(x);
+}
+
+static void without_memory_a_message_is_refused_and_the_next_is_not(void **state)
+{
+    struct world *x = begin(1, false, 1);
+    memphis_receipt r = { 0 };
+
+    (void)state;
+    for (uint64_t n = 1; n <= 2; n++) { /* the call, its headers */
+        test_fail_allocation(n);
+        assert_int_equal(produce(x, NULL, NULL), MEMPHIS_NOMEM);
+        assert_true(test_allocation_failed());
+    }
+    for (uint64_t n = 1; n <= 3; n++) { /* and a copy */
+        test_fail_allocation(n);
+        x->err = (memphis_error){ 0 };
+        assert_int_equal(
+            memphis_produce_async(x->p, "x", 1, NULL, NULL, NULL, &x->err),
+            MEMPHIS_NOMEM);
+        assert_int_equal(x->err.status, MEMPHIS_NOMEM);
+    }
+    test_fail_allocation(1);
+    assert_int_equal(memphis_producer_open(x->s, "q", &(memphis_producer *){ NULL },
+                                           NULL), MEMPHIS_NOMEM);
+    assert_int_equal(produce(x, NULL, &r), MEMPHIS_OK);
+    assert_int_equal(r.sequence, 1);
+    assert_int_equal(memphis_producer_flush(x->p, 1000), MEMPHIS_OK);
+    end(x);
+}
+
+/* -- without waiting --------------------------------------------------------------- */
+
+struct outcomes {
+    uint32_t stored, failed;
+    uint64_t last;
+    memphis_status status;
+};
+
+static void on_outcome(void *ctx, const memphis_receipt *r, const memphis_error *e)
+{
+    struct outcomes *o = ctx;
+
+    o->stored += e == NULL;
+    o->failed += e != NULL;
+    o->status = e != NULL ? e->status : o->status;
+    if (e == NULL) {
+        assert_true(r->sequence > o->last); /* in order */
+        o->last = r->sequence;
+    }
+}
+
+static void outcomes_are_called_back_in_order_by_a_flush(void **state)
+{
+    (void)state;
+    for (int mode = 0; mode < TEST_MODES; mode++) {
+        struct world *x = begin(mode, true, 1);
+        struct outcomes o = { 0 };
+        for (uint32_t i = 0; i < 500; i++) {
+            char body[8];
+            (void)snprintf(body, sizeof body, "%u", i);
+            assert_int_equal(memphis_produce_async(x->p, body, sizeof body, NULL,
+                                                   i % 10 ? on_outcome : NULL, &o,
+                                                   &x->err), MEMPHIS_OK);
+        }
+        assert_int_equal(o.stored, 0); /* only inside of a call */
+        assert_int_equal(memphis_producer_flush(x->p, 30000), MEMPHIS_OK);
+        assert_int_equal(memphis_producer_flush(x->p, 0), MEMPHIS_OK);
+        assert_int_equal(o.stored, 450);
+        assert_int_equal(o.failed, 0);
+        end(x);
+    }
+}
+
+static void post(struct world *x, uint32_t n, struct outcomes *o)
+{
+    for (uint32_t i = 0; i < n; i++)
+        assert_int_equal(
+            memphis_produce_async(x->p, "x", 1, NULL, on_outcome, o, &x->err),
+            MEMPHIS_OK);
+}
+
+static void a_flush_has_a_deadline_and_can_be_interrupted(void **state)
+{
+    struct world *x = begin(1, true, 1);
+    struct outcomes o = { 0 };
+
+    (void)state;
+    post(x, 3, &o);
+    assert_int_equal(memphis_producer_flush(x->p, 0), MEMPHIS_TIMEOUT);
+    test_interrupt_at_allocation(x->w.b, 1); /* in its first turn */
+    assert_int_equal(memphis_producer_flush(x->p, UINT32_MAX), MEMPHIS_CANCELED);
+    assert_int_equal(o.stored, 0);
+    assert_int_equal(memphis_producer_flush(x->p, UINT32_MAX), MEMPHIS_OK);
+    assert_int_equal(o.stored, 3);
+    end(x);
+}
+
+static void a_flush_ends_with_the_turn_that_brought_the_last_outcome(void **state)
+{
+    struct world *x = begin(1, false, 1); /* nothing wakes it after that turn */
+    struct outcomes o = { 0 };
+
+    (void)state;
+    uint64_t began = api_boot_ms();
+    post(x, 3, &o);
+    assert_int_equal(memphis_producer_flush(x->p, 30000), MEMPHIS_OK);
+    assert_int_equal(o.stored, 3);
+    assert_true(api_boot_ms() - began < 20000);
+    end(x);
+}
+
+static void only_so_many_are_under_way(void **state)
+{
+    struct world *x = begin(1, false, 1);
+    struct outcomes o = { 0 };
+
+    (void)state;
+    post(x, 65536, &o);
+    assert_int_equal(memphis_produce_async(x->p, "x", 1, NULL, on_outcome, &o, &x->err),
+                     MEMPHIS_FULL);
+    assert_int_equal(x->err.status, MEMPHIS_FULL);
+    assert_int_equal(memphis_producer_flush(x->p, UINT32_MAX), MEMPHIS_OK);
+    assert_int_equal(o.stored, 65536);
+    post(x, 1, &o);
+    assert_int_equal(memphis_producer_flush(x->p, UINT32_MAX), MEMPHIS_OK);
+    end(x);
+}
+
+static void a_failed_one_tells_its_callback_why(void **state)
+{
+    struct world *x = begin(1, false, 1);
+    struct outcomes o = { 0 };
+
+    (void)state;
+    assert_int_equal(memphis_station_drop(x->s, NULL), MEMPHIS_OK);
+    post(x, 2, &o);
+    assert_int_equal(memphis_producer_flush(x->p, 1000), MEMPHIS_OK);
+    assert_int_equal(o.failed, 2);
+    assert_int_equal(o.status, MEMPHIS_NOT_FOUND);
+    memphis_produce_options bad = { .partition = 2 };
+    assert_int_equal(
+        memphis_produce_async(x->p, "x", 1, &bad, on_outcome, &o, &x->err),
+        MEMPHIS_INVALID);
+    assert_int_equal(memphis_produce_async(NULL, "x", 1, NULL, NULL, NULL, NULL),
+                     MEMPHIS_INVALID);
+    end(x);
+}
+
+static void a_producer_closed_in_between_lets_the_core_finish(void **state)
+{
+    (void)state;
+    for (int mode = 1; mode < TEST_MODES; mode++) {
+        struct world *x = begin(mode, true, 1);
+        struct outcomes o = { 0 };
+        memphis_stats stats = { .stored = 0 };
+        post(x, 3, &o);
+        x->w.b->call_wait_ms = 0; /* its close waits for nothing */
+        memphis_producer_close(x->p);
+        x->p = NULL;
+        while (stats.stored < 3) {
+            assert_int_equal(memphis_step(x->w.b, NULL), MEMPHIS_OK);
+            memphis_stats_read(x->w.b, &stats);
+        }
+        assert_int_equal(o.stored + o.failed, 0); /* nobody is called back */
+        end(x);
+    }
+}
+
+static void a_close_of_the_broker_gives_each_its_outcome(void **state)
+{
+    (void)state;
+    for (int mode = 0; mode < TEST_MODES; mode++) {
+        struct world *x = begin(mode, true, 1);
+        struct outcomes o = { 0 };
+        post(x, 5, &o);
+        memphis_close(x->w.b);
+        x->w.b = NULL;
+        assert_int_equal(memphis_producer_flush(x->p, 1000), MEMPHIS_OK);
+        assert_int_equal(o.stored + o.failed, 5);
+        if (o.failed > 0)
+            assert_int_equal(o.status, MEMPHIS_CLOSED);
+        end(x);
+    }
+}
+
+static uint64_t no_bytes(struct mp_env *e)
+{
+    (void)e;
+    return 0;
+}
+
+static void a_full_disk_refuses_messages_and_can_be_asked_again(void **state)
+{
+    static char body[60000];
+    struct world *x = begin(1, true, 1);
+    memphis_status st = MEMPHIS_OK;
+    memphis_station *s;
+
+    (void)state;
+    x->w.b->core->env->free_bytes = no_bytes;
+    for (int i = 0; i < 200 && st == MEMPHIS_OK; i++)
+        st = memphis_produce(x->p, body, sizeof body, NULL, NULL, &x->err);
+    assert_int_equal(st, MEMPHIS_NO_SPACE);
+    assert_true(memphis_status_is_retryable(st));
+    assert_non_null(strstr(x->err.message, "no space left"));
+    assert_int_equal(memphis_station_open(x->w.b, "orders", &s, NULL), MEMPHIS_OK);
+    memphis_station_close(s);
+    end(x);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        leak_checked(a_station_is_made_once_and_opened_by_either_spelling),
+        leak_checked(names_and_options_are_checked_before_anything_happens),
+        leak_checked(a_dropped_station_is_gone_and_the_handle_is_not),
+        leak_checked(a_memory_station_stores_and_is_empty_after_a_start),
+        leak_checked(a_deadline_that_passes_leaves_the_outcome_unknown),
+        leak_checked(a_receipt_says_where_the_message_went),
+        leak_checked(an_id_that_was_seen_gives_the_first_receipt_again),
+        leak_checked(a_message_that_cannot_be_is_refused),
+        leak_checked(a_header_that_would_break_the_block_is_invalid),
+        leak_checked(without_memory_a_message_is_refused_and_the_next_is_not),
+        leak_checked(outcomes_are_called_back_in_order_by_a_flush),
+        leak_checked(a_flush_has_a_deadline_and_can_be_interrupted),
+        leak_checked(a_flush_ends_with_the_turn_that_brought_the_last_outcome),
+        leak_checked(only_so_many_are_under_way),
+        leak_checked(a_failed_one_tells_its_callback_why),
+        leak_checked(a_producer_closed_in_between_lets_the_core_finish),
+        leak_checked(a_close_of_the_broker_gives_each_its_outcome),
+        leak_checked(a_full_disk_refuses_messages_and_can_be_asked_again),
+    };
+
+    return run_tests("api/api_station", tests);
+}
