@@ -1,19 +1,10 @@
 /* What a broken broker says: nothing. */
-#include "support/test.h"
-
-#include "broker/station.h"
-#include "env/env_mem.h"
-
-#include <stdio.h>
-#include <stdlib.h>
-#include <unistd.h>
+#include "world.h"
 
 struct world {
-    struct mp_disk *disk;
-    struct mp_broker *broker;
+    struct store store;
     struct mp_client client;
     struct mp_source source;
-    char dir[32];        /* of meta.db; the rest is on `disk` */
     int heard, answered; /* on the bus; through `then` */
     memphis_status answer;
     int broken, worked, flushed;
@@ -61,20 +52,12 @@ static void flush(struct mp_source *s)
     mp_container_of(s, struct world, source)->flushed++;
 }
 
-static void turn(struct world *w)
-{
-    uint64_t next;
-
-    mp_disk_advance(w->disk, 1000000);
-    mp_broker_turn(w->broker, &next);
-}
-
 static void create(struct world *w, const char *name)
 {
     struct mp_station_settings settings;
 
     mp_station_settings_default(&settings);
-    mp_station_create(w->broker, name, &settings, "root",
+    mp_station_create(w->store.broker, name, &settings, "root",
                       (struct mp_then){ on_answer, w });
 }
 
@@ -84,52 +67,41 @@ static void publish(struct world *w)
                             .reply = MP_STR("_INBOX.1"),
                             .payload = MP_STR("hello") };
 
-    mp_bus_publish(w->broker->bus, &w->client, &m);
+    mp_bus_publish(w->store.broker->bus, &w->client, &m);
 }
 
 /* A broker on a disk, with the station "ready". */
 static void world_open(struct world *w)
 {
-    struct mp_broker_options o = { .heap = mp_heap_current(),
-                                   .data_dir = w->dir,
-                                   .broken = on_broken,
-                                   .ctx = w };
     struct mp_subscription *s;
 
-    *w = (struct world){ .source = { .work = work, .has_input = has_input,
-                                     .flush = flush },
-                         .client = { .deliver = hear, .user = "root" } };
-    snprintf(w->dir, sizeof(w->dir), "/tmp/test_broken.XXXXXX");
-    assert_non_null(mkdtemp(w->dir));
-    w->disk = mp_disk_new(1);
-    o.env = mp_env_mem_open(w->disk, o.heap);
-    assert_int_equal(mp_broker_open(&o, &w->broker, NULL), MEMPHIS_OK);
-    mp_bus_join(w->broker->bus, &w->client);
-    assert_int_equal(mp_bus_subscribe(w->broker->bus, &w->client, MP_STR("_INBOX.*"),
-                                      MP_STR(""), &s), MEMPHIS_OK);
+    *w = (struct world){
+        .source = { .work = work, .has_input = has_input, .flush = flush },
+        .client = { .deliver = hear, .user = "root" }
+    };
+    store_open(&w->store, on_broken, w);
+    mp_bus_join(w->store.broker->bus, &w->client);
+    assert_int_equal(mp_bus_subscribe(w->store.broker->bus, &w->client,
+                                      MP_STR("_INBOX.*"), MP_STR(""), &s),
+                     MEMPHIS_OK);
     create(w, "ready");
     for (int i = 0; i < 20 && w->answered == 0; i++)
-        turn(w);
+        turn(&w->store);
     assert_int_equal(w->answered, 1);
     assert_int_equal(w->answer, MEMPHIS_OK);
     publish(w);
-    for (int i = 0; i < 20 && (w->heard == 0 || !mp_broker_is_idle(w->broker)); i++)
-        turn(w);
+    for (int i = 0; i < 20 && (w->heard == 0 || !mp_broker_is_idle(w->store.broker));
+         i++)
+        turn(&w->store);
     assert_int_equal(w->heard, 1);
     w->heard = w->answered = 0;
 }
 
 static void world_close(struct world *w)
 {
-    char path[64];
-
-    mp_broker_forget_source(w->broker, &w->source);
-    mp_bus_leave(w->broker->bus, &w->client);
-    mp_broker_close(w->broker);
-    mp_disk_free(w->disk);
-    snprintf(path, sizeof(path), "%s/meta.db", w->dir);
-    unlink(path);
-    assert_int_equal(rmdir(w->dir), 0);
+    mp_broker_forget_source(w->store.broker, &w->source);
+    mp_bus_leave(w->store.broker->bus, &w->client);
+    store_close(&w->store);
 }
 
 /* What waits for the failing batch. */
@@ -137,8 +109,8 @@ static void ask(struct world *w)
 {
     publish(w);
     create(w, "waiting");
-    mp_disk_fail(w->disk, MP_DISK_SYNC, 1, MEMPHIS_IO, false);
-    turn(w); /* the job runs, its mail is on its way */
+    mp_disk_fail(w->store.disk, MP_DISK_SYNC, 1, MEMPHIS_IO, false);
+    turn(&w->store); /* the job runs, its mail is on its way */
     assert_int_equal(w->broken, 0);
 }
 
@@ -149,7 +121,7 @@ static void nothing_is_answered_whose_fate_a_failed_sync_made_unknown(void **sta
     (void)state;
     world_open(&w);
     ask(&w);
-    turn(&w);
+    turn(&w.store);
     assert_int_equal(w.broken, 1);
     assert_int_equal(w.answered, 0);
     assert_int_equal(w.heard, 0);
@@ -163,9 +135,9 @@ static void the_turn_that_breaks_takes_no_input_and_writes_no_output(void **stat
     (void)state;
     world_open(&w);
     ask(&w);
-    mp_broker_wants_turn(w.broker, &w.source);
-    mp_broker_wants_flush(w.broker, &w.source);
-    turn(&w);
+    mp_broker_wants_turn(w.store.broker, &w.source);
+    mp_broker_wants_flush(w.store.broker, &w.source);
+    turn(&w.store);
     assert_int_equal(w.broken, 1);
     assert_int_equal(w.worked, 0);
     assert_int_equal(w.flushed, 0);
@@ -179,11 +151,11 @@ static void a_command_behind_the_failure_is_not_answered(void **state)
     (void)state;
     world_open(&w);
     ask(&w);
-    turn(&w);
+    turn(&w.store);
     publish(&w);
     create(&w, "later");
-    mp_station_drop(w.broker, mp_station_find(w.broker, MP_STR("ready")), "root",
-                    (struct mp_then){ on_answer, &w });
+    mp_station_drop(w.store.broker, mp_station_find(w.store.broker, MP_STR("ready")),
+                    "root", (struct mp_then){ on_answer, &w });
     assert_int_equal(w.answered, 0);
     assert_int_equal(w.heard, 0);
     world_close(&w);
