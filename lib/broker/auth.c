@@ -19,7 +19,7 @@ struct mp_auth {
     uint8_t remembered[REMEMBERED_MAX][MP_SHA256_SIZE];
     uint32_t remembered_count;
     struct mp_list checks; /* under way */
-    bool root_pending;     /* the root job is on the worker */
+    bool root_pending;     /* until root's row has the configured password's hash */
     bool started, closing;
 };
 
@@ -89,18 +89,37 @@ static void run_check(struct mp_job *j)
         mp_bcrypt_hash(password, c->salt, c->new_hash);
 }
 
+/* Committed: from now on the row speaks. */
+static void root_stored(void *ctx, memphis_status status, const char *text)
+{
+    struct mp_broker *b = ctx;
+
+    (void)text;
+    if (b->auth == NULL)
+        return; /* closing */
+    if (status == MEMPHIS_OK)
+        b->auth->root_pending = false;
+    else
+        mp_logf(b->logger, MEMPHIS_LOG_ERROR, "auth",
+                "the hash of root's password could not be stored");
+}
+
 static void root_done(struct mp_auth *a, struct mp_auth_check *c)
 {
     struct mp_command command = { .kind = MP_COMMAND_USER_PUT,
                                   .time_ns = mp_broker_wall_ns(a->broker) };
+    struct mp_operation *op;
+    memphis_status st;
 
-    a->root_pending = false;
     if (c->job.guard != MEMPHIS_OK) {
+        a->root_pending = false; /* the stored one stands */
         mp_logf(a->broker->logger, MEMPHIS_LOG_ERROR, "auth",
                 "the hash of root's password could not be made: %s",
-                c->job.why.message); /* the stored one stands */
+                c->job.why.message);
+        return;
     }
     if (c->accepted) {
+        a->root_pending = false;
         remember(a, c->hash, mp_slice(c->password, c->password_size));
         return;
     }
@@ -109,9 +128,13 @@ static void root_done(struct mp_auth *a, struct mp_auth_check *c)
                                            .type = MP_USER_ROOT,
                                            .hash = c->new_hash,
                                            .created_ns = command.time_ns };
-    if (mp_meta_propose(a->broker->meta, &command, 0) != MEMPHIS_OK)
-        mp_logf(a->broker->logger, MEMPHIS_LOG_ERROR, "auth",
-                "the hash of root's password could not be stored");
+    op = mp_operation_new(a->broker, (struct mp_then){ root_stored, a->broker });
+    st = mp_meta_propose(a->broker->meta, &command, mp_operation_tag(op));
+    if (st != MEMPHIS_OK) {
+        mp_operation_fail(op, st, "");
+        mp_operation_done(op);
+    }
+    mp_operation_done(op);
 }
 
 static void deliver_check(struct mp_mail *m)
@@ -182,7 +205,7 @@ static memphis_slice bare_user(memphis_slice user)
     return user;
 }
 
-/* While root's new hash is being made its password is the configured one. */
+/* While root's new hash is being made and stored its password is the configured one. */
 static bool is_configured_root(const struct mp_auth *a, memphis_slice user,
                                memphis_slice password)
 {

@@ -31,8 +31,8 @@ struct mp_auth_check *mp_auth_check(struct mp_auth *a, memphis_slice user,
 void mp_auth_cancel(struct mp_auth_check *c); /* NULL-safe */
 
 /* With the first session: root's hash is compared with the configured password, and
- * made anew where it differs, on the worker. Until then that password is compared
- * directly. Later calls do nothing. */
+ * made anew where it differs, on the worker. Until the new one is committed that
+ * password is compared directly. Later calls do nothing. */
 void mp_auth_start(struct mp_auth *a);
 
 #endif

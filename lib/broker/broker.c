@@ -56,6 +56,8 @@ static void memory_apply(void *ctx, uint64_t index, uint64_t time_ns,
     apply_entries(b, b->memory_log, entries, n, own_tag);
 }
 
+/* Answered is only what a full disk refuses; when the store has broken, the fate of
+ * everything that waits is unknown (and a publish is not answered in either case). */
 static void meta_failed(void *ctx, uint64_t tag, memphis_status status)
 {
     struct mp_operation *op = mp_operation_of(tag);
@@ -460,15 +462,17 @@ void mp_broker_turn(struct mp_broker *b, uint64_t *next_ns)
     b->counters.turns++;
     set_time(b);
     mp_mailbox_drain(&b->mailbox);
+    if (b->is_broken)
+        return;
     mp_timers_advance(&b->timers, b->now_ns / MS);
     more |= take_input(b);
     more |= mp_streams_serve(&b->streams, SERVE_MESSAGES_MAX, SERVE_BYTES_MAX);
     mp_streams_log_progress(&b->streams);
     if (!b->is_broken)
         hand_over(b);
-    flush_outputs(b);
-    if (b->is_broken)
+    if (b->is_broken) /* no word leaves that was formed behind the failure */
         return;
+    flush_outputs(b);
     more |= mp_mailbox_has_mail(&b->mailbox);
     *next_ns = more ? 0 : next_due(b);
 }

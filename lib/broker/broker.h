@@ -139,7 +139,9 @@ struct mp_operation {
 struct mp_operation *mp_operation_new(struct mp_broker *b, struct mp_then then);
 uint64_t mp_operation_tag(struct mp_operation *op); /* one more append is awaited */
 void mp_operation_fail(struct mp_operation *op, memphis_status st, const char *text);
-/* One append is answered, or building is over: runs `then` and frees at the last. */
+/* One append is answered, or building is over: runs `then` and frees at the last. A
+ * broken broker runs nothing: an error would say that it did not happen, and it may
+ * have. */
 void mp_operation_done(struct mp_operation *op);
 struct mp_operation *mp_operation_of(uint64_t tag); /* NULL: not an operation's */
 

@@ -33,6 +33,8 @@ void mp_operation_done(struct mp_operation *op)
     mp_assert(op->outstanding > 0);
     if (--op->outstanding > 0)
         return;
+    if (op->broker->is_broken)
+        return; /* its fate is unknown: whoever waits is not answered */
     mp_list_remove(&op->node);
     if (op->then.fn != NULL)
         op->then.fn(op->then.ctx, op->status, op->error.message);

@@ -21,6 +21,8 @@ enum {
 
 enum what { MESSAGE, ACK, STATION };
 
+static const char *const what_names[] = { "message", "ack", "station" };
+
 struct request {
     uint8_t what;
     uint32_t number;  /* of the message, ack subject or station */
@@ -38,6 +40,7 @@ struct fail_test {
     uint64_t ack_seqs[OLD];
     uint32_t ack_partitions[OLD];
     uint32_t acks_count;
+    char refusal[200]; /* the first one, to be shown */
     /* what the second life shows */
     uint32_t *by_seq[PARTITIONS + 1]; /* message requests + 1 by sequence */
     uint32_t wrong, came_back;
@@ -117,6 +120,10 @@ static bool read_answers(struct fail_test *t, uint32_t wait_ms)
             r->seq = client_puback_seq(m.payload);
         r->is_refused = m.status != 0 || (r->what == MESSAGE ? r->seq == 0
                                                              : m.payload.size > 0);
+        if (r->is_refused && t->refusal[0] == 0)
+            snprintf(t->refusal, sizeof(t->refusal), ": a %s got status %d '%.*s'",
+                     what_names[r->what], m.status, (int)m.payload.size,
+                     (const char *)m.payload.data);
         t->answered++;
     }
     return e != CLIENT_CLOSED;
@@ -248,8 +255,8 @@ static void judge_first_life(struct fail_test *t, const char *name, int status)
     }
     report(failed_ns != 0 && late == 0 && bare == 0 && refused == 0,
            "%s: %u sent, %u acknowledged, %u sent behind the failure and answered, %u "
-           "acknowledged without a sync behind, %u refused",
-           name, t->sent, acked, late, bare, refused);
+           "acknowledged without a sync behind, %u refused%s",
+           name, t->sent, acked, late, bare, refused, t->refusal);
     report(status == STATUS_IO, "%s: the daemon stops by itself, status %d", name,
            status);
 }
