@@ -16,7 +16,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { CORE_STACK = 512 << 10, SPIN_US = 100 };
+enum { CORE_STACK = 512 << 10, SPIN_US = 100, FINISH_TURNS_MAX = 10000 };
 
 /* === Waking the core === */
 
@@ -442,12 +442,31 @@ uint32_t api_default_wait(const memphis_broker *b)
     return b->call_wait_ms;
 }
 
+/* What was accepted comes to its end, however long the disk takes: nothing may be in
+ * flight when the parts are taken down. */
+static void finish_work(memphis_broker *b)
+{
+    struct mp_broker *c = b->core;
+    uint32_t turns = 0;
+
+    while (!c->is_broken && !mp_broker_is_idle(c) &&
+           (!mp_replica_is_idle(c->replica) || turns++ < FINISH_TURNS_MAX)) {
+        uint64_t next_ns;
+
+        mp_broker_turn(c, &next_ns);
+        if (next_ns > 0 && !mp_replica_is_idle(c->replica))
+            sleep_core(b, next_ns);
+        atomic_store(&b->sleeping, false);
+    }
+}
+
 static void close_core(void *ctx)
 {
     memphis_broker *b = ctx;
 
     api_consumers_close(b);
     api_sessions_close(b);
+    finish_work(b);
     mp_sdk_stop(b->core);
     mp_jsapi_stop(b->core);
     mp_broker_close(b->core);
@@ -474,6 +493,7 @@ void memphis_close(memphis_broker *b)
         atomic_store(&b->stop, true);
         signal_fd(b);
         pthread_join(b->thread, NULL);
+        atomic_store(&b->stop, false); /* this thread is the core now, and may sleep */
     }
     pthread_mutex_lock(&b->lock); /* from here on nobody posts mail */
     broken = atomic_exchange(&b->state, API_CLOSED) == API_BROKEN;

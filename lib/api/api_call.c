@@ -102,6 +102,8 @@ memphis_status api_usable(memphis_broker *b, memphis_error *err)
 
 /* === THREADED === */
 
+enum { LOOK_AGAIN_MS = 5 };
+
 static memphis_status outcome(struct api_call *c, memphis_error *err)
 {
     if (c->status != MEMPHIS_OK && err != NULL)
@@ -123,25 +125,30 @@ static struct timespec deadline_of(uint32_t wait_ms)
     return t;
 }
 
+/* `interrupts`: how many had been asked for when it was posted; those are not its. */
 static memphis_status wait_threaded(struct api_call *c, uint32_t wait_ms,
-                                    memphis_error *err)
+                                    uint32_t interrupts, memphis_error *err)
 {
     memphis_broker *b = c->b;
     struct timespec until = deadline_of(wait_ms);
-    uint32_t interrupts;
     memphis_status st = MEMPHIS_OK;
+    bool is_late = false;
 
     pthread_mutex_lock(&b->lock);
-    interrupts = b->interrupts_seen;
     while (!c->done && st == MEMPHIS_OK) {
+        bool leaves = is_late || (int32_t)(b->interrupts_seen - interrupts) > 0;
+
         if (atomic_load(&b->state) != API_OPEN)
             st = MEMPHIS_BROKEN;
-        else if (c->ran && b->interrupts_seen != interrupts)
-            st = MEMPHIS_CANCELED;
-        else if (wait_ms == UINT32_MAX || !c->ran)
+        else if (leaves && c->ran)
+            st = is_late ? MEMPHIS_TIMEOUT : MEMPHIS_CANCELED;
+        else if (leaves) { /* its arguments are lent; that it ran is not broadcast */
+            struct timespec soon = deadline_of(LOOK_AGAIN_MS);
+            (void)pthread_cond_timedwait(&b->finished, &b->lock, &soon);
+        } else if (wait_ms == UINT32_MAX)
             pthread_cond_wait(&b->finished, &b->lock);
-        else if (pthread_cond_timedwait(&b->finished, &b->lock, &until) == ETIMEDOUT)
-            st = c->done ? MEMPHIS_OK : MEMPHIS_TIMEOUT;
+        else
+            is_late = pthread_cond_timedwait(&b->finished, &b->lock, &until) != 0;
     }
     if (c->done)
         st = outcome(c, err);
@@ -243,6 +250,7 @@ static memphis_status post(struct api_call *c, memphis_error *err)
 memphis_status api_run(struct api_call *c, uint32_t wait_ms, memphis_error *err)
 {
     bool is_manual = c->b->mode == MEMPHIS_MANUAL;
+    uint32_t interrupts = atomic_load(&c->b->interrupts);
     memphis_status st = api_usable(c->b, err);
 
     if (st == MEMPHIS_OK && !is_manual)
@@ -251,7 +259,8 @@ memphis_status api_run(struct api_call *c, uint32_t wait_ms, memphis_error *err)
         api_call_unref(c); /* the core never sees it */
         return st;
     }
-    return is_manual ? wait_manual(c, wait_ms, err) : wait_threaded(c, wait_ms, err);
+    return is_manual ? wait_manual(c, wait_ms, err)
+                     : wait_threaded(c, wait_ms, interrupts, err);
 }
 
 memphis_status api_post(struct api_call *c, memphis_error *err)

