@@ -226,7 +226,7 @@ static memphis_status open_row(struct mp_shard *s, memphis_slice row,
     if (st != MEMPHIS_OK)
         return st;
     struct mp_partition *p = mp_partitions_find(&s->partitions, e.pid);
-    if (has_files && !p->has_directory)
+    if (has_files && p->generation == 0)
         (void)mp_fail(&p->damaged, MEMPHIS_CORRUPT,
                       "the files of partition %u are missing: 's/%08x/%08x/meta' is "
                       "not there or damaged", e.pid, s->log.shard, e.pid);
@@ -480,7 +480,7 @@ static void note_files(struct mp_replica *r)
             span->last_index[record->shard - 1] = record->index;
     }
     /* What was accepted is told by the files from then on. */
-    r->wants_flush = scan->files_count > FILES_MAX || r->accepted > 0;
+    r->wants_flush = scan->files_count > FILES_MAX || r->accepted > 0 || has_loss(r);
 }
 
 /* -- the closing batch ------------------------------------------------------------- */

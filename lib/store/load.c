@@ -1,6 +1,7 @@
 #include "store/load.h"
 
 #include "base/assert.h"
+#include "base/enc.h"
 #include "base/status.h"
 #include "base/str.h"
 #include "store/slot.h"
@@ -351,6 +352,32 @@ static void take_slot(struct mp_partition *p, const struct mp_meta_slot *slot)
     p->has_directory = true;
 }
 
+/* A slot that was torn by a crash belongs to a pass that did not end. One that is not
+ * valid although its pass has ended is damaged, and the other slot is too old. */
+static memphis_status check_other_slot(struct loader *l, const char *path,
+                                       memphis_error *err)
+{
+    uint64_t other = (l->slot.generation + 1) % 2 * MP_BLOCK_SIZE;
+    uint8_t block[MP_BLOCK_SIZE] = { 0 };
+    struct mp_meta_slot slot;
+    struct mp_file *f = NULL;
+    size_t got = 0;
+
+    memphis_status s = l->e->file_open(l->e, path, MP_FILE_READ, &f, err);
+    if (s == MEMPHIS_OK)
+        s = l->e->file_read(l->e, f, other, block, sizeof block, &got, err);
+    l->e->file_close(l->e, f);
+    if (s != MEMPHIS_OK || mp_meta_slot_decode(mp_slice(block, got), &slot))
+        return s;
+    mp_set_u32(block + 4, mp_crc32c(0, block + 8, sizeof block - 8)); /* as if it were */
+    if (mp_meta_slot_decode(mp_slice(block, sizeof block), &slot) &&
+        slot.flushed_index > l->slot.flushed_index &&
+        slot.flushed_index <= l->ended_index)
+        (void)mp_fail(complaint(l, false), MEMPHIS_CORRUPT,
+                      "the newest slot of '%s' is damaged", path);
+    return MEMPHIS_OK;
+}
+
 static memphis_status load_partition(struct mp_env *e, uint32_t shard, uint32_t pid,
                                      uint64_t ended_index, struct mp_partitions *t,
                                      memphis_error *err)
@@ -363,7 +390,9 @@ static memphis_status load_partition(struct mp_env *e, uint32_t shard, uint32_t 
     mp_path_meta(shard, pid, path);
     memphis_status s = mp_slot_read(e, path, "MPM1", block, &exists, err);
     if (s == MEMPHIS_NOT_FOUND) {
-        mp_partitions_keep_loaded(t, mp_partition_new(pid));
+        l.p = mp_partition_new(pid);
+        l.p->has_directory = true;
+        mp_partitions_keep_loaded(t, l.p);
         return MEMPHIS_OK;
     }
     if (s == MEMPHIS_OK && !mp_meta_slot_decode(mp_slice(block, sizeof block), &l.slot))
@@ -373,6 +402,9 @@ static memphis_status load_partition(struct mp_env *e, uint32_t shard, uint32_t 
     l.p = mp_partition_new(pid);
     take_slot(l.p, &l.slot);
     mp_partitions_keep_loaded(t, l.p);
+    s = check_other_slot(&l, path, err);
+    if (s != MEMPHIS_OK)
+        return s;
     mp_path_partition(shard, pid, path);
     return load_files(&l, path, err);
 }

@@ -10,7 +10,7 @@ enum {
     OP_DROP = 3,
     GAP_MAX = 1 << 26, /* sequences that may be missing in a row */
     TABLE_ROW_SIZE = 21,
-    HAS_FILES = 128,   /* flag of a row's op: a flush has made its directory */
+    HAS_FILES = 128,   /* flag of a row's op: its meta slot was written before */
 
     /* Fields of an encoded entry (record.h). */
     AT_TYPE = 8,
@@ -684,7 +684,8 @@ void mp_partitions_table_put(const struct mp_partitions *t, struct mp_buf *out)
         mp_buf_put_u16(out, MP_STATE_PARTITION);
         mp_buf_put_u32(out, (uint32_t)(TABLE_ROW_SIZE + p->settings.size));
         mp_buf_put_u32(out, p->pid);
-        mp_buf_put_u8(out, (uint8_t)(OP_OPEN | (p->has_directory ? HAS_FILES : 0)));
+        bool has_files = p->generation > 0 || p->touched_index > p->flushed_index;
+        mp_buf_put_u8(out, (uint8_t)(OP_OPEN | (has_files ? HAS_FILES : 0)));
         mp_buf_put_u32(out, p->config_version);
         mp_buf_put_u32(out, p->number);
         mp_buf_put_u32(out, p->station);

@@ -56,7 +56,7 @@ struct mp_partition {
     uint64_t touched_index;       /* newest entry that changed something here */
     uint64_t state_index;         /* names the state file; 0: none */
     uint64_t generation;          /* of the newest valid meta slot; 0: none */
-    bool has_directory;           /* a pass has begun to make it, or more */
+    bool has_directory;           /* or a pass that did not end may have made it */
     bool is_attached;             /* a start: its state went to the sink */
     bool keeps_ids;               /* the shard has files: dead_ids go there */
 
@@ -129,6 +129,7 @@ void mp_partitions_evict(struct mp_partitions *t, struct mp_chunk *c);
 
 /* The store's own items of a state file (storage-design 4.9). */
 void mp_partition_state_put(const struct mp_partition *p, struct mp_buf *out);
+/* For a pass that writes the slots of all partitions which were touched. */
 void mp_partitions_table_put(const struct mp_partitions *t, struct mp_buf *out);
 /* Fills dead and damage from the items; CORRUPT. */
 memphis_status mp_partition_state_take(struct mp_partition *p, memphis_slice items,
