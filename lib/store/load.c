@@ -369,7 +369,8 @@ static memphis_status check_other_slot(struct loader *l, const char *path,
     l->e->file_close(l->e, f);
     if (s != MEMPHIS_OK || mp_meta_slot_decode(mp_slice(block, got), &slot))
         return s;
-    mp_set_u32(block + 4, mp_crc32c(0, block + 8, sizeof block - 8)); /* as if it were */
+    /* Its fields as they stand there: */
+    mp_set_u32(block + 4, mp_crc32c(0, block + 8, sizeof block - 8));
     if (mp_meta_slot_decode(mp_slice(block, sizeof block), &slot) &&
         slot.flushed_index > l->slot.flushed_index &&
         slot.flushed_index <= l->ended_index)

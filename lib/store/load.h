@@ -1,12 +1,13 @@
 /* store/load.h -- a start: the partitions' files, before it is known which of them
  * still exist.
  *
- * Every directory of the shard becomes a partition that waits in the table for its open
- * entry: in the table of partition 0, or in replay. One without a valid meta slot is as
- * new: a first flush did not end, or a removal. (Or the slot is damaged: that shows when
- * the table says that it has files.) What is wrong with its files is kept as a sentence
- * and told only then: a partition that was dropped may have lost half of them already.
- * Left-overs of an interrupted flush are removed: they are what the slot does not name.
+ * Every directory of the shard becomes a partition that waits in the table for its
+ * open entry: in the table of partition 0, or in replay. One without a valid meta slot
+ * is as new: a first flush did not end, or a removal. (Or the slot is damaged: that
+ * shows when the table says that it has files.) What is wrong with its files is kept
+ * as a sentence and told only then: a partition that was dropped may have lost half of
+ * them already. Left-overs of an interrupted flush are removed: they are what the slot
+ * does not name.
  *
  * Thread: core, at a start; blocks on the disk.
  */
@@ -16,7 +17,7 @@
 #include "store/partition.h"
 
 /* Fills t->loaded. IO. All passes up to shard entry `ended_index` have ended: files of
- * theirs that a slot does not know show that it is an old one. */
+ * theirs which a slot does not know show that it is an old one. */
 memphis_status mp_load_shard(struct mp_env *e, uint32_t shard, uint64_t ended_index,
                              struct mp_partitions *t, memphis_error *err);
 

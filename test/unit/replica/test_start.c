@@ -36,8 +36,8 @@ static void take_nth(void *ctx, const char *name, uint64_t size)
         snprintf(x->name, sizeof x->name, "%s", name);
 }
 
-/* Flips a bit of the slot with the highest generation. */
-static void rot_newest_slot(struct world *w, const char *name)
+/* Of the slot with the highest generation. */
+static uint64_t newest_slot(struct world *w, const char *name)
 {
     struct mp_env *e = mp_env_mem_open(w->disk, NULL);
     struct mp_file *f = NULL;
@@ -48,8 +48,27 @@ static void rot_newest_slot(struct world *w, const char *name)
     assert_int_equal(e->file_read(e, f, 0, slots, sizeof slots, &got, NULL), 0);
     e->file_close(e, f);
     e->close(e);
-    bool second = mp_get_u64(slots[1] + 8) > mp_get_u64(slots[0] + 8);
-    assert_true(mp_disk_flip(w->disk, name, (second ? MP_BLOCK_SIZE : 0) + 70, 1));
+    return mp_get_u64(slots[1] + 8) > mp_get_u64(slots[0] + 8) ? MP_BLOCK_SIZE : 0;
+}
+
+static void rot_newest_slot(struct world *w, const char *name)
+{
+    assert_true(mp_disk_flip(w->disk, name, newest_slot(w, name) + 70, 1));
+}
+
+static void wipe_newest_slot(struct world *w, const char *name)
+{
+    static const uint8_t zeros[MP_BLOCK_SIZE];
+    uint64_t at = newest_slot(w, name);
+    struct mp_env *e = mp_env_mem_open(w->disk, NULL);
+    memphis_slice v = mp_slice(zeros, sizeof zeros);
+    struct mp_file *f = NULL;
+
+    assert_int_equal(e->file_open(e, name, MP_FILE_WRITE, &f, NULL), MEMPHIS_OK);
+    assert_int_equal(e->file_write(e, f, at, &v, 1, NULL), MEMPHIS_OK);
+    assert_int_equal(e->file_sync(e, f, NULL), MEMPHIS_OK);
+    e->file_close(e, f);
+    e->close(e);
 }
 
 static struct mp_partition *partition_of(const struct world *w, uint32_t pid)
@@ -490,10 +509,15 @@ static void a_damaged_table_of_partitions_costs_nobody_his_files(void **state)
 {
     (void)state;
 
-    for (int how = 0; how < 5; how++) {
+    for (int how = 0; how < 6; how++) {
         struct world *w = with_history(66);
         char name[32];
         int files = 0;
+        if (how == 5) { /* a table of none */
+            drop_partition(w, 7);
+            drop_partition(w, 8);
+            flush(w);
+        }
         if (how >= 2) { /* a partition that an older table does not know */
             open_partition(w, 9);
             produce(w, 9, 200, 1000);
@@ -514,6 +538,10 @@ static void a_damaged_table_of_partitions_costs_nobody_his_files(void **state)
         if (how == 4) {
             rot_newest_slot(w, TABLE "/meta");
             remove_name(w, TABLE, name); /* nothing but partition 9 itself tells */
+        }
+        if (how == 5) {
+            wipe_newest_slot(w, TABLE "/meta");
+            remove_name(w, TABLE, name);
         }
         refuses_to_start(w, MEMPHIS_CORRUPT, TABLE);
         refuses_to_start(w, MEMPHIS_CORRUPT, TABLE);
