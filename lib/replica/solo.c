@@ -249,6 +249,7 @@ void mp_shard_fail(struct mp_shard *s, memphis_status status)
     uint64_t closed = s->records.count - s->records.first;
 
     s->last_index -= closed;
+    mp_chunks_fail(&s->chunks, s->last_index);
     s->in_flight = 0;
     s->records.first = s->records.count;
     s->pieces.first = s->pieces.count;

@@ -116,6 +116,8 @@ struct mp_replica {
     uint64_t replayed;
     uint64_t opened_ns;
     bool has_gap;                 /* the replay met a hole in the log */
+    bool lost_table;              /* accepted: which partitions there are is unknown */
+    uint32_t accepted;            /* partitions with damaged files, likewise */
     struct mp_lost_range *lost;
     size_t lost_count;
 };

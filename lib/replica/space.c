@@ -17,8 +17,7 @@
 enum {
     TRIM_AFTER_S = 1,         /* whole segments below a floor go after so long ... */
     TRIM_AGAIN_S = 10,        /* ... and those kept for their ids are looked at again */
-    EVICTIONS_A_TURN = 64,
-    START_FILES_MAX = 4
+    EVICTIONS_A_TURN = 64
 };
 
 /* === How much there is === */
@@ -64,7 +63,7 @@ static uint64_t wal_bytes(const struct mp_replica *r)
 static bool lacks_room(const struct mp_replica *r)
 {
     return data_of(r)->chunks.unflushed >= disk_share(r) / 4 * 3 ||
-           wal_bytes(r) >= r->o.wal_total_max;
+           (r->spans_count > 1 && wal_bytes(r) >= r->o.wal_total_max);
 }
 
 bool mp_space_is_short(const struct mp_shard *s)
@@ -172,13 +171,16 @@ static void put_state(struct mp_shard *s, const struct mp_flush *f,
 {
     struct mp_buf *b = &part->state;
 
+    part->old_state = part->slot.state_index = p->state_index;
+    if (p->state_index == f->index)
+        return; /* nothing has changed since; its file is the one that must not tear */
+    part->slot.state_index = 0;
     memset(mp_buf_add(b, MP_STATE_HEADER_SIZE), 0, MP_STATE_HEADER_SIZE);
     mp_partition_state_put(p, b);
     if (p->pid == 0)
         mp_partitions_table_put(&s->partitions, b);
     if (s->log.sink.state != NULL)
         s->log.sink.state(s->log.sink.ctx, p->pid, b);
-    part->old_state = p->state_index;
     if (b->size == MP_STATE_HEADER_SIZE) {
         mp_buf_clear(b); /* nothing to tell: no file */
         return;
@@ -220,9 +222,9 @@ static void plan_partition(struct mp_replica *r, struct mp_shard *s,
 
     mp_partition_stats(p, &st);
     part->pid = p->pid;
-    part->is_new = !p->has_directory;
+    part->is_new = p->generation == 0;
     part->dead_count = dead;
-    part->slot = (struct mp_meta_slot){ .generation = ++p->generation,
+    part->slot = (struct mp_meta_slot){ .generation = p->generation + 1,
                                         .first_seq = p->floor,
                                         .flushed_seq = p->last,
                                         .flushed_index = f->index,
@@ -257,11 +259,16 @@ static void plan_partitions(struct mp_replica *r, struct mp_shard *s)
     struct mp_partition *p, *own = mp_partitions_find(&s->partitions, 0);
     bool any_new = false;
 
+    if (own == NULL && s->commit > 0) { /* its files say that there is no other */
+        own = mp_partitions_add(&s->partitions, 0);
+        own->touched_index = s->commit;
+    }
+
     for (uint32_t i = 0; (p = mp_partitions_next(&s->partitions, &i)) != NULL;) {
         uint32_t dead = dead_segments(s, p);
         if (p == own || (!is_touched(p) && dead == 0))
             continue;
-        any_new |= !p->has_directory;
+        any_new |= p->generation == 0;
         plan_partition(r, s, p, dead);
     }
     if (own != NULL && (is_touched(own) || any_new))
@@ -301,11 +308,16 @@ static bool plan(struct mp_replica *r, bool free_wal)
     f->index = s->commit;
     f->time_ns = r->clock.broker_ns;
     f->write_node = false;
+    f->sync_wal = r->o.sync != MP_SYNC_ALWAYS;
     f->bytes = 0;
+    mp_chunks_seal_full(&s->chunks);
     plan_partitions(r, s);
     if (free_wal)
         plan_wal(r, spent_files(r, r->meta_safe, f->index));
-    return f->parts_count > 0 || f->wal_files_count > 0;
+    if (f->parts_count > 0 || f->wal_files_count > 0)
+        return true;
+    mp_chunks_flushed(&s->chunks, f->index); /* by earlier passes, all of it */
+    return false;
 }
 
 /* === The result === */
@@ -340,6 +352,7 @@ static void take_part(struct mp_shard *s, const struct mp_flush_part *part)
     p->flushed_seq = part->slot.flushed_seq;
     p->flushed_index = part->slot.flushed_index;
     p->state_index = part->slot.state_index;
+    p->generation = part->slot.generation;
     mp_partition_forget_ids(p);
 }
 
@@ -381,6 +394,7 @@ static void deliver(struct mp_mail *m)
                     "%s; segments cannot be written until there is room",
                     f->why.message);
         r->flush_lacks_space = true;
+        r->wants_flush |= f->wal_files_count > 0;
         r->flush_retry_ns = r->clock.broker_ns + SECOND_NS;
     } else {
         mp_replica_break(r, &f->why);
@@ -388,11 +402,23 @@ static void deliver(struct mp_mail *m)
     mp_flush_fini(f);
 }
 
+/* A pass writes slots and removes what they do not name: it would cover the damage that
+ * the end of the start is about to tell. */
+static bool has_damaged_files(const struct mp_replica *r)
+{
+    struct mp_partition *p;
+
+    for (uint32_t i = 0; (p = mp_partitions_next(&data_of(r)->partitions, &i)) != NULL;)
+        if (p->damaged.status != MEMPHIS_OK || p->missing_last >= p->floor)
+            return true;
+    return r->lost_table;
+}
+
 memphis_status mp_space_flush_now(struct mp_replica *r, memphis_error *err)
 {
     struct mp_flush *f = &r->flush;
 
-    if (data_of(r)->chunks.unflushed < disk_share(r) / 2)
+    if (data_of(r)->chunks.unflushed < disk_share(r) / 2 || has_damaged_files(r))
         return MEMPHIS_OK;
     memphis_status s = MEMPHIS_OK;
     if (plan(r, false)) {
@@ -424,7 +450,13 @@ static void run_removal(struct mp_job *job)
 {
     struct removal *x = (struct removal *)(void *)job;
 
-    x->status = mp_flush_remove(x->replica->o.env, MP_SHARD_DATA, x->pid, &x->why);
+    struct mp_env *e = x->replica->o.env;
+
+    x->status = MEMPHIS_OK;
+    if (x->replica->o.sync != MP_SYNC_ALWAYS)
+        x->status = e->sync_all(e, &x->why); /* no crash may forget the drop alone */
+    if (x->status == MEMPHIS_OK)
+        x->status = mp_flush_remove(e, MP_SHARD_DATA, x->pid, &x->why);
 }
 
 /* What could not be removed is found again by the next start. */
@@ -465,7 +497,7 @@ static void ask_checkpoint(struct mp_replica *r)
 }
 
 /* Whether a pass would give WAL files back; asks shard 1 when that is what holds
-   them. */
+ * them. */
 static bool wants_wal(struct mp_replica *r)
 {
     uint64_t data = data_of(r)->commit;
@@ -518,13 +550,16 @@ void mp_space_tick(struct mp_replica *r, uint64_t now_ns)
     if (r->is_flushing || (r->flush_lacks_space && now_ns < r->flush_retry_ns))
         return;
     bool trim = wants_trim(r, now_ns), wal = wants_wal(r);
-    if (!trim && !wal && data_of(r)->chunks.unflushed < disk_share(r) / 4)
+    if (!r->flush_lacks_space && !trim && !wal &&
+        data_of(r)->chunks.unflushed < disk_share(r) / 4)
         return;
     if (trim)
         r->trim_ns = now_ns + TRIM_AGAIN_S * SECOND_NS;
     r->wants_flush = false;
-    if (!plan(r, true))
+    if (!plan(r, true)) {
+        r->flush_lacks_space = false; /* what lacked room is not there any more */
         return;
+    }
     r->is_flushing = true;
     r->o.env->worker_post(r->o.env, r->flusher, &r->flush.job);
 }
@@ -563,7 +598,7 @@ static void cold_damaged(void *ctx, uint32_t pid, uint64_t first, uint64_t last,
             "purge the station partition=%u first=%llu last=%llu",
             why->message, pid, (unsigned long long)first, (unsigned long long)last);
     s->replica->damaged_ranges++;
-    mp_partition_damage(p, first, last);
+    mp_partition_lose(p, first, last);
 }
 
 memphis_status mp_space_open(struct mp_replica *r, memphis_error *err)

@@ -93,8 +93,7 @@ static bool has_loss(const struct mp_replica *r)
 
 /* -- replay ------------------------------------------------------------------------ */
 
-static void add_lost(struct mp_replica *r, uint32_t pid, uint64_t first,
-                               uint64_t last)
+static void add_lost(struct mp_replica *r, uint32_t pid, uint64_t first, uint64_t last)
 {
     r->lost = mp_realloc(r->lost, (r->lost_count + 1) * sizeof *r->lost);
     r->lost[r->lost_count++] = (struct mp_lost_range){ pid, first, last };
@@ -107,6 +106,14 @@ static void note_gap(struct mp_shard *s, const struct mp_entry *e)
 
     if (e->type == MP_ENTRY_MESSAGE && p != NULL && e->seq > p->last + 1)
         add_lost(s->replica, e->pid, p->last + 1, e->seq - 1);
+}
+
+static const struct mp_node_item *item_of(const struct mp_node *n, uint32_t shard)
+{
+    for (uint32_t i = 0; i < n->items_count; i++)
+        if (n->items[i].shard == shard)
+            return &n->items[i];
+    return NULL;
 }
 
 /* -- the partitions' files -- */
@@ -129,22 +136,48 @@ static void take_id(void *ctx, const struct mp_entry *e, memphis_slice bytes)
         sink->apply(sink->ctx, r->shard->commit, e->time_ns, &id, 1, 0);
 }
 
-/* What cannot be read of files that are damaged or missing is declared lost. */
-static void accept_damage(struct mp_shard *s, struct mp_partition *p, const char *why)
+/* Whether each of these sequences is known to be dead or lost. */
+static bool is_told(const struct mp_partition *p, uint64_t at, uint64_t last)
+{
+    while (at <= last) {
+        uint64_t next = mp_ranges_skip(&p->damage, mp_ranges_skip(&p->dead, at));
+        if (next == at)
+            return false;
+        at = next;
+    }
+    return true;
+}
+
+/* What should be in segments, is in none, and nobody knows why, is lost: it becomes a
+ * damage entry when `accept`. Returns whether there is any. */
+static bool find_lost(struct mp_replica *r, const struct mp_partition *p, bool accept)
 {
     uint64_t at = p->floor;
+    bool any = false;
 
-    mp_logf(s->replica->o.logger, MEMPHIS_LOG_WARN, "store",
-            "accepted: %s partition=%u", why, p->pid);
-    for (uint32_t i = 0; i < p->segments_count; i++) {
-        if (p->segments[i].first > at)
-            mp_partition_damage(p, at, p->segments[i].first - 1);
-        at = p->segments[i].last + 1;
+    for (uint32_t i = 0; i <= p->segments_count; i++) {
+        bool is_end = i == p->segments_count;
+        uint64_t end = is_end ? p->flushed_seq + 1 : p->segments[i].first;
+        if (at < end && !is_told(p, at, end - 1)) {
+            any = true;
+            if (accept)
+                add_lost(r, p->pid, at, end - 1);
+        }
+        if (!is_end && p->segments[i].last >= at)
+            at = p->segments[i].last + 1;
     }
-    if (at <= p->flushed_seq)
-        mp_partition_damage(p, at, p->flushed_seq);
+    return any;
+}
+
+static void accept_damage(struct mp_replica *r, struct mp_partition *p)
+{
+    mp_logf(r->o.logger, MEMPHIS_LOG_WARN, "store", "accepted: %s partition=%u",
+            p->damaged.message, p->pid);
+    (void)find_lost(r, p, true);
     p->damaged = (memphis_error){ 0 };
     p->missing_last = 0;
+    p->is_accepted = true;
+    r->accepted++;
 }
 
 /* A partition whose open entry has been seen goes on with what its files hold. */
@@ -171,8 +204,9 @@ static memphis_status attach(struct mp_shard *s, uint32_t pid, memphis_error *er
 }
 
 /* A row of the table of partitions: as if its open entry came again. */
-static memphis_status open_row(struct mp_shard *s, memphis_slice row, memphis_error
-*err) {
+static memphis_status open_row(struct mp_shard *s, memphis_slice row,
+                               memphis_error *err)
+{
     const struct mp_partition *own = mp_partitions_find(&s->partitions, 0);
     struct mp_buf payload = { 0 };
     struct mp_entry e;
@@ -187,16 +221,38 @@ static memphis_status open_row(struct mp_shard *s, memphis_slice row, memphis_er
                                  err);
     if (st == MEMPHIS_OK && s->log.sink.apply != NULL)
         s->log.sink.apply(s->log.sink.ctx, own->flushed_index,
-        s->replica->clock.broker_ns, &e, 1, 0);
+                          s->replica->clock.broker_ns, &e, 1, 0);
     mp_buf_fini(&payload);
     if (st != MEMPHIS_OK)
         return st;
     struct mp_partition *p = mp_partitions_find(&s->partitions, e.pid);
-    if (has_files && !p->has_directory)
+    if (has_files && p->generation == 0)
         (void)mp_fail(&p->damaged, MEMPHIS_CORRUPT,
-                      "the files of partition %u in 's/%08x/%08x' are missing", e.pid,
-                      s->log.shard, e.pid);
+                      "the files of partition %u are missing: 's/%08x/%08x/meta' is "
+                      "not there or damaged", e.pid, s->log.shard, e.pid);
     return attach(s, e.pid, err);
+}
+
+/* Without the table of partitions all others would be nobody's, and be removed. It has
+ * been in files since the first pass that gave WAL files back. */
+static memphis_status check_table(struct mp_replica *r, const struct mp_partition *own,
+                                  memphis_error *err)
+{
+    const struct mp_node_item *item = item_of(&r->recovery.node, MP_SHARD_DATA);
+    memphis_error why = own->damaged;
+
+    if (own->generation == 0 && item != NULL && item->base_index > 0)
+        (void)mp_fail(&why, MEMPHIS_CORRUPT,
+                      "the table of partitions is missing: 's/%08x/dls/meta' is not "
+                      "there or damaged", MP_SHARD_DATA);
+    if (why.status == MEMPHIS_OK)
+        return MEMPHIS_OK;
+    r->lost_table = true;
+    if (r->o.accept_loss)
+        return MEMPHIS_OK;
+    return mp_fail(err, MEMPHIS_CORRUPT,
+                   "%s: restore it from a backup, or start with --accept-loss to keep "
+                   "the rest", why.message);
 }
 
 /* The files of the data shard: which partitions there are, and what they hold. */
@@ -214,10 +270,13 @@ static memphis_status load(struct mp_shard *s, memphis_error *err)
     if (!r->recovery.clean && !r->recovery.fresh)
         st = r->o.env->sync_all(r->o.env, err);
     if (st == MEMPHIS_OK)
-        st = mp_load_shard(r->o.env, s->log.shard, t, err);
+        st = mp_load_shard(r->o.env, s->log.shard, s->commit, t, err);
     if (st != MEMPHIS_OK)
         return st;
     struct mp_partition *own = mp_partitions_add(t, 0);
+    st = check_table(r, own, err);
+    if (st != MEMPHIS_OK)
+        return st;
     mp_buf_put_slice(&items, mp_buf_slice(&own->loaded_state));
     st = attach(s, 0, err);
     struct mp_cursor c = mp_cursor_of(mp_buf_slice(&items));
@@ -226,6 +285,31 @@ static memphis_status load(struct mp_shard *s, memphis_error *err)
             st = open_row(s, v, err);
     mp_buf_fini(&items);
     return st;
+}
+
+/* Partitions whose open entry was seen nowhere: they were dropped, and their removal
+ * did not end. One that was flushed after the table was not dropped before it: then the
+ * table is an old one. */
+static memphis_status drop_unopened(struct mp_replica *r, memphis_error *err)
+{
+    struct mp_partitions *t = &mp_shard_of(r, MP_SHARD_DATA)->partitions;
+    uint64_t table_index = mp_partitions_find(t, 0)->flushed_index;
+
+    while (t->loaded_count > 0) {
+        struct mp_partition *p = t->loaded[t->loaded_count - 1];
+        bool is_lost = p->flushed_index > table_index;
+        if (is_lost && !has_loss(r) && !r->o.accept_loss)
+            return mp_fail(err, MEMPHIS_CORRUPT,
+                           "the table of partitions in 's/%08x/dls' does not know "
+                           "partition %u, which is newer: restore it from a backup, or "
+                           "start with --accept-loss to keep the rest",
+                           MP_SHARD_DATA, p->pid);
+        t->loaded_count--;
+        if (!is_lost && !has_loss(r) && !r->lost_table)
+            mp_partitions_note_dropped(t, p->pid);
+        mp_partition_free(p, t->cold);
+    }
+    return MEMPHIS_OK;
 }
 
 /* Replay is over: now it is known which files should be there, and which are nobody's.
@@ -237,27 +321,24 @@ static memphis_status check_files(struct mp_replica *r, memphis_error *err)
     struct mp_partition *p;
 
     for (uint32_t i = 0; (p = mp_partitions_next(t, &i)) != NULL;) {
-        if (p->missing_last >= p->floor && p->damaged.status == MEMPHIS_OK)
+        if (p->missing_last >= p->floor && p->damaged.status == MEMPHIS_OK) {
+            p->damage_is_range = true;
             (void)mp_fail(&p->damaged, MEMPHIS_CORRUPT,
                           "a segment of partition %u with messages up to %llu is "
                           "missing in 's/%08x/%08x'", p->pid,
                           (unsigned long long)p->missing_last, s->log.shard, p->pid);
-        if (p->damaged.status == MEMPHIS_OK)
-            continue;
+        }
+        if (p->damaged.status == MEMPHIS_OK ||
+            (p->damage_is_range && !find_lost(r, p, false)))
+            continue; /* or it was accepted by an earlier start */
         if (!r->o.accept_loss)
             return mp_fail(err, MEMPHIS_CORRUPT,
                            "%s: restore it from a backup, or start with --accept-loss "
                            "to keep the rest", p->damaged.message);
-        accept_damage(s, p, p->damaged.message);
-    }
-    while (t->loaded_count > 0) {
-        p = t->loaded[--t->loaded_count];
-        if (!has_loss(r))
-            mp_partitions_note_dropped(t, p->pid);
-        mp_partition_free(p, t->cold);
+        accept_damage(r, p);
     }
     mp_partitions_check_dead(t);
-    return MEMPHIS_OK;
+    return drop_unopened(r, err);
 }
 
 /* -- records -- */
@@ -331,14 +412,6 @@ static memphis_status check_end(const struct mp_shard *s, memphis_error *err)
     return MEMPHIS_OK;
 }
 
-static const struct mp_node_item *item_of(const struct mp_node *n, uint32_t shard)
-{
-    for (uint32_t i = 0; i < n->items_count; i++)
-        if (n->items[i].shard == shard)
-            return &n->items[i];
-    return NULL;
-}
-
 static memphis_status replay_record(struct mp_shard *s,
                                     const struct mp_scan_record *record,
                                     memphis_error *err)
@@ -406,7 +479,8 @@ static void note_files(struct mp_replica *r)
             record->index > span->last_index[record->shard - 1])
             span->last_index[record->shard - 1] = record->index;
     }
-    r->wants_flush = scan->files_count > FILES_MAX;
+    /* What was accepted is told by the files from then on. */
+    r->wants_flush = scan->files_count > FILES_MAX || r->accepted > 0 || has_loss(r);
 }
 
 /* -- the closing batch ------------------------------------------------------------- */
@@ -507,6 +581,8 @@ static void collect_loss(struct mp_replica *r, struct closing *c)
         put_entry(c, &h, &e);
     }
     for (uint32_t i = 0; (p = mp_partitions_next(&s->partitions, &i)) != NULL;) {
+        if (!has_loss(r) && !p->is_accepted)
+            continue;
         mp_set_u64(range, p->last + SKIPPED_AFTER_LOSS);
         struct mp_entry e = { .type = MP_ENTRY_SKIP, .pid = p->pid, .seq = p->last + 1,
                               .payload = { range, 8 } };
@@ -636,13 +712,14 @@ memphis_status mp_replica_ready(struct mp_replica *r, struct mp_recovery_report 
         if (settle && s == MEMPHIS_OK)
             s = collect_copies(r, &c, err);
         size_t copies = c.count;
-        if (s == MEMPHIS_OK && has_loss(r))
+        if (s == MEMPHIS_OK && (has_loss(r) || r->accepted > 0))
             collect_loss(r, &c);
         if (s == MEMPHIS_OK)
             s = close_recovery(r, &c, err);
         if (s == MEMPHIS_OK && c.count > copies)
             s = apply_loss(r, &c, err);
         closing_fini(&c);
+        report->lost_ranges += r->accepted;
     }
     for (uint32_t i = 0; i < MP_SHARDS; i++) {
         struct mp_partition *p;

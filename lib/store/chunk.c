@@ -2,6 +2,8 @@
 
 #include "base/assert.h"
 
+enum { ENTRY_SIZE_MIN = 40 };
+
 struct mp_chunk *mp_chunk_new(size_t size, _Atomic uint64_t *account)
 {
     mp_assert(size > 0);
@@ -104,6 +106,22 @@ void mp_chunks_seal(struct mp_chunks *l)
     c->is_open = false;
     if (c->live == 0)
         let_go(c);
+}
+
+void mp_chunks_seal_full(struct mp_chunks *l)
+{
+    if (l->open != NULL && l->open->size - l->open->used < ENTRY_SIZE_MIN)
+        mp_chunks_seal(l);
+}
+
+void mp_chunks_fail(struct mp_chunks *l, uint64_t index)
+{
+    for (struct mp_list *n = l->all.prev; n != &l->all; n = n->prev) {
+        struct mp_chunk *c = mp_container_of(n, struct mp_chunk, node);
+        if (c->last_index <= index)
+            return;
+        c->last_index = index;
+    }
 }
 
 void mp_chunk_drop(struct mp_chunk *c)

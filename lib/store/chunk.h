@@ -52,6 +52,9 @@ void mp_chunks_fini(struct mp_chunks *l);
  * puts an entry there raises `live` and `used`. */
 struct mp_chunk *mp_chunks_room(struct mp_chunks *l, size_t size);
 void mp_chunks_seal(struct mp_chunks *l); /* the open one takes no more */
+void mp_chunks_seal_full(struct mp_chunks *l); /* likewise, when it has no room */
+/* Entries above `index` have failed: no chunk waits for them. */
+void mp_chunks_fail(struct mp_chunks *l, uint64_t index);
 /* Everything up to shard entry `index` is in segments. */
 void mp_chunks_flushed(struct mp_chunks *l, uint64_t index);
 /* The oldest one, when it is flushed and can be evicted; NULL: there is none. */

@@ -79,10 +79,11 @@ static memphis_status open_segment(struct writer *w, uint64_t first)
     struct mp_flush_part *p = w->part;
     struct mp_env *e = f->env;
     char path[MP_PATH_SIZE];
-    bool is_new = p->segments_count == 0 || p->segments[p->segments_count -
-    1].is_sealed;
+    struct mp_segment *last =
+        p->segments_count > 0 ? &p->segments[p->segments_count - 1] : NULL;
+    bool is_new = last == NULL || last->is_sealed;
 
-    w->segment = is_new ? NULL : &p->segments[p->segments_count - 1];
+    w->segment = is_new ? NULL : last;
     mp_path_segment(f->shard, p->pid, is_new ? first : w->segment->first, path);
     memphis_status s = e->file_open(e, path, MP_FILE_WRITE | MP_FILE_CREATE, &w->file,
                                     &f->why);
@@ -143,6 +144,17 @@ static void push_slice(struct writer *w, memphis_slice v)
         w->slices[w->slices_count++] = v;
 }
 
+/* An entry that is larger than a segment has one of its own. */
+static bool is_full(const struct writer *w, uint64_t seq, uint32_t size)
+{
+    const struct mp_segment *g = w->segment;
+
+    if (g->length == MP_BLOCK_SIZE)
+        return false;
+    return g->length + size + 2 * MP_BLOCK_SIZE > w->flush->segment_size ||
+           seq - g->first > UINT32_MAX; /* an item of the index has 32 bits */
+}
+
 static memphis_status write_slot(struct writer *w, const struct mp_memslot *slot)
 {
     uint32_t size = slot->size & ~(uint32_t)MP_FLUSH_ID_ONLY;
@@ -151,11 +163,13 @@ static memphis_status write_slot(struct writer *w, const struct mp_memslot *slot
     memphis_status s = MEMPHIS_OK;
     bool id_only = (slot->size & MP_FLUSH_ID_ONLY) != 0;
 
-    if (w->file != NULL && w->segment->length > MP_BLOCK_SIZE &&
-        w->segment->length + size + 2 * MP_BLOCK_SIZE > w->flush->segment_size)
-        s = close_segment(w, true);
-    if (s == MEMPHIS_OK && w->file == NULL)
+    if (w->file == NULL)
         s = open_segment(w, seq);
+    if (s == MEMPHIS_OK && is_full(w, seq, size)) {
+        s = close_segment(w, true);
+        if (s == MEMPHIS_OK)
+            s = open_segment(w, seq);
+    }
     /* The buffer of ids must not move while slices point into it. */
     if (s == MEMPHIS_OK &&
         (w->slices_count == SLICES_MAX ||
@@ -254,7 +268,7 @@ static memphis_status sync_all_parts(struct mp_flush *f)
 {
     memphis_status s = MEMPHIS_OK;
 
-    if (f->parts_count > SERIAL_SYNCS_MAX)
+    if (f->parts_count > SERIAL_SYNCS_MAX || f->sync_wal)
         return f->env->sync_all(f->env, &f->why);
     for (size_t i = 0; i < f->parts_count && s == MEMPHIS_OK; i++)
         s = sync_directory(f, f->parts[i].pid);
@@ -322,8 +336,9 @@ static memphis_status write_slots(struct mp_flush *f)
 /* === What is not needed any more === */
 
 /* A file that is gone already is fine. */
-static memphis_status remove_file(struct mp_env *e, const char *path, memphis_error
-*err) {
+static memphis_status remove_file(struct mp_env *e, const char *path,
+                                  memphis_error *err)
+{
     memphis_status s = e->unlink(e, path, err);
 
     return s == MEMPHIS_NOT_FOUND ? MEMPHIS_OK : s;

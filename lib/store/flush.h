@@ -2,11 +2,11 @@
  * partitions' files (storage-design 5, step 3).
  *
  *   core:    a *plan*: per partition that was touched since its last flush the places
- * of its messages in the chunks, its state, and what its slot will say
- *   worker:  segments, state files ── synced ──▶ meta slots ── synced ──▶ old state
- * files unlinked; the `node` slot with the new bases ── synced ──▶ WAL files
- * unlinked core:    the partitions learn of their new segments; the chunks may be
- * evicted
+ *            of its messages in the chunks, its state, and what its slot will say
+ *   worker:  segments, state files -- synced --> meta slots -- synced -->
+ *            old state files and dead segments unlinked; the `node` slot with the new
+ *            bases -- synced --> WAL files unlinked
+ *   core:    the partitions learn of their new segments; the chunks may be evicted
  *
  * A crash between any two of these steps leaves slots of which each describes its
  * files: replay skips what they hold and repeats the rest. What no slot names is a
@@ -21,8 +21,7 @@
 #include "store/memtable.h"
 #include "store/segment.h"
 
-enum { MP_FLUSH_ID_ONLY = 1 }; /* in the size of a slot: an entry of type 5 is
-written */
+enum { MP_FLUSH_ID_ONLY = 1 }; /* in the size of a slot: an entry of type 5 goes out */
 
 struct mp_flush_part {
     uint32_t pid;
@@ -48,6 +47,7 @@ struct mp_flush {
     size_t parts_count, parts_capacity;
     struct mp_chunk **chunks;     /* one reference each */
     size_t chunks_count, chunks_capacity;
+    bool sync_wal;                /* what was applied may be in the page cache only */
     bool write_node;
     struct mp_node node;          /* with the new bases; generation raised by the job */
     uint64_t *wal_files;          /* bases of those that go */

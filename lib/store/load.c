@@ -1,6 +1,7 @@
 #include "store/load.h"
 
 #include "base/assert.h"
+#include "base/enc.h"
 #include "base/status.h"
 #include "base/str.h"
 #include "store/slot.h"
@@ -71,18 +72,23 @@ static bool parse_pid(const char *name, uint32_t *out)
 struct loader {
     struct mp_env *e;
     uint32_t shard;
+    uint64_t ended_index;
     struct mp_partition *p;
     struct mp_meta_slot slot;
     uint64_t expected, expected_last; /* the segment that comes next; 0: none */
 };
 
 /* Where the first thing that is wrong is written down: it is told when the partition
- * turns out to exist. */
-static memphis_error *complaint(struct loader *l)
+ * turns out to exist. `is_range`: it is no more than sequences which no segment holds,
+ * so when those are declared lost all is said. */
+static memphis_error *complaint(struct loader *l, bool is_range)
 {
-    memphis_error *why = &l->p->damaged;
+    struct mp_partition *p = l->p;
 
-    return why->status == MEMPHIS_OK ? why : NULL;
+    if (p->damaged.status != MEMPHIS_OK && (is_range || !p->damage_is_range))
+        return NULL;
+    p->damage_is_range = is_range;
+    return &p->damaged;
 }
 
 static void push_segment(struct mp_partition *p, const struct mp_segment *g)
@@ -105,7 +111,8 @@ static memphis_status load_active(struct loader *l, struct mp_file *f, const cha
 
     memphis_status s = mp_segment_scan(l->e, f, first, length, true, &scan, &why);
     if (s == MEMPHIS_CORRUPT)
-        (void)mp_fail(complaint(l), MEMPHIS_CORRUPT, "'%s': %s", path, why.message);
+        (void)mp_fail(complaint(l, true), MEMPHIS_CORRUPT, "'%s': %s", path,
+                      why.message);
     else if (s != MEMPHIS_OK)
         (void)mp_fail(err, s, "%s", why.message);
     struct mp_segment g = { .first = first,
@@ -136,10 +143,59 @@ static memphis_status read_header(struct loader *l, struct mp_file *f, uint64_t 
         l->expected_last = h.before_last;
         return s;
     }
-    (void)mp_fail(complaint(l), MEMPHIS_CORRUPT, "'%s' is damaged at offset 0", path);
+    (void)mp_fail(complaint(l, false), MEMPHIS_CORRUPT, "'%s' is damaged at offset 0",
+                  path);
     l->expected = first - 1; /* whatever is there */
     l->expected_last = 0;
     return s;
+}
+
+static memphis_status load_sealed(struct loader *l, uint64_t first, const char *path,
+                                  memphis_error *err)
+{
+    struct mp_segment g;
+
+    memphis_status s =
+        mp_segment_open_sealed(l->e, l->shard, l->p->pid, first, &g, err);
+    if (s == MEMPHIS_OK)
+        push_segment(l->p, &g);
+    if (s != MEMPHIS_NOT_FOUND)
+        return s;
+    (void)mp_fail(complaint(l, true), MEMPHIS_CORRUPT, "'%s' has no valid footer",
+                  path);
+    return MEMPHIS_OK;
+}
+
+static void tell_old_slot(struct loader *l, const char *path)
+{
+    (void)mp_fail(complaint(l, false), MEMPHIS_CORRUPT,
+                  "'s/%08x/%08x/meta' is damaged: its newest slot does not know '%s'",
+                  l->shard, l->p->pid, path);
+}
+
+/* A segment that the slot does not name, of a pass that did not end. */
+static memphis_status remove_left_over(struct loader *l, uint64_t first,
+                                       const char *path, memphis_error *err)
+{
+    struct mp_env *e = l->e;
+    struct mp_file *f = NULL;
+    struct mp_segment_header h;
+    uint8_t block[MP_BLOCK_SIZE];
+    size_t got = 0;
+
+    memphis_status s = e->file_open(e, path, MP_FILE_READ, &f, err);
+    if (s == MEMPHIS_OK)
+        s = e->file_read(e, f, 0, block, sizeof block, &got, err);
+    e->file_close(e, f);
+    if (s != MEMPHIS_OK)
+        return s;
+    if (first > l->slot.flushed_seq &&
+        mp_segment_header_decode(mp_slice(block, got), &h) &&
+        h.index <= l->ended_index) {
+        tell_old_slot(l, path);
+        return MEMPHIS_OK;
+    }
+    return e->unlink(e, path, err);
 }
 
 /* The newest segment comes first; each names the one before it. So it is known which
@@ -149,12 +205,11 @@ static memphis_status load_segment(struct loader *l, uint64_t first, memphis_err
 {
     struct mp_env *e = l->e;
     struct mp_file *f = NULL;
-    struct mp_segment g;
     char path[MP_PATH_SIZE];
 
     mp_path_segment(l->shard, l->p->pid, first, path);
     if (first > l->expected)
-        return e->unlink(e, path, err);
+        return remove_left_over(l, first, path, err);
     if (first < l->expected && l->expected_last > l->p->missing_last)
         l->p->missing_last = l->expected_last;
     memphis_status s = e->file_open(e, path, MP_FILE_READ, &f, err);
@@ -162,11 +217,8 @@ static memphis_status load_segment(struct loader *l, uint64_t first, memphis_err
         s = read_header(l, f, first, path, err);
     if (s == MEMPHIS_OK && first == l->slot.active_first)
         s = load_active(l, f, path, err);
-    else if (s == MEMPHIS_OK && mp_segment_open_sealed(e, l->shard, l->p->pid, first,
-    &g, NULL) == MEMPHIS_OK)
-        push_segment(l->p, &g);
     else if (s == MEMPHIS_OK)
-        (void)mp_fail(complaint(l), MEMPHIS_CORRUPT, "'%s' has no valid footer", path);
+        s = load_sealed(l, first, path, err);
     e->file_close(e, f);
     return s;
 }
@@ -214,7 +266,7 @@ static memphis_status load_state(struct loader *l, memphis_error *err)
     mp_path_state(l->shard, l->p->pid, l->slot.state_index, path);
     memphis_status s = e->file_open(e, path, MP_FILE_READ, &f, err);
     if (s == MEMPHIS_NOT_FOUND) {
-        (void)mp_fail(complaint(l), MEMPHIS_CORRUPT, "'%s' is missing", path);
+        (void)mp_fail(complaint(l, false), MEMPHIS_CORRUPT, "'%s' is missing", path);
         return MEMPHIS_OK;
     }
     if (s == MEMPHIS_OK)
@@ -234,29 +286,56 @@ static memphis_status load_state(struct loader *l, memphis_error *err)
         if (st == MEMPHIS_OK)
             mp_buf_put_slice(&l->p->loaded_state, items);
         else
-            (void)mp_fail(complaint(l), MEMPHIS_CORRUPT, "'%s': %s", path, why.message);
+            (void)mp_fail(complaint(l, false), MEMPHIS_CORRUPT, "'%s': %s", path,
+                          why.message);
     }
     mp_buf_fini(&bytes);
     return s;
+}
+
+/* A state file that the slot does not name; an index whose segment is gone. */
+static bool is_left_over(const struct loader *l, const struct names *n,
+                         const char *name)
+{
+    char segment[MP_PATH_SIZE];
+    uint64_t number;
+
+    if (strncmp(name, "state.", 6) == 0)
+        return !mp_parse_u64(mp_slice(name + 6, strlen(name + 6)), &number) ||
+               number != l->slot.state_index;
+    if (!numbered(name, ".idx", &number))
+        return false;
+    mp_format(segment, sizeof segment, "%.20s.seg", name);
+    return number > l->slot.active_first ||
+           bsearch(segment, n->items, n->count, sizeof *n->items, compare_names) ==
+               NULL;
+}
+
+static bool is_of_newer_pass(const struct loader *l, const char *name)
+{
+    uint64_t index;
+
+    return strncmp(name, "state.", 6) == 0 &&
+           mp_parse_u64(mp_slice(name + 6, strlen(name + 6)), &index) &&
+           index > l->slot.flushed_index && index <= l->ended_index;
 }
 
 static memphis_status load_files(struct loader *l, const char *dir, memphis_error *err)
 {
     struct names n = { 0 };
     char path[2 * MP_PATH_SIZE];
-    uint64_t index;
 
     memphis_status s = list(l->e, dir, &n, err);
     if (s == MEMPHIS_OK)
         s = load_segments(l, &n, err);
     for (size_t i = 0; i < n.count && s == MEMPHIS_OK; i++) {
-        const char *name = n.items[i];
-        if (strncmp(name, "state.", 6) != 0 ||
-            (mp_parse_u64(mp_slice(name + 6, strlen(name + 6)), &index) &&
-             index == l->slot.state_index))
+        if (!is_left_over(l, &n, n.items[i]))
             continue;
-        mp_format(path, sizeof path, "%s/%s", dir, name);
-        s = l->e->unlink(l->e, path, err); /* the slot does not name it */
+        mp_format(path, sizeof path, "%s/%s", dir, n.items[i]);
+        if (is_of_newer_pass(l, n.items[i]))
+            tell_old_slot(l, path);
+        else
+            s = l->e->unlink(l->e, path, err);
     }
     mp_free(n.items);
     return s == MEMPHIS_OK ? load_state(l, err) : s;
@@ -273,18 +352,50 @@ static void take_slot(struct mp_partition *p, const struct mp_meta_slot *slot)
     p->has_directory = true;
 }
 
-static memphis_status load_partition(struct mp_env *e, uint32_t shard, uint32_t pid,
-                                     struct mp_partitions *t, memphis_error *err)
+/* A slot that was torn by a crash belongs to a pass that did not end. One that is not
+ * valid although its pass has ended is damaged, and the other slot is too old. */
+static memphis_status check_other_slot(struct loader *l, const char *path,
+                                       memphis_error *err)
 {
-    struct loader l = { .e = e, .shard = shard };
+    uint64_t other = (l->slot.generation + 1) % 2 * MP_BLOCK_SIZE;
+    uint8_t block[MP_BLOCK_SIZE] = { 0 };
+    struct mp_meta_slot slot;
+    struct mp_file *f = NULL;
+    size_t got = 0;
+
+    memphis_status s = l->e->file_open(l->e, path, MP_FILE_READ, &f, err);
+    if (s == MEMPHIS_OK)
+        s = l->e->file_read(l->e, f, other, block, sizeof block, &got, err);
+    l->e->file_close(l->e, f);
+    if (s != MEMPHIS_OK || mp_meta_slot_decode(mp_slice(block, got), &slot))
+        return s;
+    /* Its fields as they stand there: */
+    mp_set_u32(block + 4, mp_crc32c(0, block + 8, sizeof block - 8));
+    if (mp_meta_slot_decode(mp_slice(block, sizeof block), &slot) &&
+        slot.flushed_index > l->slot.flushed_index &&
+        slot.flushed_index <= l->ended_index)
+        (void)mp_fail(complaint(l, false), MEMPHIS_CORRUPT,
+                      "the newest slot of '%s' is damaged", path);
+    return MEMPHIS_OK;
+}
+
+static memphis_status load_partition(struct mp_env *e, uint32_t shard, uint32_t pid,
+                                     uint64_t ended_index, struct mp_partitions *t,
+                                     memphis_error *err)
+{
+    struct loader l = { .e = e, .shard = shard, .ended_index = ended_index };
     uint8_t block[MP_BLOCK_SIZE];
     char path[MP_PATH_SIZE];
     bool exists;
 
     mp_path_meta(shard, pid, path);
     memphis_status s = mp_slot_read(e, path, "MPM1", block, &exists, err);
-    if (s == MEMPHIS_NOT_FOUND)
-        return MEMPHIS_OK; /* its first flush did not end: all is in the WAL */
+    if (s == MEMPHIS_NOT_FOUND) {
+        l.p = mp_partition_new(pid);
+        l.p->has_directory = true;
+        mp_partitions_keep_loaded(t, l.p);
+        return MEMPHIS_OK;
+    }
     if (s == MEMPHIS_OK && !mp_meta_slot_decode(mp_slice(block, sizeof block), &l.slot))
         s = mp_fail(err, MEMPHIS_CORRUPT, "'%s' is damaged", path);
     if (s != MEMPHIS_OK)
@@ -292,12 +403,15 @@ static memphis_status load_partition(struct mp_env *e, uint32_t shard, uint32_t 
     l.p = mp_partition_new(pid);
     take_slot(l.p, &l.slot);
     mp_partitions_keep_loaded(t, l.p);
+    s = check_other_slot(&l, path, err);
+    if (s != MEMPHIS_OK)
+        return s;
     mp_path_partition(shard, pid, path);
     return load_files(&l, path, err);
 }
 
-memphis_status mp_load_shard(struct mp_env *e, uint32_t shard, struct mp_partitions *t,
-                             memphis_error *err)
+memphis_status mp_load_shard(struct mp_env *e, uint32_t shard, uint64_t ended_index,
+                             struct mp_partitions *t, memphis_error *err)
 {
     struct names n = { 0 };
     char dir[MP_PATH_SIZE];
@@ -307,7 +421,7 @@ memphis_status mp_load_shard(struct mp_env *e, uint32_t shard, struct mp_partiti
     memphis_status s = list(e, dir, &n, err);
     for (size_t i = 0; i < n.count && s == MEMPHIS_OK; i++)
         if (parse_pid(n.items[i], &pid))
-            s = load_partition(e, shard, pid, t, err);
+            s = load_partition(e, shard, pid, ended_index, t, err);
     mp_free(n.items);
     return s;
 }

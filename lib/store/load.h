@@ -1,11 +1,13 @@
 /* store/load.h -- a start: the partitions' files, before it is known which of them
  * still exist.
  *
- * Every directory of the shard with a valid meta slot becomes a partition that waits in
- * the table for its open entry: the table of partition 0, or replay. What is wrong with
- * its files is kept as a sentence and told only then: a partition that was dropped may
- * have lost half of them already. Left-overs of an interrupted flush are removed: they
- * are what the slot does not name.
+ * Every directory of the shard becomes a partition that waits in the table for its
+ * open entry: in the table of partition 0, or in replay. One without a valid meta slot
+ * is as new: a first flush did not end, or a removal. (Or the slot is damaged: that
+ * shows when the table says that it has files.) What is wrong with its files is kept
+ * as a sentence and told only then: a partition that was dropped may have lost half of
+ * them already. Left-overs of an interrupted flush are removed: they are what the slot
+ * does not name.
  *
  * Thread: core, at a start; blocks on the disk.
  */
@@ -14,9 +16,10 @@
 
 #include "store/partition.h"
 
-/* Fills t->loaded. IO, and CORRUPT when the shard's own slot is damaged. */
-memphis_status mp_load_shard(struct mp_env *e, uint32_t shard, struct mp_partitions *t,
-                             memphis_error *err);
+/* Fills t->loaded. IO. All passes up to shard entry `ended_index` have ended: files of
+ * theirs which a slot does not know show that it is an old one. */
+memphis_status mp_load_shard(struct mp_env *e, uint32_t shard, uint64_t ended_index,
+                             struct mp_partitions *t, memphis_error *err);
 
 /* Calls fn for the messages and ids of the partition's segments that are not older than
  * `since_ns`. A damaged entry ends its segment: reading it will tell. */

@@ -10,7 +10,7 @@ enum {
     OP_DROP = 3,
     GAP_MAX = 1 << 26, /* sequences that may be missing in a row */
     TABLE_ROW_SIZE = 21,
-    HAS_FILES = 128,   /* flag of a row's op: a flush has made its directory */
+    HAS_FILES = 128,   /* flag of a row's op: its meta slot was written before */
 
     /* Fields of an encoded entry (record.h). */
     AT_TYPE = 8,
@@ -145,6 +145,7 @@ void mp_partition_free(struct mp_partition *p, struct mp_cold *cold)
     mp_buf_fini(&p->loaded_state);
     mp_ranges_fini(&p->dead);
     mp_ranges_fini(&p->damage);
+    mp_ranges_fini(&p->unreadable);
     mp_free(p->dead_ids);
     mp_free(p->segments);
     mp_free(p);
@@ -322,6 +323,7 @@ static memphis_status apply_floor(struct mp_partitions *t, struct mp_partition *
         forget(p, p->memtable.base);
     mp_ranges_trim(&p->dead, first);
     mp_ranges_trim(&p->damage, first);
+    mp_ranges_trim(&p->unreadable, first);
     if (messages_of(p) == 0)
         p->bytes = 0;
     return MEMPHIS_OK;
@@ -373,6 +375,16 @@ void mp_partition_damage(struct mp_partition *p, uint64_t first, uint64_t last)
     mp_ranges_add(&p->damage, first, last);
     if (last > p->last)
         p->last = last;
+}
+
+void mp_partition_lose(struct mp_partition *p, uint64_t first, uint64_t last)
+{
+    if (first < p->floor)
+        first = p->floor;
+    if (last > p->last)
+        last = p->last;
+    if (first <= last)
+        mp_ranges_add(&p->unreadable, first, last);
 }
 
 static memphis_status apply_hole(struct mp_partition *p, const struct mp_entry *e,
@@ -527,15 +539,23 @@ static memphis_status read_cold(struct mp_partition *p, struct mp_cold *cold,
 }
 
 /* The damage that a reader meets on its way from `seq` to `to`; NULL: none. */
-static const struct mp_range *damage_between(const struct mp_partition *p, uint64_t seq,
-                                             uint64_t to)
+static const struct mp_range *range_between(const struct mp_ranges *l, uint64_t seq,
+                                            uint64_t to)
 {
-    for (size_t i = 0; i < p->damage.count; i++) {
-        const struct mp_range *r = &p->damage.items[i];
+    for (size_t i = 0; i < l->count; i++) {
+        const struct mp_range *r = &l->items[i];
         if (r->last >= seq)
             return r->first <= to ? r : NULL;
     }
     return NULL;
+}
+
+static const struct mp_range *damage_between(const struct mp_partition *p, uint64_t seq,
+                                             uint64_t to)
+{
+    const struct mp_range *r = range_between(&p->damage, seq, to);
+
+    return r != NULL ? r : range_between(&p->unreadable, seq, to);
 }
 
 memphis_status mp_partition_read(struct mp_partition *p, struct mp_cold *cold,
@@ -664,7 +684,8 @@ void mp_partitions_table_put(const struct mp_partitions *t, struct mp_buf *out)
         mp_buf_put_u16(out, MP_STATE_PARTITION);
         mp_buf_put_u32(out, (uint32_t)(TABLE_ROW_SIZE + p->settings.size));
         mp_buf_put_u32(out, p->pid);
-        mp_buf_put_u8(out, (uint8_t)(OP_OPEN | (p->has_directory ? HAS_FILES : 0)));
+        bool has_files = p->generation > 0 || p->touched_index > p->flushed_index;
+        mp_buf_put_u8(out, (uint8_t)(OP_OPEN | (has_files ? HAS_FILES : 0)));
         mp_buf_put_u32(out, p->config_version);
         mp_buf_put_u32(out, p->number);
         mp_buf_put_u32(out, p->station);

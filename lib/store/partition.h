@@ -43,6 +43,8 @@ struct mp_partition {
     struct mp_memtable memtable;
     struct mp_ranges dead;        /* from floor to last, no message there */
     struct mp_ranges damage;      /* likewise, declared lost */
+    struct mp_ranges unreadable;  /* likewise, found by reads of this run: a file may
+                                     be restored before the next one */
     struct mp_dead_id *dead_ids;  /* ascending */
     size_t dead_ids_count, dead_ids_capacity;
 
@@ -53,8 +55,8 @@ struct mp_partition {
     uint64_t flushed_index;       /* effects of shard entries up to here are in files */
     uint64_t touched_index;       /* newest entry that changed something here */
     uint64_t state_index;         /* names the state file; 0: none */
-    uint64_t generation;          /* of the meta slot; 0: none */
-    bool has_directory;
+    uint64_t generation;          /* of the newest valid meta slot; 0: none */
+    bool has_directory;           /* or a pass that did not end may have made it */
     bool is_attached;             /* a start: its state went to the sink */
     bool keeps_ids;               /* the shard has files: dead_ids go there */
 
@@ -62,6 +64,8 @@ struct mp_partition {
     struct mp_buf loaded_state;   /* items of the state file */
     uint64_t missing_last;        /* newest sequence of a segment that is missing */
     memphis_error damaged;        /* status OK: all files are as they should be */
+    bool damage_is_range;         /* ... but for sequences that may be declared lost */
+    bool is_accepted;             /* and the operator has accepted it */
 };
 
 struct mp_partitions {
@@ -111,6 +115,8 @@ uint64_t mp_partition_first(const struct mp_partition *p);
 void mp_partition_stats(const struct mp_partition *p, struct mp_log_stats *out);
 /* Sequences first..last cannot be read: from now on reads say so. */
 void mp_partition_damage(struct mp_partition *p, uint64_t first, uint64_t last);
+/* The same for this run only, and only up to the last sequence there is. */
+void mp_partition_lose(struct mp_partition *p, uint64_t first, uint64_t last);
 
 /* What is flushed holds the ids, too. */
 void mp_partition_forget_ids(struct mp_partition *p);
@@ -123,6 +129,7 @@ void mp_partitions_evict(struct mp_partitions *t, struct mp_chunk *c);
 
 /* The store's own items of a state file (storage-design 4.9). */
 void mp_partition_state_put(const struct mp_partition *p, struct mp_buf *out);
+/* For a pass that writes the slots of all partitions which were touched. */
 void mp_partitions_table_put(const struct mp_partitions *t, struct mp_buf *out);
 /* Fills dead and damage from the items; CORRUPT. */
 memphis_status mp_partition_state_take(struct mp_partition *p, memphis_slice items,

@@ -371,6 +371,8 @@ static uint64_t find_offset(struct mp_env *e, struct mp_file *f, uint32_t shard,
     /* If it is damaged there, the next indexed entry is the next that can be found. */
     *damage_last = low < scan->count ? segment->first + scan->items[low].seq - 1
                                      : segment->last;
+    if (*damage_last > segment->last)
+        *damage_last = segment->last; /* an item that was made of damaged bytes */
     return offset;
 }
 
