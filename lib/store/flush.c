@@ -377,7 +377,9 @@ static memphis_status remove_old(struct mp_flush *f)
         if (i + 1 == f->wal_files_count) /* the largest: it is used again */
             s = f->env->rename(f->env, path, MP_WAL_SPARE_NAME, &f->why);
         else
-            s = remove_file(f->env, path, &f->why);
+            s = f->env->unlink(f->env, path, &f->why);
+        if (s == MEMPHIS_NOT_FOUND)
+            s = MEMPHIS_OK;
     }
     return s;
 }

@@ -633,7 +633,7 @@ static void whichever_allocation_fails_the_directory_can_be_opened_again(void **
 {
     (void)state;
     for (int mode = 0; mode < TEST_MODES; mode++) {
-        uint64_t step = mode == 1 ? 7 : 41; /* what breaks leaks its descriptors */
+        uint64_t step = mode == 1 ? 29 : 151; /* what breaks leaks its descriptors */
         bool failed = true;
         for (uint64_t n = 1; failed; n += step) {
             struct test_world w;
