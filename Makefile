@@ -135,6 +135,6 @@ install: lib $B/memphisd
 clean:
 	rm -rf build
 
--include test/wire/rules.mk bench/rules.mk test/fuzz/rules.mk
+-include test/wire/rules.mk bench/rules.mk test/fuzz/rules.mk test/sim/rules.mk
 -include $(LIB_OBJ:.o=.d) $(SERVER_OBJ:.o=.d) $(SUPPORT_OBJ:.o=.d) $(TEST_BIN:=.d) \
     $(EXAMPLE_BIN:=.d) $(BENCH_BIN:=.d)

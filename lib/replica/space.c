@@ -250,7 +250,14 @@ static void plan_partition(struct mp_replica *r, struct mp_shard *s,
 
 static bool is_touched(const struct mp_partition *p)
 {
-    return p->touched_index > p->flushed_index;
+    return p->touched_index > p->flushed_index || p->must_flush;
+}
+
+/* A start whose replay has not come to where the files are: a slot of now would say
+ * less than they hold. */
+static bool is_ahead(const struct mp_replica *r, const struct mp_partition *p)
+{
+    return p->flushed_index > r->flush.index;
 }
 
 /* Partition 0 comes last: its table tells which ones have files. */
@@ -266,12 +273,14 @@ static void plan_partitions(struct mp_replica *r, struct mp_shard *s)
 
     for (uint32_t i = 0; (p = mp_partitions_next(&s->partitions, &i)) != NULL;) {
         uint32_t dead = dead_segments(s, p);
-        if (p == own || (!is_touched(p) && dead == 0))
+        if (p == own || is_ahead(r, p) || (!is_touched(p) && dead == 0))
             continue;
         any_new |= p->generation == 0;
         plan_partition(r, s, p, dead);
     }
-    if (own != NULL && (is_touched(own) || any_new))
+    if (own != NULL && any_new)
+        own->must_flush = true;
+    if (own != NULL && is_touched(own) && !is_ahead(r, own))
         plan_partition(r, s, own, 0);
 }
 
@@ -353,6 +362,7 @@ static void take_part(struct mp_shard *s, const struct mp_flush_part *part)
     p->flushed_index = part->slot.flushed_index;
     p->state_index = part->slot.state_index;
     p->generation = part->slot.generation;
+    p->must_flush = false;
     mp_partition_forget_ids(p);
 }
 

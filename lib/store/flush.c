@@ -275,6 +275,39 @@ static memphis_status sync_all_parts(struct mp_flush *f)
     return s;
 }
 
+struct first_name {
+    char name[MP_PATH_SIZE];
+    bool found;
+};
+
+static bool take_first(void *ctx, const char *name)
+{
+    struct first_name *n = ctx;
+
+    n->found = strlen(name) < sizeof n->name;
+    if (n->found)
+        memcpy(n->name, name, strlen(name) + 1);
+    return false;
+}
+
+static memphis_status clear_directory(struct mp_env *e, const char *dir,
+                                      memphis_error *err)
+{
+    char path[2 * MP_PATH_SIZE];
+
+    for (;;) {
+        struct first_name n = { .found = false };
+        memphis_status s = e->dir_list(e, dir, take_first, &n, err);
+        if (s != MEMPHIS_OK || !n.found)
+            return s;
+        mp_format(path, sizeof path, "%s/%s", dir, n.name);
+        s = e->unlink(e, path, err);
+        if (s != MEMPHIS_OK)
+            return s;
+    }
+}
+
+/* What a pass that did not end has left in a new one would look like a part of this. */
 static memphis_status make_directories(struct mp_flush *f)
 {
     struct mp_env *e = f->env;
@@ -295,6 +328,8 @@ static memphis_status make_directories(struct mp_flush *f)
         mp_path_partition(f->shard, f->parts[i].pid, path);
         if (s == MEMPHIS_OK)
             s = e->mkdir(e, path, &f->why);
+        if (s == MEMPHIS_OK)
+            s = clear_directory(e, path, &f->why);
     }
     if (s == MEMPHIS_OK && any)
         s = e->dir_sync(e, shard, &f->why);
@@ -454,38 +489,13 @@ void mp_flush_fini(struct mp_flush *f)
 
 /* === Removal of a partition === */
 
-struct first_name {
-    char name[MP_PATH_SIZE];
-    bool found;
-};
-
-static bool take_first(void *ctx, const char *name)
-{
-    struct first_name *n = ctx;
-
-    n->found = strlen(name) < sizeof n->name;
-    if (n->found)
-        memcpy(n->name, name, strlen(name) + 1);
-    return false;
-}
-
 memphis_status mp_flush_remove(struct mp_env *e, uint32_t shard, uint32_t pid,
                                memphis_error *err)
 {
-    char dir[MP_PATH_SIZE], path[2 * MP_PATH_SIZE];
-    memphis_status s;
+    char dir[MP_PATH_SIZE];
 
     mp_path_partition(shard, pid, dir);
-    for (;;) {
-        struct first_name n = { .found = false };
-        s = e->dir_list(e, dir, take_first, &n, err);
-        if (s != MEMPHIS_OK || !n.found)
-            break;
-        mp_format(path, sizeof path, "%s/%s", dir, n.name);
-        s = e->unlink(e, path, err);
-        if (s != MEMPHIS_OK)
-            return s;
-    }
+    memphis_status s = clear_directory(e, dir, err);
     if (s == MEMPHIS_OK)
         s = e->rmdir(e, dir, err);
     return s == MEMPHIS_NOT_FOUND ? MEMPHIS_OK : s;

@@ -76,6 +76,7 @@ struct loader {
     struct mp_partition *p;
     struct mp_meta_slot slot;
     uint64_t expected, expected_last; /* the segment that comes next; 0: none */
+    bool has_removed;
 };
 
 /* Where the first thing that is wrong is written down: it is told when the partition
@@ -166,11 +167,15 @@ static memphis_status load_sealed(struct loader *l, uint64_t first, const char *
     return MEMPHIS_OK;
 }
 
+/* What an interrupted pass has left must be overtaken before a later one ends: else it
+ * would look like a part of that. See must_flush. */
 static void tell_old_slot(struct loader *l, const char *path)
 {
+    char meta[MP_PATH_SIZE];
+
+    mp_path_meta(l->shard, l->p->pid, meta);
     (void)mp_fail(complaint(l, false), MEMPHIS_CORRUPT,
-                  "'s/%08x/%08x/meta' is damaged: its newest slot does not know '%s'",
-                  l->shard, l->p->pid, path);
+                  "'%s' is damaged: its newest slot does not know '%s'", meta, path);
 }
 
 /* A segment that the slot does not name, of a pass that did not end. */
@@ -195,6 +200,7 @@ static memphis_status remove_left_over(struct loader *l, uint64_t first,
         tell_old_slot(l, path);
         return MEMPHIS_OK;
     }
+    l->has_removed = true;
     return e->unlink(e, path, err);
 }
 
@@ -336,7 +342,12 @@ static memphis_status load_files(struct loader *l, const char *dir, memphis_erro
             tell_old_slot(l, path);
         else
             s = l->e->unlink(l->e, path, err);
+        l->has_removed = true;
     }
+    /* They must not come back when later passes have ended. */
+    if (s == MEMPHIS_OK && l->has_removed)
+        s = l->e->dir_sync(l->e, dir, err);
+    l->p->must_flush |= l->has_removed;
     mp_free(n.items);
     return s == MEMPHIS_OK ? load_state(l, err) : s;
 }
@@ -369,6 +380,7 @@ static memphis_status check_other_slot(struct loader *l, const char *path,
     l->e->file_close(l->e, f);
     if (s != MEMPHIS_OK || mp_meta_slot_decode(mp_slice(block, got), &slot))
         return s;
+    l->p->must_flush = true; /* or there was no other one: then it costs a slot */
     /* Its fields as they stand there: */
     mp_set_u32(block + 4, mp_crc32c(0, block + 8, sizeof block - 8));
     if (mp_meta_slot_decode(mp_slice(block, sizeof block), &slot) &&

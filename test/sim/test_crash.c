@@ -6,25 +6,31 @@
  * what it holds is compared with the model: it must be the state after a prefix of the
  * history that contains everything acknowledged. So nothing acknowledged is lost,
  * nothing is invented, order is kept, and what was appended together stays together.
+ * Memory, files and segments are small, so that flushes, sealed segments, dead ones and
+ * WAL files that go are part of every history; and now and then the disk is full.
  *
- *   test_crash               all seeds
- *   test_crash SEED [N]      one seed; only the crash at operation N
+ *   test_crash                      the seeds of `make test`
+ *   test_crash SEED [N]             one seed; only the crash at operation N
+ *   test_crash FIRST-LAST [MINUTES] a range; after that time it says where to go on
  */
 #include "support/test.h"
 
 #include "base/enc.h"
 #include "base/limits.h"
 #include "base/status.h"
+#include "base/str.h"
 #include "env/env_mem.h"
 #include "replica/replica.h"
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
 
 enum {
     STEPS = 90,               /* of the workload, per seed */
     PARTITIONS = 8,           /* pids 1..8 are opened and dropped, each once */
     MESSAGES_MAX = 400,
+    IDS_MAX = 512,            /* sequences of a partition */
     OPS_MAX = 2000
 };
 
@@ -41,6 +47,7 @@ struct partition {
     struct stored messages[MESSAGES_MAX]; /* live ones, ascending */
     uint32_t count;
     uint64_t groups;          /* a running hash of the group entries */
+    uint64_t ids[IDS_MAX / 64]; /* a bit per sequence whose message had an id */
 };
 
 struct state {
@@ -55,7 +62,8 @@ struct op {
     enum kind kind;
     uint32_t pid, size, length;
     uint64_t seq;
-    bool is_applied;
+    bool has_id;
+    bool is_applied, is_refused;
 };
 
 static uint64_t mix(uint64_t h, uint64_t v)
@@ -73,9 +81,22 @@ static const uint8_t *payload_of(const struct op *op)
     return bytes;
 }
 
+static void set_bit(uint64_t *bits, uint64_t n)
+{
+    assert_true(n < IDS_MAX);
+    bits[n / 64] |= 1ull << n % 64;
+}
+
+static bool has_bit(const uint64_t *bits, uint64_t n)
+{
+    return (bits[n / 64] >> n % 64 & 1) != 0;
+}
+
 static void model_message(struct partition *p, const struct op *op)
 {
     assert_true(p->count < MESSAGES_MAX);
+    if (op->has_id)
+        set_bit(p->ids, op->seq);
     p->messages[p->count++] = (struct stored){
         op->seq, mp_crc32c(0, payload_of(op), op->size), op->size
     };
@@ -135,6 +156,8 @@ struct world {
 
     struct op ops[OPS_MAX];   /* the history; an op's tag is its number + 1 */
     uint32_t ops_count;
+    uint64_t refused;         /* appends, at once */
+    bool was_refused;         /* some of them: `all` is to be made again */
     struct state all;         /* after all of them: what the next append assumes */
     struct state base;        /* after ops[0..base_count) */
     uint32_t base_count;
@@ -142,6 +165,8 @@ struct world {
     /* What the sinks know: their part of the state, by apply, state and restore. */
     uint64_t groups[PARTITIONS + 1];
     uint64_t is_open;         /* a bit per pid */
+    uint64_t ids[PARTITIONS + 1][IDS_MAX / 64];
+    uint64_t since[PARTITIONS + 1]; /* ids matter from that time on; never falls */
     uint64_t meta, meta_count, meta_index;
     uint64_t start_index;     /* of shard 1: replay up to it is known already */
     uint64_t safe_meta, safe_count, safe_index; /* "in SQLite" */
@@ -168,6 +193,14 @@ static uint64_t draw(struct world *w, uint64_t n)
             snprintf((w)->failure, sizeof(w)->failure, __VA_ARGS__);                   \
     } while (0)
 
+static void note_id(struct world *w, const struct mp_entry *e)
+{
+    fail_if(w, e->id.size != 8 || mp_get_u64(e->id.data) != e->seq,
+            "pid %u: the id of message %d is wrong", e->pid, (int)e->seq);
+    if (w->is_open >> e->pid & 1)
+        set_bit(w->ids[e->pid], e->seq);
+}
+
 static void on_apply(void *ctx, uint64_t index, uint64_t time_ns,
                      const struct mp_entry *entries, size_t n, uint64_t tag)
 {
@@ -179,11 +212,15 @@ static void on_apply(void *ctx, uint64_t index, uint64_t time_ns,
         const struct mp_entry *e = &entries[i];
         /* Replay tells of a partition that is gone, too: its open entry may be
            below. */
-        if (e->type == MP_ENTRY_GROUP && e->pid <= PARTITIONS && (w->is_open >> e->pid &
-        1)) w->groups[e->pid] = mix(w->groups[e->pid], e->seq);
+        if (e->type == MP_ENTRY_GROUP && e->pid <= PARTITIONS &&
+            (w->is_open >> e->pid & 1))
+            w->groups[e->pid] = mix(w->groups[e->pid], e->seq);
+        if ((e->type == MP_ENTRY_MESSAGE || e->type == MP_ENTRY_ID) && e->id.size > 0)
+            note_id(w, e);
         if (e->type == MP_ENTRY_PARTITION && e->pid <= PARTITIONS) {
             bool is_open = *(const uint8_t *)e->payload.data == 1;
             w->groups[e->pid] = 0;
+            memset(w->ids[e->pid], 0, sizeof w->ids[e->pid]);
             w->is_open &= ~(1ull << e->pid);
             w->is_open |= (uint64_t)is_open << e->pid;
         }
@@ -200,7 +237,17 @@ static void on_apply(void *ctx, uint64_t index, uint64_t time_ns,
 
 static void on_failed(void *ctx, uint64_t tag, memphis_status status)
 {
-    (void)ctx, (void)tag, (void)status;
+    struct world *w = ((struct sink *)ctx)->world;
+
+    if (status != MEMPHIS_NO_SPACE)
+        return; /* its fate is unknown */
+    w->ops[tag - 1].is_refused = true;
+    w->was_refused = true;
+}
+
+static uint64_t on_ids_since(void *ctx, uint32_t pid)
+{
+    return ((struct sink *)ctx)->world->since[pid];
 }
 
 static void on_state(void *ctx, uint32_t pid, struct mp_buf *out)
@@ -248,6 +295,8 @@ static memphis_status start(struct world *w, memphis_error *err)
     struct mp_recovery_report report;
 
     memset(w->groups, 0, sizeof w->groups);
+    memset(w->ids, 0, sizeof w->ids);
+    mp_disk_limit(w->disk, UINT64_MAX);
     w->is_open = 0;
     w->meta = w->safe_meta;
     w->meta_count = w->safe_count;
@@ -259,14 +308,14 @@ static memphis_status start(struct world *w, memphis_error *err)
     struct mp_replica_options o = {
         .env = w->env, .broken = on_broken, .ctx = w,
         .wal_file_min = 32 << 10, .wal_file_max = 64 << 10, .wal_total_max = 192 << 10,
-        .segment_size = 32 << 10, .chunk_size = 4 << 10, .memory_max = 128 << 10
+        .segment_size = 16 << 10, .chunk_size = 2 << 10, .memory_max = 64 << 10
     };
     memphis_status s = mp_replica_open(&o, &w->replica, err);
     for (uint32_t i = 1; i <= 3 && s == MEMPHIS_OK; i++) {
         w->sinks[i] = (struct sink){ w, i };
         mp_replica_log(w->replica, i)->sink = (struct mp_log_sink){
             .apply = on_apply, .failed = on_failed, .state = on_state,
-            .restore = on_restore, .ctx = &w->sinks[i]
+            .restore = on_restore, .ids_since = on_ids_since, .ctx = &w->sinks[i]
         };
         s = mp_replica_start(w->replica, i, err);
     }
@@ -295,7 +344,9 @@ static void turn(struct world *w)
 /* Until everything that was appended is applied. */
 static void settle(struct world *w)
 {
+    mp_disk_limit(w->disk, UINT64_MAX);
     do {
+        mp_disk_advance(w->disk, 100000000);
         turn(w);
         mp_mailbox_drain(&w->box);
     } while (!mp_replica_is_idle(w->replica) && !w->is_broken);
@@ -340,8 +391,24 @@ static size_t build_entries(const struct op *op, struct mp_entry e[2], uint8_t *
                                   .seq = op->seq };
         if (op->kind == PAIR)
             e[0].flags = MP_ENTRY_CHAINED;
+        if (op->has_id) {
+            mp_set_u64(small, op->seq);
+            e[0].id = mp_slice(small, 8);
+        }
         return op->kind == PAIR ? 2 : 1;
     }
+}
+
+/* What was given back for lack of room never happened. */
+static void forget_refused(struct world *w)
+{
+    if (!w->was_refused)
+        return;
+    w->was_refused = false;
+    w->all = w->base;
+    for (uint32_t i = w->base_count; i < w->ops_count; i++)
+        if (!w->ops[i].is_refused)
+            model_apply(&w->all, &w->ops[i]);
 }
 
 static void append(struct world *w, struct op op)
@@ -355,8 +422,10 @@ static void append(struct world *w, struct op op)
     w->ops[w->ops_count] = op;
     memphis_status s = mp_log_append(mp_replica_log(w->replica, shard), e, n,
                                      w->ops_count + 1);
-    if (s != MEMPHIS_OK)
-        return; /* refused: it never happened */
+    if (s != MEMPHIS_OK) {
+        w->refused++;
+        return; /* it never happened */
+    }
     w->ops_count++;
     model_apply(&w->all, &op);
 }
@@ -365,7 +434,8 @@ static void random_append(struct world *w)
 {
     static const enum kind kinds[] = { MESSAGE, MESSAGE, MESSAGE, MESSAGE, MESSAGE,
                                        MESSAGE, PAIR, GROUP, FLOOR, DELETE, META };
-    uint32_t pid = 1 + (uint32_t)draw(w, PARTITIONS);
+    uint32_t pid = 1 + (uint32_t)draw(w, draw(w, 2) ? PARTITIONS : 2);
+    forget_refused(w);
     struct partition *p = &w->all.partitions[pid];
     struct op op = { .kind = kinds[draw(w, sizeof kinds / sizeof kinds[0])],
                      .pid = pid };
@@ -378,7 +448,8 @@ static void random_append(struct world *w)
         op.kind = DROP;
     }
     op.seq = p->last + 1;
-    op.size = (uint32_t)draw(w, 300);
+    op.size = (uint32_t)draw(w, 500);
+    op.has_id = draw(w, 3) == 0 && (op.kind == MESSAGE || op.kind == PAIR);
     if (draw(w, 12) == 0)
         op.size = (uint32_t)draw(w, 9000);
     if (op.kind == META) {
@@ -415,7 +486,17 @@ static void step(struct world *w, memphis_error *err)
         mp_disk_advance(w->disk, 600000000ull * draw(w, 4));
     } else if (what < 78) {
         checkpoint_meta(w);
-    } else if (what < 79) {
+    } else if (what < 82) {
+        uint64_t pid = 1 + draw(w, PARTITIONS), back = draw(w, 40);
+        uint64_t time = w->all.partitions[pid].last + 2;
+        if (time > back && time - back > w->since[pid])
+            w->since[pid] = time - back;
+    } else if (what < 85) {
+        mp_disk_limit(w->disk, mp_disk_used(w->disk) + draw(w, 60000));
+    } else if (what < 92) {
+        mp_disk_limit(w->disk, UINT64_MAX);
+        mp_disk_advance(w->disk, 1100000000);
+    } else if (what < 93) {
         stop(w);
         memphis_status s = start(w, err);
         if (s != MEMPHIS_OK)
@@ -426,10 +507,56 @@ static void step(struct world *w, memphis_error *err)
         turn(w);
 }
 
-static void run_steps(struct world *w, uint32_t steps, memphis_error *err)
+/* What the histories without a crash have reached: it is printed, and none is 0. */
+static struct {
+    uint64_t sealed, removed, most_in_one; /* segments */
+    uint64_t refused;                      /* appends, the disk being full */
+} reached;
+
+struct segments {
+    uint64_t sealed, all, of_pid[PARTITIONS + 1];
+};
+
+static void count_segment(void *ctx, const char *name, uint64_t size)
 {
-    for (uint32_t i = 0; i < steps && !w->is_broken && w->replica != NULL; i++)
+    struct segments *s = ctx;
+    const char *end = name + strlen(name) - 4;
+    unsigned pid = 0;
+
+    (void)size;
+    s->sealed += strlen(name) > 4 && strcmp(end, ".idx") == 0;
+    if (strlen(name) <= 4 || strcmp(end, ".seg") != 0 ||
+        sscanf(name, "s/00000002/%x/", &pid) != 1 || pid > PARTITIONS)
+        return;
+    s->all++;
+    s->of_pid[pid]++;
+}
+
+static void note_reached(const struct world *w, struct segments *before)
+{
+    struct segments now = { .all = 0 };
+
+    mp_disk_each(w->disk, count_segment, &now);
+    reached.sealed += now.sealed > before->sealed ? now.sealed - before->sealed : 0;
+    reached.removed += now.all < before->all ? before->all - now.all : 0;
+    for (uint32_t pid = 1; pid <= PARTITIONS; pid++)
+        if (now.of_pid[pid] > reached.most_in_one)
+            reached.most_in_one = now.of_pid[pid];
+    *before = now;
+}
+
+static void run_steps(struct world *w, uint32_t steps, bool note, memphis_error *err)
+{
+    struct segments before = { .all = 0 };
+
+    for (uint32_t i = 0; i < steps && !w->is_broken && w->replica != NULL; i++) {
         step(w, err);
+        if (note)
+            note_reached(w, &before);
+    }
+    for (uint32_t i = 0; i < w->ops_count && note; i++)
+        reached.refused += w->ops[i].is_refused;
+    reached.refused += note ? w->refused : 0;
 }
 
 /* -- the comparison ---------------------------------------------------------------- */
@@ -493,6 +620,20 @@ static bool same_messages(struct world *w, uint32_t pid, const struct partition 
     return true;
 }
 
+static bool same_ids(const struct world *w, uint32_t pid, const struct partition *p,
+                     char *why, size_t size)
+{
+    for (uint64_t seq = 1; seq < IDS_MAX && p->is_open; seq++) {
+        bool has = has_bit(w->ids[pid], seq), had = has_bit(p->ids, seq);
+        if ((has && !had) || (had && !has && 1 + seq >= w->since[pid])) {
+            snprintf(why, size, "pid %u: the id of message %d is %s", pid, (int)seq,
+                     has ? "invented" : "forgotten");
+            return false;
+        }
+    }
+    return true;
+}
+
 static bool same_state(struct world *w, const struct state *s, char *why, size_t size)
 {
     if (w->meta != s->meta || w->meta_count != s->meta_count) {
@@ -510,7 +651,8 @@ static bool same_state(struct world *w, const struct state *s, char *why, size_t
                      (int)(w->is_open >> pid & 1));
             return false;
         }
-        if (!same_messages(w, pid, &s->partitions[pid], why, size))
+        if (!same_messages(w, pid, &s->partitions[pid], why, size) ||
+            !same_ids(w, pid, &s->partitions[pid], why, size))
             return false;
     }
     return true;
@@ -538,7 +680,7 @@ static void state_after(const struct world *w, uint32_t data, uint32_t meta,
 {
     *s = w->base;
     for (uint32_t i = w->base_count; i < w->ops_count; i++)
-        if (i < (is_meta(&w->ops[i]) ? meta : data))
+        if (i < (is_meta(&w->ops[i]) ? meta : data) && !w->ops[i].is_refused)
             model_apply(s, &w->ops[i]);
 }
 
@@ -567,6 +709,7 @@ static void compare(struct world *w, const char *when)
             when, first, why);
     w->base = w->all = s;
     w->base_count = w->ops_count = 0;
+    w->was_refused = false;
 }
 
 /* -- crashes ----------------------------------------------------------------------- */
@@ -612,7 +755,7 @@ static void try_outcomes(const struct world *crashed, uint64_t n, char *failure)
         outcomes_run++;
         recover(w, (enum mp_disk_outcome)o);
         if (w->failure[0] == 0) {
-            run_steps(w, 12, &err);
+            run_steps(w, 12, false, &err);
             for (int i = 0; i < 3 && !w->is_broken; i++)
                 turn(w);
             fail_if(w, w->is_broken, "it broke without a fault: %s", err.message);
@@ -653,7 +796,7 @@ static uint64_t run_to(struct world *w, uint64_t seed, uint64_t n)
     init_world(w, seed);
     mp_disk_crash_at(w->disk, n);
     if (start(w, &err) == MEMPHIS_OK) {
-        run_steps(w, STEPS, &err);
+        run_steps(w, STEPS, n == 0, &err);
         if (!w->is_broken)
             turn(w);
     }
@@ -686,20 +829,45 @@ static void run_seed(uint64_t seed, uint64_t only, char *failure)
     free(w);
 }
 
-static uint64_t first_seed = 1, last_seed = 60, only_operation;
+static uint64_t first_seed = 1, last_seed = 5, only_operation, minutes;
+
+static uint64_t seconds(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec;
+}
 
 static void no_crash_loses_or_invents_an_acknowledged_message(void **state)
 {
     static char failure[600];
+    uint64_t begin = seconds(), seed = first_seed;
     (void)state;
 
-    for (uint64_t seed = first_seed; seed <= last_seed && failure[0] == 0; seed++)
+    for (; seed <= last_seed && failure[0] == 0; seed++) {
+        if (minutes > 0 && seconds() - begin >= minutes * 60)
+            break;
         run_seed(seed, only_operation, failure);
+    }
     print_message("%llu crash points, %llu outcomes, %llu starts crashed again\n",
                   (unsigned long long)crash_points, (unsigned long long)outcomes_run,
                   (unsigned long long)restarts_crashed);
+    print_message("%llu segments sealed, %llu removed, up to %llu in one partition, "
+                  "%llu appends refused by a full disk\n",
+                  (unsigned long long)reached.sealed,
+                  (unsigned long long)reached.removed,
+                  (unsigned long long)reached.most_in_one,
+                  (unsigned long long)reached.refused);
     if (failure[0] != 0)
         fail_msg("%s", failure);
+    if (seed <= last_seed)
+        print_message("time is up: go on with %llu-%llu\n", (unsigned long long)seed,
+                      (unsigned long long)last_seed);
+    if (first_seed == last_seed)
+        return;
+    assert_true(reached.sealed > 0 && reached.removed > 0 && reached.refused > 0);
+    assert_true(reached.most_in_one >= 3);
 }
 
 int main(int argc, char **argv)
@@ -708,9 +876,13 @@ int main(int argc, char **argv)
         leak_checked(no_crash_loses_or_invents_an_acknowledged_message),
     };
 
+    const char *dash = argc > 1 ? strchr(argv[1], '-') : NULL;
+
     if (argc > 1)
         first_seed = last_seed = strtoull(argv[1], NULL, 10);
+    if (dash != NULL)
+        last_seed = strtoull(dash + 1, NULL, 10);
     if (argc > 2)
-        only_operation = strtoull(argv[2], NULL, 10);
+        *(dash != NULL ? &minutes : &only_operation) = strtoull(argv[2], NULL, 10);
     return run_tests("sim/crash", tests);
 }

@@ -259,6 +259,31 @@ static void many_partitions_are_synced_together(void **state)
             continue;
 }
 
+/* They would look like files of a later pass one day. */
+static void left_overs_of_a_first_pass_that_did_not_end_are_removed(void **state)
+{
+    struct world *w = world_new(9);
+    struct walk x;
+    (void)state;
+
+    struct mp_partition *p = open_partition(w, 7);
+    assert_int_equal(w->env->mkdir(w->env, "s", NULL), MEMPHIS_OK);
+    assert_int_equal(w->env->mkdir(w->env, "s/00000002", NULL), MEMPHIS_OK);
+    assert_int_equal(w->env->mkdir(w->env, DIR7, NULL), MEMPHIS_OK);
+    put_file(w, DIR7 "/state.00000000000000000099", 0, "x", 1);
+    put_file(w, DIR7 "/00000000000000000050.seg", 0, "x", 1);
+    put_file(w, DIR7 "/meta", 0, "x", 1);
+    messages(w, 7, 1, 5, 100);
+    flush(w, 7, 1);
+    assert_int_equal(count_files(w, DIR7 "/", ""), 3); /* meta, segment, state */
+    assert_int_equal(try_load(w, w->index, NULL), MEMPHIS_OK);
+    p = loaded(w, 7);
+    assert_int_equal(p->damaged.status, MEMPHIS_OK);
+    walk_segments(w, p, &x);
+    expect_range(&x, 1, 5);
+    world_free(w);
+}
+
 static void what_is_not_needed_any_more_is_removed(void **state)
 {
     struct world *w = world_new(7);
@@ -472,6 +497,7 @@ int main(void)
         leak_checked(ids_of_messages_that_died_early_are_written_in_order),
         leak_checked(sequences_far_apart_do_not_share_a_segment),
         leak_checked(many_partitions_are_synced_together),
+        leak_checked(left_overs_of_a_first_pass_that_did_not_end_are_removed),
         leak_checked(what_is_not_needed_any_more_is_removed),
         leak_checked(a_pass_without_room_changes_nothing_and_the_next_one_does_it_all),
         leak_checked(a_disk_of_any_size_is_enough_or_not),
