@@ -15,8 +15,9 @@
 #include "base/enc.h"
 #include "base/limits.h"
 #include "base/status.h"
+#include "base/str.h"
 #include "env/env_mem.h"
-#include "replica/replica.h"
+#include "replica/solo.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -394,6 +395,8 @@ static void random_append(struct world *w)
     append(w, op);
 }
 
+static void compare(struct world *w, const char *when);
+
 /* The metadata worker completes a checkpoint of what it has applied. */
 static void checkpoint_meta(struct world *w)
 {
@@ -418,7 +421,9 @@ static void step(struct world *w, memphis_error *err)
     } else if (what < 79) {
         stop(w);
         memphis_status s = start(w, err);
-        if (s != MEMPHIS_OK)
+        if (s == MEMPHIS_OK && !mp_disk_has_crashed(w->disk))
+            compare(w, "after a restart"); /* the stop may have failed */
+        else
             w->is_broken = true;
         return;
     }
@@ -686,6 +691,179 @@ static void run_seed(uint64_t seed, uint64_t only, char *failure)
     free(w);
 }
 
+/* -- rot and failed syncs ---------------------------------------------------------- */
+
+struct pick {
+    uint64_t left;            /* bytes of WAL files until the one that is chosen */
+    char name[64];
+    uint64_t offset;
+};
+
+static void pick_byte(void *ctx, const char *name, uint64_t size)
+{
+    struct pick *p = ctx;
+
+    if (strncmp(name, "wal/0", 5) != 0 || p->name[0] != 0)
+        return;
+    if (p->left < size) {
+        snprintf(p->name, sizeof p->name, "%s", name);
+        p->offset = p->left;
+    }
+    p->left -= size;
+}
+
+/* Starts the stopped world with one bit of its WAL flipped. */
+static void try_flip(const struct world *stopped, uint64_t n, char *failure)
+{
+    struct world *w = malloc(sizeof *w);
+    struct pick p = { 0 };
+    memphis_error err = { 0 };
+
+    memcpy(w, stopped, sizeof *w);
+    w->disk = mp_disk_clone(stopped->disk);
+    w->random = mix(stopped->seed, n);
+    p.left = draw(w, 96 << 10); /* two or three files */
+    mp_disk_each(w->disk, pick_byte, &p);
+    if (p.name[0] != 0)
+        mp_disk_flip(w->disk, p.name, p.offset, (uint8_t)(1u << draw(w, 8)));
+    memphis_status s = start(w, &err);
+    fail_if(w, s != MEMPHIS_OK && s != MEMPHIS_CORRUPT && s != MEMPHIS_VERSION,
+            "status %d: %s", (int)s, err.message);
+    if (s == MEMPHIS_OK)
+        compare(w, "not refused");
+    stop(w);
+    if (w->failure[0] != 0)
+        snprintf(failure, 600, "seed %llu, flip at %llu of '%.40s': %.400s",
+                 (unsigned long long)w->seed, (unsigned long long)p.offset, p.name,
+                 w->failure);
+    mp_disk_free(w->disk);
+    free(w);
+}
+
+/* Bit-rot of what is acknowledged is refused: `durable_upto` of `node` after a clean
+ * stop, of a cover batch otherwise, tells it from a torn tail. */
+static void rot_seed(uint64_t seed, bool clean, char *failure)
+{
+    struct world *w = malloc(sizeof *w);
+    memphis_error err = { 0 };
+
+    init_world(w, seed);
+    assert_int_equal(start(w, &err), MEMPHIS_OK);
+    run_steps(w, 10 + (uint32_t)draw(w, STEPS), &err);
+    settle(w);
+    if (!clean) {
+        mp_disk_advance(w->disk, 1000000000);
+        settle(w); /* the cover batch */
+        mp_disk_crash_at(w->disk, 1);
+    }
+    stop(w);
+    if (!clean)
+        mp_disk_crash(w->disk, MP_CRASH_NOTHING, 0);
+    for (uint64_t n = 0; n < 100 && failure[0] == 0; n++)
+        try_flip(w, n, failure);
+    mp_disk_free(w->disk);
+    free(w);
+}
+
+/* The n-th sync fails: its bytes are in the page cache, marked clean, and never reach
+ * the disk. A start that finds them there may not build on them. */
+static bool fail_sync(uint64_t seed, uint64_t n, char *failure)
+{
+    struct world *w = malloc(sizeof *w);
+    memphis_error err = { 0 };
+
+    init_world(w, seed);
+    mp_disk_fail(w->disk, MP_DISK_SYNC, n, MEMPHIS_IO, false);
+    bool failed = start(w, &err) != MEMPHIS_OK;
+    if (!failed)
+        run_steps(w, STEPS, &err);
+    failed = failed || w->is_broken;
+    stop(w);
+    mp_disk_crash(w->disk, MP_CRASH_PROCESS, 0);
+    for (int i = 0; i < 2 && w->failure[0] == 0; i++) {
+        memphis_status s = start(w, &err);
+        fail_if(w, s != MEMPHIS_OK, "start %d says %s", i + 1, err.message);
+        if (w->failure[0] == 0)
+            compare(w, i == 0 ? "after it" : "after the loss of power");
+        if (w->failure[0] == 0 && i == 0)
+            run_steps(w, 12, &err);
+        mp_disk_crash_at(w->disk, 1);
+        stop(w);
+        mp_disk_crash(w->disk, MP_CRASH_NOTHING, 0);
+    }
+    if (w->failure[0] != 0)
+        snprintf(failure, 600, "seed %llu, failed sync %llu: %s",
+                 (unsigned long long)seed, (unsigned long long)n, w->failure);
+    mp_disk_free(w->disk);
+    free(w);
+    return failed; /* else the workload has no such sync */
+}
+
+/* -- a message that looks like a batch --------------------------------------------- */
+
+/* Fills a payload that will stand at `lsn`: from each block boundary on there is a good
+ * batch, but for its epoch or its LSN. Were it taken for one, all would be damage. */
+static void look_alike(uint8_t *payload, size_t size, uint64_t lsn, uint64_t epoch,
+                       bool wrong_lsn)
+{
+    struct mp_group_header g = { .length = MP_GROUP_HEADER_SIZE,
+                                 .kind = MP_RECORD_HEADS };
+    struct mp_batch_header h = { .epoch = wrong_lsn ? epoch : epoch + 1,
+                                 .durable_upto = UINT64_MAX / 2,
+                                 .body_size = MP_GROUP_HEADER_SIZE, .records = 1 };
+
+    for (size_t at = (size_t)(mp_block_up(lsn) - lsn); at + MP_BLOCK_SIZE <= size;
+         at += MP_BLOCK_SIZE) {
+        uint8_t *record = payload + at + MP_BATCH_HEADER_SIZE;
+        h.lsn = lsn + at - (wrong_lsn ? MP_BLOCK_SIZE : 0);
+        mp_group_header_encode(&g, h.epoch, record);
+        h.records_crc = mp_crc32c(0, record, MP_GROUP_HEADER_SIZE);
+        mp_batch_header_encode(&h, payload + at);
+    }
+}
+
+/* The power goes while it is written; the start says what it takes it for. */
+static void write_look_alike(uint64_t seed, bool wrong_lsn, char *failure)
+{
+    struct world *w = malloc(sizeof *w);
+    static uint8_t payload[10000], block[MP_BLOCK_SIZE];
+    struct mp_entry e = { .type = MP_ENTRY_MESSAGE, .pid = 1, .seq = 1, .time_ns = 1,
+                          .payload = { payload, sizeof payload } };
+    struct mp_wal_header header;
+    struct mp_file *f = NULL;
+    memphis_error err = { 0 };
+    char name[MP_WAL_NAME_SIZE];
+    size_t got;
+
+    init_world(w, seed);
+    assert_int_equal(start(w, &err), MEMPHIS_OK);
+    append(w, (struct op){ .kind = OPEN, .pid = 1 });
+    settle(w);
+    mp_wal_name(mp_wal_file_base(w->replica->wal), name);
+    assert_int_equal(w->env->file_open(w->env, name, MP_FILE_READ, &f, &err), 0);
+    assert_int_equal(
+        w->env->file_read(w->env, f, 0, block, sizeof block, &got, &err), 0);
+    w->env->file_close(w->env, f);
+    assert_int_equal(mp_wal_header_decode(mp_slice(block, got), &header, &err), 0);
+    look_alike(payload, sizeof payload,
+               mp_wal_end(w->replica->wal) + MP_BATCH_HEADER_SIZE +
+                   2 * MP_GROUP_HEADER_SIZE + 2 * MP_HEAD_SIZE + MP_ENTRY_HEADER_SIZE,
+               header.epoch, wrong_lsn);
+    struct mp_log *log = mp_replica_log(w->replica, MP_SHARD_DATA);
+    assert_int_equal(mp_log_append(log, &e, 1, 0), MEMPHIS_OK);
+    mp_disk_crash_at(w->disk, 1);
+    turn(w);
+    stop(w);
+    mp_disk_crash(w->disk, MP_CRASH_LOSE_BLOCK, seed);
+    memphis_status s = start(w, &err);
+    if (s != MEMPHIS_OK)
+        snprintf(failure, 600, "look-alike %d, seed %llu: %s", (int)wrong_lsn,
+                 (unsigned long long)seed, err.message);
+    stop(w);
+    mp_disk_free(w->disk);
+    free(w);
+}
+
 static uint64_t first_seed = 1, last_seed = 60, only_operation;
 
 static void no_crash_loses_or_invents_an_acknowledged_message(void **state)
@@ -702,9 +880,49 @@ static void no_crash_loses_or_invents_an_acknowledged_message(void **state)
         fail_msg("%s", failure);
 }
 
+static void rot_of_what_is_acknowledged_is_refused(void **state)
+{
+    static char failure[600];
+    (void)state;
+
+    for (uint64_t seed = first_seed; seed <= last_seed && failure[0] == 0; seed++) {
+        rot_seed(seed, false, failure);
+        if (failure[0] == 0)
+            rot_seed(seed, true, failure);
+    }
+    if (failure[0] != 0)
+        fail_msg("%s", failure);
+}
+
+static void what_a_failed_sync_left_in_the_cache_is_not_built_upon(void **state)
+{
+    static char failure[600];
+    (void)state;
+
+    for (uint64_t seed = first_seed; seed <= last_seed && failure[0] == 0; seed++)
+        for (uint64_t n = 1; fail_sync(seed, n, failure) && failure[0] == 0; n++)
+            ;
+    if (failure[0] != 0)
+        fail_msg("%s", failure);
+}
+
+static void a_message_that_looks_like_a_batch_is_none(void **state)
+{
+    static char failure[600];
+    (void)state;
+
+    for (uint64_t seed = 1; seed <= 32 && failure[0] == 0; seed++)
+        write_look_alike(seed, seed % 2 == 0, failure);
+    if (failure[0] != 0)
+        fail_msg("%s", failure);
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
+        leak_checked(rot_of_what_is_acknowledged_is_refused),
+        leak_checked(a_message_that_looks_like_a_batch_is_none),
+        leak_checked(what_a_failed_sync_left_in_the_cache_is_not_built_upon),
         leak_checked(no_crash_loses_or_invents_an_acknowledged_message),
     };
 
