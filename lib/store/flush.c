@@ -351,6 +351,17 @@ static memphis_status write_one_slot(struct mp_flush *f, struct mp_flush_part *p
     return mp_slot_write(f->env, path, block, sync, &f->why);
 }
 
+static void forget_slots(struct mp_flush *f)
+{
+    char path[MP_PATH_SIZE];
+
+    for (size_t i = 0; i < f->parts_count; i++) {
+        mp_path_meta(f->shard, f->parts[i].pid, path);
+        if (f->parts[i].pid != 0)
+            mp_slot_forget(f->env, path, f->parts[i].slot.generation);
+    }
+}
+
 /* The shard's own comes last: its table says which partitions have files. */
 static memphis_status write_slots(struct mp_flush *f)
 {
@@ -360,8 +371,11 @@ static memphis_status write_slots(struct mp_flush *f)
     for (size_t i = 0; i < f->parts_count && s == MEMPHIS_OK; i++)
         if (f->parts[i].pid != 0)
             s = write_one_slot(f, &f->parts[i], serial);
-    if (s == MEMPHIS_OK && !serial)
+    if (s == MEMPHIS_OK && !serial) {
         s = f->env->sync_all(f->env, &f->why);
+        if (s != MEMPHIS_OK)
+            forget_slots(f);
+    }
     for (size_t i = 0; i < f->parts_count && s == MEMPHIS_OK; i++)
         if (f->parts[i].pid == 0)
             s = write_one_slot(f, &f->parts[i], true);

@@ -42,6 +42,18 @@ memphis_status mp_slot_read(struct mp_env *e, const char *name, const char magic
     return s;
 }
 
+void mp_slot_forget(struct mp_env *e, const char *name, uint64_t generation)
+{
+    static const uint8_t zeros[MP_BLOCK_SIZE];
+    memphis_slice v = { zeros, MP_BLOCK_SIZE };
+    struct mp_file *f = NULL;
+
+    if (e->file_open(e, name, MP_FILE_WRITE, &f, NULL) != MEMPHIS_OK)
+        return;
+    (void)e->file_write(e, f, generation % 2 * MP_BLOCK_SIZE, &v, 1, NULL);
+    e->file_close(e, f);
+}
+
 memphis_status mp_slot_write(struct mp_env *e, const char *name,
                              const uint8_t block[MP_BLOCK_SIZE], bool sync,
                              memphis_error *err)
@@ -59,5 +71,7 @@ memphis_status mp_slot_write(struct mp_env *e, const char *name,
     if (s == MEMPHIS_OK && sync)
         s = e->file_sync(e, f, err);
     e->file_close(e, f);
+    if (s != MEMPHIS_OK)
+        mp_slot_forget(e, name, generation);
     return s;
 }

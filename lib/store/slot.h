@@ -18,9 +18,14 @@ memphis_status mp_slot_read(struct mp_env *e, const char *name, const char magic
                             uint8_t out[MP_BLOCK_SIZE], bool *exists,
                             memphis_error *err);
 
-/* Writes the slot and syncs it; a file that is new needs a dir_sync by the caller. */
+/* Writes the slot and syncs it; a file that is new needs a dir_sync by the caller. When
+ * that fails the slot is forgotten. */
 memphis_status mp_slot_write(struct mp_env *e, const char *name,
                              const uint8_t block[MP_BLOCK_SIZE], bool sync,
                              memphis_error *err);
+
+/* After a failed sync of that slot: it may stand in the page cache, marked as written,
+ * and not on the disk. The next start must find the one before instead. */
+void mp_slot_forget(struct mp_env *e, const char *name, uint64_t generation);
 
 #endif
