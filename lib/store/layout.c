@@ -415,7 +415,7 @@ bool mp_meta_slot_decode(memphis_slice bytes, struct mp_meta_slot *out)
                                   .slot = mp_get_u32(p + META_SLOT),
                                   .station = mp_get_u32(p + META_STATION),
                                   .number = mp_get_u32(p + META_NUMBER) };
-    return true;
+    return out->generation > 0;
 }
 
 /* -- segment ----------------------------------------------------------------------- */
@@ -482,7 +482,7 @@ bool mp_segment_header_decode(memphis_slice bytes, struct mp_segment_header *out
                                     .created_ns = mp_get_u64(p + SEGMENT_CREATED),
                                     .index = mp_get_u64(p + SEGMENT_INDEX),
                                     .term = mp_get_u64(p + SEGMENT_TERM) };
-    return true;
+    return out->first_seq > 0;
 }
 
 void mp_segment_footer_encode(const struct mp_segment_footer *f,
@@ -521,7 +521,7 @@ bool mp_segment_footer_decode(memphis_slice bytes, struct mp_segment_footer *out
                                        .live = mp_get_u32(p + FOOTER_LIVE),
                                        .index_crc = mp_get_u32(p + FOOTER_INDEX_CRC),
                                        .data_crc = mp_get_u32(p + FOOTER_DATA_CRC) };
-    return true;
+    return out->first_seq <= out->last_seq;
 }
 
 /* -- state file -------------------------------------------------------------------- */
