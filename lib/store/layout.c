@@ -418,7 +418,7 @@ bool mp_meta_slot_decode(memphis_slice bytes, struct mp_meta_slot *out)
                                   .slot = mp_get_u32(p + META_SLOT),
                                   .station = mp_get_u32(p + META_STATION),
                                   .number = mp_get_u32(p + META_NUMBER) };
-    return true;
+    return out->generation > 0;
 }
 
 /* -- segment ----------------------------------------------------------------------- */
@@ -493,7 +493,7 @@ bool mp_segment_header_decode(memphis_slice bytes, struct mp_segment_header *out
                                         mp_get_u64(p + SEGMENT_BEFORE_FIRST),
                                     .before_last =
                                         mp_get_u64(p + SEGMENT_BEFORE_LAST) };
-    return true;
+    return out->first_seq > 0;
 }
 
 void mp_segment_footer_encode(const struct mp_segment_footer *f,
@@ -532,7 +532,7 @@ bool mp_segment_footer_decode(memphis_slice bytes, struct mp_segment_footer *out
                                        .live = mp_get_u32(p + FOOTER_LIVE),
                                        .index_crc = mp_get_u32(p + FOOTER_INDEX_CRC),
                                        .data_crc = mp_get_u32(p + FOOTER_DATA_CRC) };
-    return true;
+    return out->first_seq <= out->last_seq;
 }
 
 /* -- state file -------------------------------------------------------------------- */

@@ -155,7 +155,7 @@ static bool take_parts(memphis_slice parts, size_t headers_size, size_t payload_
 
     if (out->flags & MP_ENTRY_HAS_SUBJECT) {
         out->subject = mp_cursor_take(&c, mp_cursor_u16(&c));
-        c.bad |= out->subject.size == 0;
+        c.bad |= out->subject.size == 0 || out->subject.size > MP_SUBJECT_MAX;
     }
     if (out->flags & MP_ENTRY_HAS_ID) {
         out->id = mp_cursor_take(&c, mp_cursor_u8(&c));

@@ -380,6 +380,8 @@ static memphis_status judge_gap(struct mp_scan *s, uint64_t from, uint64_t to,
     const struct mp_scan_file *f = NULL;
     char name[MP_WAL_NAME_SIZE];
 
+    if (to < from)
+        to = from; /* files that overlap: there is no such gap, but no order either */
     for (uint32_t i = 0; i < s->files_count; i++)
         if (from >= s->files[i].header.base)
             f = &s->files[i];

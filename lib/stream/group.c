@@ -1,6 +1,7 @@
 #include "stream/group.h"
 
 #include "base/assert.h"
+#include "base/limits.h"
 #include "base/mem.h"
 
 #include <stdlib.h>
@@ -443,17 +444,18 @@ void mp_group_state_encode(const struct mp_group *g, struct mp_buf *out)
 
 /* === Public: replay === */
 
-static void replay_window(struct mp_group *g, uint64_t next, uint64_t floor)
+/* [from, to) went out and was not settled by then. False: no group has so many open. */
+static bool replay_out(struct mp_group *g, uint64_t from, uint64_t to)
 {
-    uint64_t from = g->next > floor + 1 ? g->next : floor + 1;
-
-    if (floor > g->floor)
-        mp_group_trim(g, floor + 1);
-    for (uint64_t s = from; s < next; s++)
+    from = from > g->next ? from : g->next;
+    if (from < to && g->pending.count + (to - from) > 2 * MP_PENDING_MAX)
+        return false;
+    for (uint64_t s = from; s < to; s++)
         if (mp_pending_find(&g->pending, s) == NULL)
             mp_pending_add(&g->pending, s, MP_PENDING_READY, 0)->deliveries = 1;
-    if (next > g->next)
-        g->next = next;
+    if (to > g->next)
+        g->next = to;
+    return true;
 }
 
 static void replay_named(struct mp_group *g, uint64_t seq, uint16_t deliveries,
@@ -482,17 +484,20 @@ memphis_status mp_group_progress_replay(struct mp_group *g, struct mp_cursor *in
 
     if (in->bad || floor >= next || next - floor > MP_PENDING_WINDOW_MAX)
         return MEMPHIS_CORRUPT;
-    replay_window(g, next, floor);
+    if (floor > g->floor)
+        mp_group_trim(g, floor + 1);
     for (count = mp_cursor_varint(in); count > 0 && !in->bad; count--) {
         uint64_t first = at + mp_cursor_varint(in);
         uint64_t length = mp_cursor_varint(in);
 
         if (in->bad || first <= at || first >= next || length > next - first ||
-            length == 0)
+            length == 0 || !replay_out(g, at + 1, first))
             return MEMPHIS_CORRUPT;
         at = first + length - 1;
         mp_group_forget(g, first, at);
     }
+    if (!replay_out(g, at + 1, next))
+        return MEMPHIS_CORRUPT;
     at = floor;
     for (count = mp_cursor_varint(in); count > 0 && !in->bad; count--) {
         uint64_t seq = at + mp_cursor_varint(in);

@@ -280,6 +280,11 @@ struct group_fields {
     memphis_slice name, filter;
 };
 
+static bool has_zero(memphis_slice s)
+{
+    return s.size > 0 && memchr(s.data, 0, s.size) != NULL;
+}
+
 static bool decode_group(struct mp_cursor *c, struct group_fields *f)
 {
     f->gid = mp_cursor_u32(c);
@@ -293,7 +298,8 @@ static bool decode_group(struct mp_cursor *c, struct group_fields *f)
     f->pending_max = mp_cursor_u32(c);
     f->filter = mp_cursor_take(c, mp_cursor_u16(c));
     return !c->bad && f->start >= 1 && f->name.size > 0 &&
-           f->name.size <= MP_NAME_MAX && f->ack_wait_ms < UINT64_MAX / MS;
+           f->name.size <= MP_NAME_MAX && f->ack_wait_ms < UINT64_MAX / MS &&
+           !has_zero(f->name) && !has_zero(f->filter);
 }
 
 static struct mp_stream_group *add_group(struct mp_stream *s,

@@ -2,41 +2,35 @@
  *
  * The parser must find the same operations however the bytes are cut, consume what it
  * says, and point into the input only. The session must answer the same bytes, too. */
+#include "fuzz/fuzz.h"
+
 #include "base/limits.h"
 #include "base/mem.h"
 #include "proto/nats_parse.h"
 #include "proto/session.h"
 
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-extern const char *const fuzz_seeds[];
-
 #define GO                                                                             \
     "CONNECT {\"verbose\":false,\"pedantic\":false,\"user\":\"u\",\"pass\":\"p\","     \
     "\"headers\":true,\"no_responders\":true,\"name\":\"c::u\"}\r\n"
 
-const char *const fuzz_seeds[] = {
+static const char *const seeds[] = {
     GO "PING\r\nSUB a.* 1\r\nSUB a.> q 2\r\nPUB a.b in.1 3\r\nabc\r\nUNSUB 1 1\r\n",
     GO "SUB in.* 1\r\nPUB nobody in.1 0\r\n\r\nHPUB a 12 13\r\nNATS/1.0\r\n\r\nx\r\n",
     "CONNECT {\"user\":\"u\",\"pass\":\"p\"}\r\nSUB a 1\r\nPUB a 1\r\nx\r\nPONG\r\n",
     "connect {}\r\nping\n+OK\r\nINFO {}\r\n-ERR 'x'\r\nSUB $JS.API.> 1\r\n",
     "PUB a 1048577\r\nHPUB a b 1 2\r\nxy\r\nPUB  a \t 1 \r\nx\r\nUNSUB 1 \r\n",
     GO "PUB a 10\r\n0123456789\r\n" GO "SUB a..b 1\r\nPUB a..b 0\r\n\r\n",
-    NULL,
 };
 
-enum { OUTPUT_MAX = 1 << 20, PIECE_MAX = 97 };
-
-static void check(bool ok, const char *what)
+size_t fuzz_seed(size_t i, uint8_t out[FUZZ_SEED_MAX])
 {
-    if (ok)
-        return;
-    fprintf(stderr, "fuzz_nats_parse: %s\n", what);
-    abort();
+    if (i >= sizeof(seeds) / sizeof(seeds[0]))
+        return 0;
+    memcpy(out, seeds[i], strlen(seeds[i]));
+    return strlen(seeds[i]);
 }
+
+enum { OUTPUT_MAX = 1 << 20, PIECE_MAX = 97 };
 
 /* -- parser ----------------------------------------------------------------------- */
 

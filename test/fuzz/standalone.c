@@ -1,20 +1,23 @@
 /* A main for fuzz targets where the compiler has none (gcc): seeds and mutations.
  *
- *   fuzz_x [rounds [seed [file...]]]
+ *   fuzz_x [rounds|seconds"s" [seed [file...]]]
+ *   fuzz_x --seeds folder                       writes the target's seeds there
  *
- * The target gives its first inputs in fuzz_seeds, files add more. What a round does
- * depends on the seed and its number alone; the last input is kept in ./fuzz-last, so
- * that a crash can be played again: fuzz_x 0 0 fuzz-last. */
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
+ * Files add to the seeds. What a round does depends on the seed and its number alone;
+ * the last input is kept in ./fuzz-last, so that a crash can be played again:
+ * fuzz_x 0 0 fuzz-last. */
+#include "fuzz/fuzz.h"
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-extern const char *const fuzz_seeds[]; /* NULL ends it */
+#include "base/guard.h"
 
-enum { INPUT_MAX = 16384, CORPUS_MAX = 4096, MUTATIONS_MAX = 8 };
+#include <signal.h>
+#include <time.h>
+#include <unistd.h>
 
+enum { INPUT_MAX = FUZZ_SEED_MAX, CORPUS_MAX = 4096, MUTATIONS_MAX = 8,
+       ROUND_SECONDS_MAX = 20 /* for 64 of them: SIGALRM ends what hangs */ };
+
+/* The seeds' function may write FUZZ_SEED_MAX bytes. */
 static struct input {
     uint8_t bytes[INPUT_MAX];
     size_t size;
@@ -109,6 +112,27 @@ static void overwrite(void)
         now.bytes[below(now.size)] = (uint8_t)odd[below(sizeof odd - 1)];
 }
 
+static void randomize(void)
+{
+    if (now.size > 0)
+        now.bytes[below(now.size)] = (uint8_t)next_random();
+}
+
+/* A number that lengths and counters do not expect, of 1, 2, 4 or 8 bytes. */
+static void overwrite_number(void)
+{
+    static const uint64_t numbers[] = { 0, 1, 7, 8, 40, 72, 0x7fffffff, 0xfffffff8,
+                                        UINT64_MAX, UINT64_MAX - 4095, 1ull << 63 };
+    uint64_t v = numbers[below(sizeof numbers / sizeof numbers[0])];
+    size_t width = (size_t)1 << below(4);
+
+    if (now.size < width)
+        return;
+    size_t at = below(now.size - width + 1);
+    for (size_t i = 0; i < width; i++)
+        now.bytes[at + i] = (uint8_t)(v >> (8 * i));
+}
+
 static void repeat(void)
 {
     uint8_t part[64];
@@ -123,7 +147,7 @@ static void repeat(void)
 }
 
 static void (*const mutations[])(void) = {
-    erase, splice, splice, flip, overwrite, repeat,
+    erase, splice, splice, flip, flip, overwrite, randomize, overwrite_number, repeat,
 };
 
 static void keep_last(void)
@@ -143,6 +167,13 @@ void __asan_on_error(void)
     keep_last();
 }
 
+static void on_signal(int sig)
+{
+    keep_last();
+    signal(sig, SIG_DFL);
+    raise(sig);
+}
+
 static void run_round(size_t seeds)
 {
     size_t from = below(corpus_count);
@@ -159,23 +190,65 @@ static void run_round(size_t seeds)
     }
 }
 
+static noreturn void on_assert(const char *expression, const char *file, int line)
+{
+    fprintf(stderr, "%s:%d: '%s' does not hold\n", file, line, expression);
+    abort();
+}
+
+static int write_seeds(const char *folder)
+{
+    char name[1024];
+    size_t size;
+
+    for (size_t i = 0; (size = fuzz_seed(i, now.bytes)) > 0; i++) {
+        snprintf(name, sizeof name, "%s/seed-%zu", folder, i);
+        FILE *f = fopen(name, "wb");
+        if (f == NULL || fwrite(now.bytes, 1, size, f) != size || fclose(f) != 0) {
+            perror(name);
+            return 1;
+        }
+    }
+    return 0;
+}
+
+static void play(size_t i)
+{
+    now.size = corpus_sizes[i];
+    memcpy(now.bytes, corpus[i], now.size);
+    LLVMFuzzerTestOneInput(now.bytes, now.size);
+}
+
 int main(int argc, char **argv)
 {
-    uint64_t rounds = argc > 1 ? strtoull(argv[1], NULL, 10) : 100000;
+    char *unit = "";
+    uint64_t rounds = argc > 1 ? strtoull(argv[1], &unit, 10) : 100000, done = 0;
     uint64_t seed = argc > 2 ? strtoull(argv[2], NULL, 10) : 1;
+    time_t end = *unit == 's' ? time(NULL) + (time_t)rounds : 0;
+    size_t size;
 
+    if (argc > 2 && strcmp(argv[1], "--seeds") == 0)
+        return write_seeds(argv[2]);
+    signal(SIGABRT, on_signal);
+    mp_guard_set_hook(on_assert);
+    signal(SIGALRM, on_signal);
     random_state = seed * UINT64_C(0x9e3779b97f4a7c15) + 1;
-    for (size_t i = 0; fuzz_seeds[i] != NULL && corpus_count < CORPUS_MAX / 2; i++)
-        remember((const uint8_t *)fuzz_seeds[i], strlen(fuzz_seeds[i]), corpus_count);
+    for (size_t i = 0; (size = fuzz_seed(i, now.bytes)) > 0; i++)
+        remember(now.bytes, size, corpus_count);
     for (int i = 3; i < argc; i++)
         remember_file(argv[i]);
     size_t seeds = corpus_count;
-    for (size_t i = 0; i < seeds; i++)
-        LLVMFuzzerTestOneInput(corpus[i], corpus_sizes[i]);
-    for (uint64_t i = 0; i < rounds; i++)
+    for (size_t i = 0; i < seeds; i++) {
+        alarm(ROUND_SECONDS_MAX);
+        play(i);
+    }
+    for (; end != 0 ? time(NULL) < end : done < rounds; done++) {
+        if (done % 64 == 0)
+            alarm(ROUND_SECONDS_MAX);
         run_round(seeds);
-    printf("%llu rounds, seed %llu: nothing found\n", (unsigned long long)rounds,
-           (unsigned long long)seed);
+    }
+    printf("%zu inputs played, %llu rounds, seed %llu: nothing found\n", seeds,
+           (unsigned long long)done, (unsigned long long)seed);
     for (size_t i = 0; i < corpus_count; i++)
         free(corpus[i]);
     return 0;

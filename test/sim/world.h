@@ -1,5 +1,5 @@
-/* The world of the crash simulation: a model, a broker's log on a disk that forgets, the
- * workload, and the comparison of the two. See test_crash.c. */
+/* The world of the crash simulation: a model, a broker's log on a disk that forgets,
+ * the workload, and the comparison of the two. See test_crash.c. */
 #ifndef TEST_SIM_WORLD_H
 #define TEST_SIM_WORLD_H
 

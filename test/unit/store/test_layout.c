@@ -150,6 +150,38 @@ static void a_node_slot_with_too_many_items_is_corrupt(void **state)
                          MEMPHIS_OK);
 }
 
+static void reseal(uint8_t block[MP_BLOCK_SIZE])
+{
+    mp_set_u32(block + 4, mp_crc32c(0, block + 8, MP_BLOCK_SIZE - 8));
+}
+
+/* With a right checksum, and yet nothing that this release writes. */
+static void what_no_encoder_writes_is_not_valid(void **state)
+{
+    struct mp_meta_slot m = { .generation = 1 };
+    struct mp_segment_header h = { .first_seq = 1 };
+    struct mp_segment_footer f = { .first_seq = 1, .last_seq = 2 };
+    uint8_t block[MP_BLOCK_SIZE];
+    memphis_slice s = { block, sizeof block };
+
+    (void)state;
+    mp_meta_slot_encode(&m, block);
+    assert_true(mp_meta_slot_decode(s, &m));
+    mp_set_u64(block + 8, 0); /* generation */
+    reseal(block);
+    assert_false(mp_meta_slot_decode(s, &m));
+    mp_segment_header_encode(&h, block);
+    assert_true(mp_segment_header_decode(s, &h));
+    mp_set_u64(block + 16, 0); /* first sequence */
+    reseal(block);
+    assert_false(mp_segment_header_decode(s, &h));
+    mp_segment_footer_encode(&f, block);
+    assert_true(mp_segment_footer_decode(s, &f));
+    mp_set_u64(block + 8, 3); /* first sequence, behind the last */
+    reseal(block);
+    assert_false(mp_segment_footer_decode(s, &f));
+}
+
 static void heads_read_back(void **state)
 {
     struct mp_head h = { 1, 2, 3, 4, 5, 6, 7, 8 }, got;
@@ -170,6 +202,7 @@ int main(void)
         leak_checked(a_group_record_of_another_epoch_is_not_valid),
         leak_checked(a_node_slot_reads_back_and_notices_every_flip),
         leak_checked(a_node_slot_with_too_many_items_is_corrupt),
+        leak_checked(what_no_encoder_writes_is_not_valid),
         leak_checked(heads_read_back),
     };
 

@@ -441,6 +441,36 @@ static void a_full_group_takes_no_new_message_until_one_is_settled(void **state)
     mp_group_fini(&g);
 }
 
+/* floor 0, next 2^30; settled: all but the first and the last. */
+static void a_wide_window_with_few_open_messages_is_replayed_at_once(void **state)
+{
+    struct mp_group_config config = { .ack_wait_ns = 1, .pending_max = 10 };
+    struct mp_group g;
+    struct mp_buf b = { 0 };
+
+    (void)state;
+    mp_group_init(&g, &config, 1);
+    mp_buf_put_u64(&b, 1u << 30);
+    mp_buf_put_u64(&b, 0);
+    mp_buf_put_varint(&b, 1);
+    mp_buf_put_varint(&b, 2);
+    mp_buf_put_varint(&b, (1u << 30) - 3);
+    mp_buf_put_varint(&b, 0);
+    struct mp_cursor c = mp_cursor_of(mp_buf_slice(&b));
+    assert_int_equal(mp_group_progress_replay(&g, &c), MEMPHIS_OK);
+    assert_int_equal(g.pending.count, 2);
+    mp_group_check(&g);
+    mp_buf_clear(&b);
+    mp_buf_put_u64(&b, 1ull << 31); /* and one with more open than a group can have */
+    mp_buf_put_u64(&b, 0);
+    mp_buf_put_u16(&b, 0);
+    c = mp_cursor_of(mp_buf_slice(&b));
+    assert_int_equal(mp_group_progress_replay(&g, &c), MEMPHIS_CORRUPT);
+    mp_group_check(&g);
+    mp_group_fini(&g);
+    mp_buf_fini(&b);
+}
+
 static void a_group_never_stands_beyond_the_log_after_a_start(void **state)
 {
     struct mp_group g;
@@ -526,6 +556,7 @@ int main(void)
         leak_checked(nacked_messages_come_in_the_order_of_their_nacks),
         leak_checked(a_delay_that_is_cut_short_is_short_after_a_start_too),
         leak_checked(a_full_group_takes_no_new_message_until_one_is_settled),
+        leak_checked(a_wide_window_with_few_open_messages_is_replayed_at_once),
         leak_checked(a_group_never_stands_beyond_the_log_after_a_start),
         leak_checked(a_trimmed_stream_takes_its_pending_messages_along),
         leak_checked(damaged_progress_is_refused_and_never_crashes),
