@@ -22,9 +22,15 @@ MUTANTS = [
     ("sync-every-second", "store/wal.c", "w->write.sync = wants_sync(w, broker_ns);",
      "w->write.sync = wants_sync(w, broker_ns) && w->end / MP_BLOCK_SIZE % 2 == 0;",
      "about every second batch is acknowledged unsynced"),
-    ("roll-unsynced-name", "store/wal.c", 's = e->dir_sync(e, "wal", &j->why);',
-     "s = MEMPHIS_OK;",
+    ("roll-unsynced-name", "store/wal.c",
+     's = e->rename(e, NEXT_NAME, j->name, &j->why);\n    if (s == MEMPHIS_OK)\n'
+     '        s = e->dir_sync(e, "wal", &j->why);',
+     "s = e->rename(e, NEXT_NAME, j->name, &j->why);",
      "the name of a new WAL file may be lost with what was acknowledged in it"),
+    ("spare-unsynced-name", "store/wal.c",
+     '/* before it is changed: it has no other name */\n'
+     '        s = e->dir_sync(e, "wal", &j->why);', "/* */;",
+     "a file that is taken over may come back under its old name"),
     ("start-unsynced-name", "store/wal.c", 's = e->dir_sync(e, "wal", err);', "s = MEMPHIS_OK;",
      "likewise of the file that a run begins with"),
     ("next-unsynced", "store/wal.c", "s = e->file_sync(e, j->file, &j->why);\n    return s;",
@@ -122,7 +128,7 @@ MUTANTS = [
      "if (s != MEMPHIS_OK)\n        mp_slot_forget(e, name, generation);", "",
      "a slot whose sync has failed is built upon"),
     ("left-segment", "store/load.c",
-     "if (first > l->expected)\n        return e->unlink(e, path, err);", "",
+     "if (first > l->expected)\n        return remove_left_over(l, first, path, err);", "",
      "a segment that no slot names is read"),
 ]
 
