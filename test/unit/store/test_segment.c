@@ -95,8 +95,8 @@ static uint64_t check_block(const struct mp_chunk *c, uint64_t *last)
 
     *last = 0;
     for (uint32_t at = 0; at < c->used; at += (uint32_t)size) {
-        assert_int_equal(mp_entry_decode(mp_slice(c->bytes + at, c->used - at), true, &e,
-                                         &size, NULL), MEMPHIS_OK);
+        assert_int_equal(mp_entry_decode(mp_slice(c->bytes + at, c->used - at), true,
+                                         &e, &size, NULL), MEMPHIS_OK);
         if (e.type == MP_ENTRY_MESSAGE)
             check_entry(&e, 7, e.seq);
         assert_true(e.seq > *last);
@@ -309,7 +309,7 @@ static void more_segments_than_the_cache_holds_do_not_mix(void **state)
 
 /* -- damage ------------------------------------------------------------------------ */
 
-/* Reads all from `first` on as a reader does, over damage; which sequences were lost. */
+/* Reads all as a reader does, over damage; which sequences were lost on the way. */
 static void read_all(struct made *m, bool lost[600], uint64_t *ranges)
 {
     uint64_t seq = 1, damage, last;
@@ -376,7 +376,7 @@ static void no_flipped_bit_gives_a_wrong_message_or_hides_one(void **state)
     }
 }
 
-static void damage_costs_no_more_than_its_message_when_its_length_is_whole(void **state)
+static void damage_costs_one_message_when_its_length_is_whole(void **state)
 {
     bool lost[600];
     uint64_t ranges;
@@ -489,7 +489,7 @@ int main(void)
         leak_checked(an_index_file_that_is_wrong_is_ignored),
         leak_checked(more_segments_than_the_cache_holds_do_not_mix),
         leak_checked(no_flipped_bit_gives_a_wrong_message_or_hides_one),
-        leak_checked(damage_costs_no_more_than_its_message_when_its_length_is_whole),
+        leak_checked(damage_costs_one_message_when_its_length_is_whole),
         leak_checked(damage_of_a_length_costs_a_few_messages_of_a_sealed_segment),
         leak_checked(
             a_file_that_is_missing_or_too_short_is_damage_of_all_that_is_gone),
