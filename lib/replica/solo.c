@@ -318,7 +318,7 @@ void mp_shard_init(struct mp_shard *s, struct mp_replica *r, uint32_t id)
     s->log.shard = id;
     s->replica = r;
     s->in_memory = r->wal == NULL || id == MP_SHARD_MEMORY;
-    mp_chunks_init(&s->chunks, r->o.chunk_size, &r->chunk_bytes);
+    mp_chunks_init(&s->chunks, r->o.chunk_size);
 }
 
 void mp_shard_fini(struct mp_shard *s)

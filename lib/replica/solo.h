@@ -111,7 +111,6 @@ struct mp_replica {
     size_t spans_count, spans_capacity;
     bool uncovered;               /* the newest batch held something */
     uint64_t batch_ns;            /* broker time of the newest batch */
-    _Atomic uint64_t chunk_bytes; /* of all shards, readers' included */
     uint64_t meta_safe;           /* index of shard 1 that meta.db holds for sure */
     uint64_t replayed;
     uint64_t opened_ns;

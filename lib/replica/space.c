@@ -424,14 +424,26 @@ static bool has_damaged_files(const struct mp_replica *r)
     return r->lost_table;
 }
 
+/* From the first write on the stop before was not the last word: what a crash of this
+ * start leaves may be in the page cache only, and the next one must sync it. */
+static memphis_status clear_clean(struct mp_replica *r, memphis_error *err)
+{
+    struct mp_node *n = &r->recovery.node;
+
+    if ((n->flags & MP_NODE_CLEAN) == 0)
+        return MEMPHIS_OK;
+    n->flags &= ~(uint32_t)MP_NODE_CLEAN;
+    return mp_node_write(r->o.env, n, err);
+}
+
 memphis_status mp_space_flush_now(struct mp_replica *r, memphis_error *err)
 {
     struct mp_flush *f = &r->flush;
 
     if (data_of(r)->chunks.unflushed < disk_share(r) / 2 || has_damaged_files(r))
         return MEMPHIS_OK;
-    memphis_status s = MEMPHIS_OK;
-    if (plan(r, false)) {
+    memphis_status s = clear_clean(r, err);
+    if (s == MEMPHIS_OK && plan(r, false)) {
         mp_flush_run(&f->job);
         s = f->status;
         if (s == MEMPHIS_OK)

@@ -4,17 +4,15 @@
 
 enum { ENTRY_SIZE_MIN = 40 };
 
-struct mp_chunk *mp_chunk_new(size_t size, _Atomic uint64_t *account)
+struct mp_chunk *mp_chunk_new(size_t size)
 {
     mp_assert(size > 0);
     mp_assert(size <= UINT32_MAX);
     struct mp_chunk *c = mp_alloc_try(sizeof *c + size);
     if (c == NULL)
         return NULL;
-    *c = (struct mp_chunk){ .size = (uint32_t)size, .account = account };
+    *c = (struct mp_chunk){ .size = (uint32_t)size };
     atomic_init(&c->refs, 1);
-    if (account != NULL)
-        atomic_fetch_add_explicit(account, size, memory_order_relaxed);
     return c;
 }
 
@@ -33,8 +31,6 @@ void mp_chunk_unref(struct mp_chunk *c)
     mp_assert(before > 0);
     if (before > 1)
         return;
-    if (c->account != NULL)
-        atomic_fetch_sub_explicit(c->account, c->size, memory_order_relaxed);
     mp_free(c);
 }
 
@@ -45,7 +41,7 @@ struct mp_chunk *mp_chunks_room(struct mp_chunks *l, size_t size)
     if (c != NULL && c->size - c->used >= size)
         return c;
     size_t wanted = size > l->chunk_size ? size : l->chunk_size;
-    struct mp_chunk *fresh = mp_chunk_new(wanted, l->account);
+    struct mp_chunk *fresh = mp_chunk_new(wanted);
     if (fresh == NULL)
         return NULL;
     mp_chunks_seal(l);
@@ -58,10 +54,10 @@ struct mp_chunk *mp_chunks_room(struct mp_chunks *l, size_t size)
     return fresh;
 }
 
-void mp_chunks_init(struct mp_chunks *l, size_t chunk_size, _Atomic uint64_t *account)
+void mp_chunks_init(struct mp_chunks *l, size_t chunk_size)
 {
     mp_assert(chunk_size > 0);
-    *l = (struct mp_chunks){ .chunk_size = chunk_size, .account = account };
+    *l = (struct mp_chunks){ .chunk_size = chunk_size };
     mp_list_init(&l->all);
 }
 

@@ -20,7 +20,6 @@ struct mp_chunk {
     _Atomic uint32_t refs;
     uint32_t size; /* capacity of bytes[] */
     uint32_t used;
-    _Atomic uint64_t *account; /* where its size is counted; NULL: nowhere */
     struct mp_chunks *log;     /* in whose list it is; NULL: in none. core */
     struct mp_list node;       /* that list, in log order; core */
     uint32_t live;             /* entries that the log still needs; core */
@@ -30,8 +29,7 @@ struct mp_chunk {
     uint8_t bytes[];
 };
 
-struct mp_chunk *mp_chunk_new(size_t size,
-                              _Atomic uint64_t *account); /* NULL: no memory */
+struct mp_chunk *mp_chunk_new(size_t size); /* NULL: no memory */
 void mp_chunk_ref(struct mp_chunk *c);
 void mp_chunk_unref(struct mp_chunk *c); /* NULL-safe */
 
@@ -43,10 +41,9 @@ struct mp_chunks {
     uint64_t bytes;        /* of all in the list ... */
     uint64_t unflushed;    /* ... and of those that are not in segments */
     size_t chunk_size;
-    _Atomic uint64_t *account;
 };
 
-void mp_chunks_init(struct mp_chunks *l, size_t chunk_size, _Atomic uint64_t *account);
+void mp_chunks_init(struct mp_chunks *l, size_t chunk_size);
 void mp_chunks_fini(struct mp_chunks *l);
 /* A chunk with `size` bytes of room, the open one or a new one. NULL: no memory. Who
  * puts an entry there raises `live` and `used`. */

@@ -4,6 +4,7 @@
 #include "base/status.h"
 
 struct block {
+    struct mp_cold *cold;
     struct mp_list used;          /* all blocks, the least recently used one first */
     struct mp_list of_set;
     struct mp_chunk *chunk;       /* NULL: there is no message from..to */
@@ -38,7 +39,7 @@ struct mp_cold {
     struct mp_list used;
     struct mp_list waiting;       /* wishes */
     struct read_job read;
-    _Atomic uint64_t bytes;       /* of all blocks, readers' included */
+    uint64_t bytes;               /* of all blocks */
 };
 
 /* === Blocks === */
@@ -47,15 +48,16 @@ static void drop_block(struct block *b)
 {
     mp_list_remove(&b->used);
     mp_list_remove(&b->of_set);
-    mp_chunk_unref(b->chunk);
+    if (b->chunk != NULL)
+        b->cold->bytes -= b->chunk->size;
+    mp_chunk_unref(b->chunk); /* a reader's message may outlive us */
     mp_free(b);
 }
 
 /* The newest one stays in any case: who asked for it is about to read it. */
 static void make_room(struct mp_cold *c)
 {
-    while (atomic_load_explicit(&c->bytes, memory_order_relaxed) > c->o.bytes_max &&
-           c->used.next != c->used.prev)
+    while (c->bytes > c->o.bytes_max && c->used.next != c->used.prev)
         drop_block(mp_container_of(c->used.next, struct block, used));
 }
 
@@ -121,7 +123,9 @@ static void keep_block(struct mp_cold *c, struct mp_cold_set *set, uint64_t from
 {
     struct block *b = mp_alloc(sizeof *b);
 
+    b->cold = c;
     b->chunk = chunk;
+    c->bytes += chunk != NULL ? chunk->size : 0;
     b->from = from;
     b->to = to;
     if (set->blocks.next == NULL)
@@ -141,8 +145,7 @@ static void run_read(struct mp_job *job)
 
     j->chunk = NULL;
     j->status = mp_segment_read(c->o.env, c->o.shard, w->pid, &w->segment, w->seq,
-                                &c->indexes, &c->bytes, &j->chunk, &j->damage_last,
-                                &j->why);
+                                &c->indexes, &j->chunk, &j->damage_last, &j->why);
 }
 
 static void start_next(struct mp_cold *c)
@@ -267,5 +270,5 @@ void mp_cold_free(struct mp_cold *c)
 
 uint64_t mp_cold_bytes(const struct mp_cold *c)
 {
-    return atomic_load_explicit(&c->bytes, memory_order_relaxed);
+    return c->bytes;
 }

@@ -275,6 +275,28 @@ static uint64_t bytes_of(const struct mp_segment *g, uint64_t count)
     return count >= span ? bytes : bytes / span * count;
 }
 
+/* How many sequences in [from, to) are dead already. */
+static uint64_t dead_between(const struct mp_ranges *dead, uint64_t from, uint64_t to)
+{
+    size_t low = 0, high = dead->count;
+    uint64_t count = 0;
+
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (dead->items[middle].last < from)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    for (; low < dead->count && dead->items[low].first < to; low++) {
+        const struct mp_range *r = &dead->items[low];
+        uint64_t first = r->first > from ? r->first : from;
+        uint64_t end = r->last + 1 < to ? r->last + 1 : to;
+        count += end - first;
+    }
+    return count;
+}
+
 /* The live messages in [from, to) that are in no memory leave the account. */
 static void discount_cold(struct mp_partition *p, uint64_t from, uint64_t to)
 {
@@ -285,7 +307,7 @@ static void discount_cold(struct mp_partition *p, uint64_t from, uint64_t to)
         uint64_t first = g->first > from ? g->first : from;
         uint64_t end = g->last + 1 < to ? g->last + 1 : to;
         if (first < end)
-            bytes += bytes_of(g, end - first);
+            bytes += bytes_of(g, end - first - dead_between(&p->dead, first, end));
     }
     p->bytes -= bytes < p->bytes ? bytes : p->bytes;
 }

@@ -57,7 +57,7 @@ struct mp_partition {
     uint64_t state_index;         /* names the state file; 0: none */
     uint64_t generation;          /* of the newest valid meta slot; 0: none */
     bool has_directory;           /* or a pass that did not end may have made it */
-    bool must_flush;              /* a pass did not end here: the next begins anew */
+    bool must_flush;              /* a pass did not end here: it is done again */
     bool is_attached;             /* a start: its state went to the sink */
     bool keeps_ids;               /* the shard has files: dead_ids go there */
 

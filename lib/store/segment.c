@@ -395,11 +395,31 @@ static size_t measure(memphis_slice bytes, uint64_t seq, size_t *skip)
     return at;
 }
 
+/* The sequence of the good entry behind a damaged one of that length, so that no more
+ * than that is given up; 0: its length is damaged, too, or it is the last one. */
+static uint64_t seq_behind(struct mp_env *e, struct mp_file *f, uint64_t at,
+                           uint64_t length, uint64_t left)
+{
+    struct mp_buf window = { 0 };
+    uint64_t seq = 0;
+
+    if (length < MP_ENTRY_HEADER_SIZE || length >= left)
+        return 0;
+    size_t size = left - length < MP_COLD_BLOCK_SIZE ? (size_t)(left - length)
+                                                     : MP_COLD_BLOCK_SIZE;
+    mp_buf_reserve(&window, size);
+    if (e->file_read(e, f, at + length, window.data, size, &window.size, NULL) ==
+            MEMPHIS_OK &&
+        good_entry(mp_buf_slice(&window), true) > 0)
+        seq = mp_get_u64(window.data + AT_SEQ);
+    mp_buf_fini(&window);
+    return seq;
+}
+
 memphis_status mp_segment_read(struct mp_env *e, uint32_t shard, uint32_t pid,
                                const struct mp_segment *segment, uint64_t seq,
-                               struct mp_index_cache *cache, _Atomic uint64_t *account,
-                               struct mp_chunk **out, uint64_t *damage_last,
-                               memphis_error *err)
+                               struct mp_index_cache *cache, struct mp_chunk **out,
+                               uint64_t *damage_last, memphis_error *err)
 {
     struct mp_buf window = { 0 };
     struct mp_file *f = NULL;
@@ -431,7 +451,7 @@ memphis_status mp_segment_read(struct mp_env *e, uint32_t shard, uint32_t pid,
         size_t good = measure(mp_buf_slice(&window), seq, &skip);
         uint64_t own = window.size - good >= 4 ? mp_get_u32(window.data + good) : 0;
         if (good > skip) {
-            *out = mp_chunk_new(good - skip, account);
+            *out = mp_chunk_new(good - skip);
             if (*out == NULL) {
                 s = mp_fail(err, MEMPHIS_NOMEM, "no memory for a block of a segment");
                 break;
@@ -440,9 +460,16 @@ memphis_status mp_segment_read(struct mp_env *e, uint32_t shard, uint32_t pid,
             (*out)->used = (uint32_t)(good - skip);
         } else if (good > 0) {
             at += good;
-        } else if (own > window.size && own <= left) {
+        } else if (own > wanted && own <= left) {
             wanted = (size_t)own; /* one entry that is larger than a block */
         } else {
+            uint64_t next = seq_behind(e, f, at, own, left);
+            if (next > 0 && next <= seq) {
+                at += own; /* what is damaged lies before */
+                continue;
+            }
+            if (next > seq && next - 1 < *damage_last)
+                *damage_last = next - 1;
             s = mp_fail(err, MEMPHIS_CORRUPT, "'%s' is damaged at offset %llu", path,
                         (unsigned long long)at);
         }

@@ -97,8 +97,7 @@ memphis_status mp_segment_open_sealed(struct mp_env *e, uint32_t shard, uint32_t
  * is damaged, or the file is missing; seq..*damage_last cannot be read. NOMEM. */
 memphis_status mp_segment_read(struct mp_env *e, uint32_t shard, uint32_t pid,
                                const struct mp_segment *segment, uint64_t seq,
-                               struct mp_index_cache *cache, _Atomic uint64_t *account,
-                               struct mp_chunk **out, uint64_t *damage_last,
-                               memphis_error *err);
+                               struct mp_index_cache *cache, struct mp_chunk **out,
+                               uint64_t *damage_last, memphis_error *err);
 
 #endif

@@ -6,7 +6,6 @@
 enum { CHUNK = 1024 };
 
 struct fixture {
-    _Atomic uint64_t account;
     struct mp_chunks chunks;
 };
 
@@ -14,8 +13,7 @@ static struct fixture *begin(void)
 {
     static struct fixture f;
 
-    f.account = 0;
-    mp_chunks_init(&f.chunks, CHUNK, &f.account);
+    mp_chunks_init(&f.chunks, CHUNK);
     return &f;
 }
 
@@ -42,29 +40,15 @@ static size_t chunks_in(const struct fixture *f)
 
 static void a_chunk_lives_as_long_as_somebody_refers_to_it(void **state)
 {
-    _Atomic uint64_t account = 0;
-    struct mp_chunk *c = mp_chunk_new(100, &account);
+    struct mp_chunk *c = mp_chunk_new(100);
 
     (void)state;
-    assert_int_equal(account, 100);
     mp_chunk_ref(c);
     mp_chunk_unref(c);
-    assert_int_equal(account, 100);
     c->bytes[99] = 1;
 
     mp_chunk_unref(c);
-    assert_int_equal(account, 0);
     mp_chunk_unref(NULL);
-}
-
-static void a_chunk_without_an_account_is_counted_nowhere(void **state)
-{
-    struct mp_chunk *c = mp_chunk_new(8, NULL);
-
-    (void)state;
-    assert_int_equal(c->size, 8);
-    assert_int_equal(c->used, 0);
-    mp_chunk_unref(c);
 }
 
 static void entries_share_a_chunk_until_one_does_not_fit(void **state)
@@ -79,10 +63,10 @@ static void entries_share_a_chunk_until_one_does_not_fit(void **state)
     assert_ptr_not_equal(second, first);
     assert_false(first->is_open);
     assert_true(second->is_open);
-    assert_int_equal(f->account, 2 * CHUNK);
+    assert_int_equal(f->chunks.bytes, 2 * CHUNK);
     assert_ptr_equal(f->chunks.all.next, &first->node); /* in log order */
     mp_chunks_fini(&f->chunks);
-    assert_int_equal(f->account, 0);
+    assert_int_equal(f->chunks.bytes, 0);
 }
 
 static void a_large_entry_has_a_chunk_of_its_own_size(void **state)
@@ -110,7 +94,7 @@ static void a_sealed_chunk_goes_with_its_last_live_entry(void **state)
     assert_int_equal(chunks_in(f), 1);
     mp_chunk_drop(c);
     assert_int_equal(chunks_in(f), 0);
-    assert_int_equal(f->account, 0);
+    assert_int_equal(f->chunks.bytes, 0);
     mp_chunks_fini(&f->chunks);
 }
 
@@ -141,10 +125,9 @@ static void a_reader_keeps_the_bytes_that_the_log_let_go(void **state)
     mp_chunk_ref(c);
     mp_chunks_seal(&f->chunks);
     mp_chunk_drop(c);
-    assert_int_equal(f->account, CHUNK);
+    assert_int_equal(f->chunks.bytes, 0);
     assert_int_equal(c->bytes[99], 0x5a);
     mp_chunk_unref(c);
-    assert_int_equal(f->account, 0);
     mp_chunks_fini(&f->chunks);
 }
 
@@ -158,17 +141,17 @@ static void without_memory_the_open_chunk_is_as_before(void **state)
     assert_null(mp_chunks_room(&f->chunks, 100));
     assert_ptr_equal(f->chunks.open, c);
     assert_ptr_equal(mp_chunks_room(&f->chunks, 24), c);
-    assert_int_equal(f->account, CHUNK);
+    assert_int_equal(f->chunks.bytes, CHUNK);
     mp_chunks_fini(&f->chunks);
 }
 
 static void one_reference_too_few_is_a_bug(void **state)
 {
-    struct mp_chunk *c = mp_chunk_new(8, NULL);
+    struct mp_chunk *c = mp_chunk_new(8);
 
     (void)state;
     expect_assert_failure(mp_chunk_drop(c)); /* nothing is live in it */
-    expect_assert_failure(mp_chunk_new(0, NULL));
+    expect_assert_failure(mp_chunk_new(0));
     mp_chunk_unref(c);
 }
 
@@ -184,7 +167,6 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         leak_checked(a_chunk_lives_as_long_as_somebody_refers_to_it),
-        leak_checked(a_chunk_without_an_account_is_counted_nowhere),
         leak_checked(entries_share_a_chunk_until_one_does_not_fit),
         leak_checked(a_large_entry_has_a_chunk_of_its_own_size),
         leak_checked(a_sealed_chunk_goes_with_its_last_live_entry),

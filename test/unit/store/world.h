@@ -70,7 +70,7 @@ static inline void open_env(struct world *w)
     struct mp_cold_options o = { .env = w->env, .shard = SHARD, .bytes_max = 1 << 20,
                                  .ready = on_ready, .damaged = on_damaged, .ctx = w };
     assert_int_equal(mp_cold_new(&o, &w->cold, NULL), MEMPHIS_OK);
-    mp_chunks_init(&w->chunks, 4096, NULL);
+    mp_chunks_init(&w->chunks, 4096);
     w->t.cold = w->cold;
 }
 
