@@ -255,6 +255,7 @@ static void try_state(memphis_slice in)
     struct mp_cursor c = mp_cursor_of(items);
     memset(mp_buf_add(&again, MP_STATE_HEADER_SIZE), 0, MP_STATE_HEADER_SIZE);
     while (mp_state_next(&c, &tag, &value)) {
+        check(!c.bad, "an item of a malformed rest");
         check_inside(value, items);
         mp_state_put(&again, tag, value.data, value.size);
     }
