@@ -292,6 +292,9 @@ static void fuzz_command(memphis_slice in)
     memphis_error err;
 
     if (mp_command_decode(in, &c, &arena, &err) == MEMPHIS_OK) {
+        struct mp_cursor items = mp_cursor_of(in);
+        mp_cursor_u32(&items); /* kind and version */
+        check(!items.bad && are_items(items), "a command that is cut off is accepted");
         check(mp_command_fault(&c) == NULL, "a command with a fault is accepted");
         mp_command_encode(&c, &once);
         check(mp_command_decode(mp_buf_slice(&once), &second, &arena, &err) ==
