@@ -104,7 +104,7 @@ static void put_record(struct mp_cursor *c, bool first, uint64_t epoch, uint64_t
 
     put_body(c, h.kind, lsn, &body);
     size_t size = body.size;
-    if (how % 32 == 31) { /* a record that ends behind its batch, in the padding */
+    if (how % 32 == 16) { /* a record that ends behind its batch, in the padding */
         size_t more = mp_cursor_u8(c) % 16 * (size_t)8;
         memset(mp_buf_add(&body, more + 1), 0, more + 1);
         body.size--;
@@ -213,7 +213,8 @@ static void check_records(struct mp_scan *s)
                   body.size == r->size - MP_GROUP_HEADER_SIZE,
               "a record is not what the scan says");
         check_inside(body, mp_buf_slice(&s->window));
-        check(is_in_a_batch(r), "a record ends behind its batch");
+        /* in what is lost whole records are looked for, not batches */
+        check(s->lost_count > 0 || is_in_a_batch(r), "a record ends behind its batch");
     }
     check(s->heads_count <= 32, "too many heads");
     for (uint32_t i = 0; i < s->lost_count; i++)
@@ -273,7 +274,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 #define SETTLED 1, 1, 0, 0, 1, 0, 3, 0, 1, 0, 0, 0, 0, 9
 #define NEW_FILE 0, 0, 3, 0
 /* BATCH: heads, and an entry whose length is 16 more than the batch has. */
-#define LONG(index) 1, 1, 0, 0, 1, 0, 31, index, 1, 5, 2, 0, 0, index
+#define LONG(index) 1, 1, 0, 0, 1, 0, 16, index, 1, 5, 2, 0, 0, index
 
 static const uint8_t two_files[] = { 0,      0,        NEW_FILE, TWO(1), TWO(2),
                                      TWO(3), NEW_FILE, TWO(4),   TWO(5) };
