@@ -46,4 +46,14 @@ static inline uint8_t *exact_copy(memphis_slice s)
     return copy;
 }
 
+/* Whether the rest is items {tag u16, length u32, value}, the last one whole. */
+static inline bool are_items(struct mp_cursor c)
+{
+    while (mp_cursor_left(&c) > 0 && !c.bad) {
+        mp_cursor_u16(&c);
+        mp_cursor_take(&c, mp_cursor_u32(&c));
+    }
+    return !c.bad;
+}
+
 #endif

@@ -255,6 +255,7 @@ static void try_state(memphis_slice in)
     struct mp_cursor c = mp_cursor_of(items);
     memset(mp_buf_add(&again, MP_STATE_HEADER_SIZE), 0, MP_STATE_HEADER_SIZE);
     while (mp_state_next(&c, &tag, &value)) {
+        check(!c.bad, "an item of a malformed rest");
         check_inside(value, items);
         mp_state_put(&again, tag, value.data, value.size);
     }
@@ -291,6 +292,9 @@ static void fuzz_command(memphis_slice in)
     memphis_error err;
 
     if (mp_command_decode(in, &c, &arena, &err) == MEMPHIS_OK) {
+        struct mp_cursor items = mp_cursor_of(in);
+        mp_cursor_u32(&items); /* kind and version */
+        check(!items.bad && are_items(items), "a command that is cut off is accepted");
         check(mp_command_fault(&c) == NULL, "a command with a fault is accepted");
         mp_command_encode(&c, &once);
         check(mp_command_decode(mp_buf_slice(&once), &second, &arena, &err) ==

@@ -27,6 +27,8 @@ struct image {
 
 static struct image files[FILES_MAX];
 static uint32_t files_count;
+static struct mp_lsn_range bodies[STEPS_MAX]; /* of the batches that were written */
+static uint32_t bodies_count;
 
 /* -- the script -------------------------------------------------------------------- */
 
@@ -101,12 +103,18 @@ static void put_record(struct mp_cursor *c, bool first, uint64_t epoch, uint64_t
                                  .index = mp_cursor_u8(c) };
 
     put_body(c, h.kind, lsn, &body);
+    size_t size = body.size;
+    if (how % 32 == 16) { /* a record that ends behind its batch, in the padding */
+        size_t more = mp_cursor_u8(c) % 16 * (size_t)8;
+        memset(mp_buf_add(&body, more + 1), 0, more + 1);
+        body.size--;
+    }
     h.length = (uint32_t)(MP_GROUP_HEADER_SIZE + body.size);
     h.body_crc = mp_crc32c(0, body.data, body.size);
     mp_group_header_encode(&h, epoch, header);
     *crc = mp_crc32c(*crc, header, sizeof header);
     mp_buf_put(out, header, sizeof header);
-    mp_buf_put_slice(out, mp_buf_slice(&body));
+    mp_buf_put(out, body.data, size);
     mp_buf_fini(&body);
 }
 
@@ -130,6 +138,8 @@ static void batch(struct mp_cursor *c, struct image *f)
         mp_batch_header_encode(&h, f->bytes + f->at);
         memcpy(f->bytes + f->at + MP_BATCH_HEADER_SIZE, body.data, body.size);
         f->crc = h.crc;
+        lsn += MP_BATCH_HEADER_SIZE;
+        bodies[bodies_count++] = (struct mp_lsn_range){ lsn, lsn + body.size };
         f->at += total;
     }
     mp_buf_fini(&body);
@@ -139,7 +149,7 @@ static void write_images(memphis_slice script)
 {
     struct mp_cursor c = mp_cursor_of(script);
 
-    files_count = 0;
+    files_count = bodies_count = 0;
     for (int i = 0; i < STEPS_MAX && mp_cursor_left(&c) > 0; i++) {
         enum step what = mp_cursor_u8(&c) % STEPS;
         struct image *f = files_count > 0 ? &files[files_count - 1] : NULL;
@@ -181,6 +191,14 @@ static void write_files(struct mp_env *e)
 
 /* -- the scan ---------------------------------------------------------------------- */
 
+static bool is_in_a_batch(const struct mp_scan_record *r)
+{
+    for (uint32_t i = 0; i < bodies_count; i++)
+        if (r->lsn >= bodies[i].from && r->lsn + r->size <= bodies[i].to)
+            return true;
+    return false;
+}
+
 static void check_records(struct mp_scan *s)
 {
     struct mp_group_header h;
@@ -195,6 +213,8 @@ static void check_records(struct mp_scan *s)
                   body.size == r->size - MP_GROUP_HEADER_SIZE,
               "a record is not what the scan says");
         check_inside(body, mp_buf_slice(&s->window));
+        /* in what is lost whole records are looked for, not batches */
+        check(s->lost_count > 0 || is_in_a_batch(r), "a record ends behind its batch");
     }
     check(s->heads_count <= 32, "too many heads");
     for (uint32_t i = 0; i < s->lost_count; i++)
@@ -253,6 +273,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 /* BATCH: heads and a settled pair around the block before. */
 #define SETTLED 1, 1, 0, 0, 1, 0, 3, 0, 1, 0, 0, 0, 0, 9
 #define NEW_FILE 0, 0, 3, 0
+/* BATCH: heads, and an entry whose length is 16 more than the batch has. */
+#define LONG(index) 1, 1, 0, 0, 1, 0, 16, index, 1, 5, 2, 0, 0, index
 
 static const uint8_t two_files[] = { 0,      0,        NEW_FILE, TWO(1), TWO(2),
                                      TWO(3), NEW_FILE, TWO(4),   TWO(5) };
@@ -262,6 +284,7 @@ static const uint8_t settled[] = { 0,      0,        NEW_FILE, TWO(1), 2,
 static const uint8_t flipped[] = {
     0, 0, NEW_FILE, TWO(1), TWO(2), 3, 70, 16, 1, TWO(3)
 };
+static const uint8_t too_long[] = { 0, 0, NEW_FILE, TWO(1), LONG(2), TWO(3) };
 static const uint8_t slots[] = { 255, 9, NEW_FILE, TWO(1), TWO(2), 4, 255, 0, 64 };
 
 size_t fuzz_seed(size_t i, uint8_t out[FUZZ_SEED_MAX])
@@ -269,11 +292,9 @@ size_t fuzz_seed(size_t i, uint8_t out[FUZZ_SEED_MAX])
     static const struct {
         const uint8_t *bytes;
         size_t size;
-    } all[] = { { two_files, sizeof two_files },
-                { hole, sizeof hole },
-                { settled, sizeof settled },
-                { flipped, sizeof flipped },
-                { slots, sizeof slots } };
+    } all[] = { { two_files, sizeof two_files }, { hole, sizeof hole },
+                { settled, sizeof settled },     { flipped, sizeof flipped },
+                { slots, sizeof slots },         { too_long, sizeof too_long } };
 
     if (i >= sizeof all / sizeof all[0])
         return 0;

@@ -14,7 +14,7 @@
 enum piece { SETTINGS, GROUP_ENTRY, STATE, REPLAY_DONE, PIECES };
 enum { PIECES_MAX = 64, LAST_SEQ = 100 };
 
-/* -- a log with messages 1 ... LAST_SEQ, none of them readable --------------------- */
+/* -- a log with messages 1 ... LAST_SEQ, none readable ---------------------------- */
 
 static memphis_status no_append(struct mp_log *l, const struct mp_entry *e, size_t n,
                                 uint64_t tag)
@@ -97,6 +97,7 @@ static void fuzz_settings(memphis_slice in)
     struct mp_buf b = { 0 };
 
     if (mp_stream_settings_decode(&c, &arena, &s) == MEMPHIS_OK) {
+        check(are_items(mp_cursor_of(in)), "settings that are cut off are accepted");
         mp_stream_settings_encode(&s, &b);
         c = mp_cursor_of(mp_buf_slice(&b));
         check(mp_stream_settings_decode(&c, &arena, &again) == MEMPHIS_OK,
