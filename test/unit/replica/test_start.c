@@ -322,8 +322,8 @@ static void a_replay_larger_than_memory_is_flushed_on_the_way(void **state)
     world_free(w);
 }
 
-/* What a start after a clean stop has written, and a kill has left in the page cache, is
- * not trusted by the next one. */
+/* What a start after a clean stop has written, and a kill has left in the page cache,
+ * is not trusted by the next one. */
 static void a_start_that_flushes_after_a_clean_stop_may_be_killed(void **state)
 {
     bool ended = false;
