@@ -166,14 +166,21 @@ static uint32_t count_items(memphis_slice items)
     return count;
 }
 
+/* Else a pass is for dead segments only, and says of the rest what was said before: it
+ * may be at the index of one that has ended. */
+static bool has_changed(const struct mp_partition *p)
+{
+    return p->touched_index > p->flushed_index;
+}
+
 static void put_state(struct mp_shard *s, const struct mp_flush *f,
                       struct mp_flush_part *part, const struct mp_partition *p)
 {
     struct mp_buf *b = &part->state;
 
     part->old_state = part->slot.state_index = p->state_index;
-    if (p->state_index == f->index)
-        return; /* nothing has changed since; its file is the one that must not tear */
+    if (!has_changed(p))
+        return; /* its file is the one that must not tear */
     part->slot.state_index = 0;
     memset(mp_buf_add(b, MP_STATE_HEADER_SIZE), 0, MP_STATE_HEADER_SIZE);
     mp_partition_state_put(p, b);
@@ -227,7 +234,9 @@ static void plan_partition(struct mp_replica *r, struct mp_shard *s,
     part->slot = (struct mp_meta_slot){ .generation = p->generation + 1,
                                         .first_seq = p->floor,
                                         .flushed_seq = p->last,
-                                        .flushed_index = f->index,
+                                        .flushed_index = has_changed(p)
+                                                             ? f->index
+                                                             : p->flushed_index,
                                         .durable_upto = mp_wal_durable_upto(r->wal),
                                         .live_messages = st.messages,
                                         .live_bytes = st.bytes,
@@ -250,7 +259,7 @@ static void plan_partition(struct mp_replica *r, struct mp_shard *s,
 
 static bool is_touched(const struct mp_partition *p)
 {
-    return p->touched_index > p->flushed_index || p->must_flush;
+    return has_changed(p) || p->must_flush;
 }
 
 /* A start whose replay has not come to where the files are: a slot of now would say
@@ -278,8 +287,8 @@ static void plan_partitions(struct mp_replica *r, struct mp_shard *s)
         any_new |= p->generation == 0;
         plan_partition(r, s, p, dead);
     }
-    if (own != NULL && any_new)
-        own->must_flush = true;
+    if (own != NULL && any_new && own->touched_index < r->flush.index)
+        own->touched_index = r->flush.index; /* its table will say so */
     if (own != NULL && is_touched(own) && !is_ahead(r, own))
         plan_partition(r, s, own, 0);
 }

@@ -143,6 +143,7 @@ struct world {
     struct mp_replica *replica;
     struct sink sinks[4];
     bool is_broken;
+    bool is_full;             /* the disk has a limit */
 
     struct op ops[OPS_MAX];   /* the history; an op's tag is its number + 1 */
     uint32_t ops_count;
@@ -280,13 +281,19 @@ static void on_broken(void *ctx, const memphis_error *why)
 
 /* -- start and stop ---------------------------------------------------------------- */
 
+static void set_limit(struct world *w, uint64_t bytes)
+{
+    w->is_full = bytes != UINT64_MAX;
+    mp_disk_limit(w->disk, bytes);
+}
+
 static memphis_status start(struct world *w, memphis_error *err)
 {
     struct mp_recovery_report report;
 
     memset(w->groups, 0, sizeof w->groups);
     memset(w->ids, 0, sizeof w->ids);
-    mp_disk_limit(w->disk, UINT64_MAX);
+    set_limit(w, UINT64_MAX);
     w->is_open = 0;
     w->meta = w->safe_meta;
     w->meta_count = w->safe_count;
@@ -334,7 +341,7 @@ static void turn(struct world *w)
 /* Until everything that was appended is applied. */
 static void settle(struct world *w)
 {
-    mp_disk_limit(w->disk, UINT64_MAX);
+    set_limit(w, UINT64_MAX);
     do {
         mp_disk_advance(w->disk, 100000000);
         turn(w);
@@ -484,11 +491,13 @@ static void step(struct world *w, memphis_error *err)
         if (time > back && time - back > w->since[pid])
             w->since[pid] = time - back;
     } else if (what < 85) {
-        mp_disk_limit(w->disk, mp_disk_used(w->disk) + draw(w, 60000));
+        set_limit(w, mp_disk_used(w->disk) + draw(w, 60000));
     } else if (what < 92) {
-        mp_disk_limit(w->disk, UINT64_MAX);
+        set_limit(w, UINT64_MAX);
         mp_disk_advance(w->disk, 1100000000);
     } else if (what < 93) {
+        if (w->is_full)
+            settle(w); /* else the stop may have to give appends up */
         stop(w);
         memphis_status s = start(w, err);
         if (s == MEMPHIS_OK && !mp_disk_has_crashed(w->disk))

@@ -322,6 +322,45 @@ static void a_replay_larger_than_memory_is_flushed_on_the_way(void **state)
     world_free(w);
 }
 
+/* What a start after a clean stop has written, and a kill has left in the page cache,
+ * is not trusted by the next one. */
+static void a_start_that_flushes_after_a_clean_stop_may_be_killed(void **state)
+{
+    bool ended = false;
+    (void)state;
+
+    for (uint64_t n = 1; !ended; n++) {
+        struct world *w = world_new(90);
+        memphis_error err = { 0 };
+        w->options.memory_max = 64 << 20;
+        w->options.wal_total_max = 64 << 20;
+        must_start(w);
+        open_partition(w, 7);
+        produce(w, 7, 20, 1000);
+        assert_int_equal(progress(w, 7, 1), MEMPHIS_OK);
+        flush(w);
+        assert_int_equal(progress(w, 7, 1), MEMPHIS_OK);
+        produce(w, 7, 100, 1000);
+        stop(w);
+        w->options.memory_max = 256 << 10;
+        mp_disk_crash_at(w->disk, n);
+        ended = start(w, &err) == MEMPHIS_OK;
+        if (ended) {
+            crash(w, MP_CRASH_PROCESS);
+        } else {
+            stop(w);
+            mp_disk_crash(w->disk, MP_CRASH_PROCESS, n);
+        }
+        for (int round = 0; round < 2; round++) {
+            must_start(w);
+            expect_range(w, 7, 1, 120);
+            assert_int_equal(w->groups[7], 2);
+            crash(w, MP_CRASH_NOTHING);
+        }
+        world_free(w);
+    }
+}
+
 /* A pass during the replay would write slots that do not know of the segment. */
 static void a_replay_larger_than_memory_does_not_cover_damage(void **state)
 {
@@ -695,6 +734,7 @@ int main(void)
         leak_checked(message_ids_of_the_window_are_told_again),
         leak_checked(a_directory_that_is_half_removed_is_nobodys_and_goes),
         leak_checked(a_replay_larger_than_memory_is_flushed_on_the_way),
+        leak_checked(a_start_that_flushes_after_a_clean_stop_may_be_killed),
         leak_checked(a_replay_larger_than_memory_does_not_cover_damage),
         leak_checked(wal_files_that_were_given_back_are_left_overs_when_they_return),
         leak_checked(a_missing_wal_file_is_told_by_name),
