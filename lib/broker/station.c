@@ -595,8 +595,10 @@ struct removal {
 static void removed(void *ctx, memphis_status status, const char *text)
 {
     struct removal *r = ctx;
-    struct mp_station *s = station_by_id(r->broker, r->station_id);
+    struct mp_station *s = NULL;
 
+    if (status != MEMPHIS_OK && status != MEMPHIS_CLOSED)
+        s = station_by_id(r->broker, r->station_id);
     if (s != NULL) /* the log did not take it */
         s->dropping = false;
     answer(r->then, status, text);

@@ -81,8 +81,8 @@ MUTANTS = [
      "index < p->flushed_index;", "replay repeats the newest entry that is in files"),
     ("replay-skips-one-more", "store/partition.c", "index <= p->flushed_index;",
      "index <= p->flushed_index + 1;", "replay skips an entry that is in no file"),
-    ("flushed-by-one", "replica/space.c", ".flushed_index = f->index,",
-     ".flushed_index = f->index + 1,",
+    ("flushed-by-one", "replica/space.c", ".flushed_index = has_changed(p)\n                                                             ? f->index\n",
+     ".flushed_index = has_changed(p)\n                                                             ? f->index + 1\n",
      "a slot says that one entry more is in files than there is"),
     ("state-unsynced", "store/flush.c",
      "s = e->file_sync(e, file, &f->why);\n    e->file_close(e, file);\n    return s;\n}\n\n"

@@ -256,7 +256,9 @@ int main(int argc, char **argv)
         if (mp_env_posix_open(argv[2], false, mp_heap_current(), &env, &err) !=
             MEMPHIS_OK)
             return err.status;
-        return env->lock(env, &err);
+        memphis_status status = env->lock(env, &err);
+        env->close(env);
+        return status;
     }
     return run_tests("env/env_posix", tests);
 }
