@@ -36,7 +36,7 @@ TEST_BIN := $(patsubst %.c,$B/%,$(sort $(wildcard test/unit/*/test_*.c test/sim/
 EXAMPLE_BIN := $(patsubst %.c,$B/%,$(sort $(wildcard examples/*.c)))
 BENCH_BIN := $(patsubst %.c,$B/%,$(sort $(wildcard bench/*.c)))
 
-.PHONY: all lib deps run test unit examples-test wire tidy sdk sdk-deps bench clean install
+.PHONY: all lib deps run test unit test-programs tidy sdk sdk-deps bench clean install
 all: lib $B/memphisd $(EXAMPLE_BIN)
 lib: $B/libmemphis.a $B/libmemphis.so $B/libmemphis.pc
 
