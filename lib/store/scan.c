@@ -287,7 +287,8 @@ static memphis_status open_file(struct mp_scan *s, uint64_t base, bool *damaged,
     if (st != MEMPHIS_OK)
         goto out;
     st = mp_wal_header_decode(mp_slice(block, got), &f.header, &why);
-    if (st == MEMPHIS_OK && (f.header.base != base || f.header.size != size))
+    if (st == MEMPHIS_OK && (f.header.base != base || f.header.size != size ||
+                             base > UINT64_MAX / 2)) /* LSNs would wrap around */
         st = mp_fail(&why, MEMPHIS_CORRUPT, "its header does not match name or size");
     if (st != MEMPHIS_OK) {
         *damaged = st == MEMPHIS_CORRUPT;
@@ -458,7 +459,7 @@ static memphis_status salvage(struct mp_scan *s, const struct mp_lsn_range *r,
         const struct mp_wal_header *f = &s->files[i].header;
         uint64_t at = r->from > f->base ? r->from : f->base + MP_BLOCK_SIZE;
         uint64_t end = r->to < f->base + f->size ? r->to : f->base + f->size;
-        while (at + MP_GROUP_HEADER_SIZE <= end) {
+        while (at >= f->base && at <= end && end - at >= MP_GROUP_HEADER_SIZE) {
             st = view(s, i, at, MP_GROUP_HEADER_SIZE, &v, err);
             if (st != MEMPHIS_OK)
                 return st;
