@@ -287,8 +287,7 @@ static memphis_status open_file(struct mp_scan *s, uint64_t base, bool *damaged,
     if (st != MEMPHIS_OK)
         goto out;
     st = mp_wal_header_decode(mp_slice(block, got), &f.header, &why);
-    if (st == MEMPHIS_OK && (f.header.base != base || f.header.size != size ||
-                             base > UINT64_MAX / 2)) /* LSNs would wrap around */
+    if (st == MEMPHIS_OK && (f.header.base != base || f.header.size != size))
         st = mp_fail(&why, MEMPHIS_CORRUPT, "its header does not match name or size");
     if (st != MEMPHIS_OK) {
         *damaged = st == MEMPHIS_CORRUPT;
