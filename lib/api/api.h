@@ -34,7 +34,9 @@ struct memphis_broker {
     _Atomic uint32_t refs;  /* the owner's and one per handle */
     memphis_error why;      /* BROKEN: set before the state */
     uint32_t mode, call_wait_ms, spin_us;
-    pid_t pid;        /* a forked child may not use it */
+    /* a forked child may not use it: */
+    volatile uint8_t *alive; /* a page that it finds wiped; NULL: this kernel cannot */
+    pid_t pid;
     pthread_t thread; /* THREADED: the core; MANUAL: whose loop it is */
     bool thread_known;
     _Atomic bool stop;
@@ -45,9 +47,9 @@ struct memphis_broker {
     /* waiting callers */
     pthread_mutex_t lock;
     pthread_cond_t finished;
-    bool has_finished;      /* broadcast at the end of the turn */
     uint64_t finish_number; /* of broadcasts */
     uint32_t interrupts_seen;
+    bool has_finished;        /* core: broadcast at the end of the turn */
     struct mp_list consumers; /* in-process ones that joined the bus */
     /* sessions */
     struct mp_list sessions;
@@ -70,14 +72,18 @@ struct api_call {
         struct api_call *c); /* on the core; ends, now or later, in api_finish */
     void (*refuse)(struct api_call *c); /* NULL-able: instead of run, when the broker
                                            is closed; ends in api_finish */
-    void (*fini)(struct api_call *c); /* NULL-able: before the memory goes */
+    void (*fini)(struct api_call *c);   /* NULL-able: before the memory goes */
     _Atomic uint32_t refs;
-    bool ran, done; /* under b->lock */
+    _Atomic bool ran;  /* borrowed arguments are used up: the caller may leave */
+    _Atomic bool done; /* status and error stand */
     memphis_status status;
     memphis_error error;
 };
 
-/* A call of `size` bytes whose first member is a struct api_call. */
+/* A call of `size` zeroed bytes whose first member is a struct api_call, and `more`
+ * that are not, behind them. NULL: no memory. */
+void *api_call_new_with(memphis_broker *b, size_t size, size_t more,
+                        void (*run)(struct api_call *c));
 void *api_call_new(memphis_broker *b, size_t size, void (*run)(struct api_call *c));
 void api_call_unref(struct api_call *c);
 /* Runs it and waits; OK or the call's failure, TIMEOUT, CANCELED, BROKEN, CLOSED,
@@ -93,6 +99,8 @@ uint64_t api_finish_number(memphis_broker *b);
 void api_wait_finish(memphis_broker *b, uint64_t number, uint64_t wait_ms);
 
 memphis_status api_usable(memphis_broker *b, memphis_error *err);
+/* Whether this process is a child of the one that opened it: it touches nothing. */
+bool api_is_forked(const memphis_broker *b);
 memphis_broker *api_ref(memphis_broker *b);
 void api_unref(memphis_broker *b);
 uint32_t api_default_wait(const memphis_broker *b);

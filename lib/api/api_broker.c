@@ -13,10 +13,16 @@
 #include <poll.h>
 #include <signal.h>
 #include <sys/eventfd.h>
+#include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
 
-enum { CORE_STACK = 512 << 10, SPIN_US = 100, FINISH_TURNS_MAX = 10000 };
+enum {
+    CORE_STACK = 512 << 10,
+    ALIVE_SIZE = 4096,
+    SPIN_US = 100,
+    FINISH_TURNS_MAX = 10000
+};
 
 /* === Waking the core === */
 
@@ -49,7 +55,7 @@ void memphis_interrupt(memphis_broker *b)
 {
     int before = errno; /* may run in a signal handler */
 
-    if (b == NULL || b->pid != getpid())
+    if (b == NULL || api_is_forked(b))
         return;
     atomic_fetch_add(&b->interrupts, 1);
     signal_fd(b);
@@ -264,6 +270,22 @@ bool api_reserved_is_zero(const uint64_t *words, size_t n)
     return true;
 }
 
+/* So that asking costs no system call. */
+static volatile uint8_t *new_alive_page(void)
+{
+    uint8_t *p = mmap(NULL, ALIVE_SIZE, PROT_READ | PROT_WRITE,
+                      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+    if (p == MAP_FAILED)
+        return NULL;
+    if (madvise(p, ALIVE_SIZE, MADV_WIPEONFORK) != 0) {
+        munmap(p, ALIVE_SIZE);
+        return NULL;
+    }
+    *p = 1;
+    return p;
+}
+
 static memphis_broker *handle_new(const memphis_options *o)
 {
     struct mp_heap heap;
@@ -290,6 +312,7 @@ static memphis_broker *handle_new(const memphis_options *o)
             : SPIN_US;
     b->on_fatal = o->on_fatal;
     b->fatal_ctx = o->fatal_ctx;
+    b->alive = new_alive_page();
     b->pid = getpid();
     b->refs = 1;
     b->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
@@ -430,6 +453,8 @@ void api_unref(memphis_broker *b)
         return;
     if (b->wake_fd >= 0)
         close(b->wake_fd);
+    if (b->alive != NULL)
+        munmap((void *)(uintptr_t)b->alive, ALIVE_SIZE);
     mp_logger_fini(&b->logger);
     pthread_mutex_destroy(&b->lock);
     pthread_cond_destroy(&b->finished);
@@ -486,8 +511,8 @@ void memphis_close(memphis_broker *b)
 
     if (b == NULL)
         return;
-    if (b->pid != getpid())
-        return; /* a forked child touches nothing */
+    if (api_is_forked(b))
+        return;
     threaded = b->mode == MEMPHIS_THREADED && b->thread != 0;
     if (threaded) {
         atomic_store(&b->stop, true);
@@ -515,7 +540,7 @@ void memphis_stats_read(const memphis_broker *b, memphis_stats *out)
 {
     memphis_broker *w = (memphis_broker *)(uintptr_t)b;
 
-    if (b->pid != getpid()) { /* the lock may be held by a thread of the parent */
+    if (api_is_forked(b)) { /* the lock may be held by a thread of the parent */
         memset(out, 0, sizeof(*out));
         return;
     }

@@ -18,10 +18,11 @@ uint64_t api_boot_ms(void)
     return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
 }
 
-void *api_call_new(memphis_broker *b, size_t size, void (*run)(struct api_call *c))
+void *api_call_new_with(memphis_broker *b, size_t size, size_t more,
+                        void (*run)(struct api_call *c))
 {
     struct mp_heap *before = mp_heap_enter(&b->heap);
-    struct api_call *c = mp_alloc_try(size);
+    struct api_call *c = more <= SIZE_MAX - size ? mp_alloc_try(size + more) : NULL;
 
     mp_heap_enter(before);
     if (c == NULL)
@@ -31,6 +32,11 @@ void *api_call_new(memphis_broker *b, size_t size, void (*run)(struct api_call *
     c->run = run;
     c->refs = 2; /* the caller's and the core's */
     return c;
+}
+
+void *api_call_new(memphis_broker *b, size_t size, void (*run)(struct api_call *c))
+{
+    return api_call_new_with(b, size, 0, run);
 }
 
 void api_call_unref(struct api_call *c)
@@ -44,17 +50,14 @@ void api_call_unref(struct api_call *c)
 
 void api_finish(struct api_call *c, memphis_status st, const char *text)
 {
-    memphis_broker *b = c->b;
-
-    pthread_mutex_lock(&b->lock);
     mp_assert(!c->done);
     c->status = st;
     if (st != MEMPHIS_OK)
         mp_fail(&c->error, st, "%s",
                 text != NULL && text[0] ? text : memphis_status_text(st));
-    c->done = true;
-    b->has_finished = true;
-    pthread_mutex_unlock(&b->lock);
+    /* Whoever waits has looked at `done` under the lock, which the broadcast takes. */
+    atomic_store_explicit(&c->done, true, memory_order_release);
+    c->b->has_finished = true;
     api_call_unref(c);
 }
 
@@ -70,17 +73,20 @@ static void deliver(struct mp_mail *m)
         c->refuse(c);
     else
         api_finish(c, MEMPHIS_CLOSED, "the broker is closed");
-    pthread_mutex_lock(&b->lock);
-    c->ran = true; /* borrowed arguments are used up: the caller may leave */
-    pthread_mutex_unlock(&b->lock);
+    atomic_store_explicit(&c->ran, true, memory_order_release);
     api_call_unref(c);
+}
+
+bool api_is_forked(const memphis_broker *b)
+{
+    return b->alive != NULL ? *b->alive == 0 : b->pid != getpid();
 }
 
 memphis_status api_usable(memphis_broker *b, memphis_error *err)
 {
     int state = atomic_load(&b->state);
 
-    if (b->pid != getpid())
+    if (api_is_forked(b))
         return mp_fail(err, MEMPHIS_MISUSE,
                        "this broker belongs to the parent process; open another one");
     if (state == API_BROKEN)

@@ -234,8 +234,8 @@ struct memphis_producer {
     pthread_mutex_t lock;      /* outcomes below, between core and callers */
     struct produce_call *done; /* asynchronous ones with an outcome, oldest first */
     struct produce_call **done_last;
-    uint32_t under_way; /* asynchronous ones without a callback made */
-    bool is_closed;     /* nobody waits for outcomes any more */
+    bool is_closed;             /* nobody waits for outcomes any more */
+    _Atomic uint32_t under_way; /* asynchronous ones without a callback made */
 };
 
 enum { ASYNC_MAX = 65536 };
@@ -247,13 +247,12 @@ struct produce_call {
     const void *data;
     size_t size;
     uint32_t partition; /* 0: in turn */
-    memphis_slice id;
-    struct mp_buf headers;
+    memphis_slice id, headers;
     memphis_receipt receipt;
     memphis_produced_fn fn;
     void *ctx;
-    void *copy; /* asynchronous: body and id */
     struct produce_call *next;
+    char space[]; /* headers; asynchronous: body and id too */
 };
 
 static void producer_unref(memphis_producer *p)
@@ -271,8 +270,6 @@ static void produce_fini(struct api_call *call)
 {
     struct produce_call *c = (struct produce_call *)(void *)call;
 
-    mp_buf_fini(&c->headers);
-    mp_free(c->copy);
     if (c->p != NULL)
         producer_unref(c->p);
 }
@@ -344,8 +341,8 @@ static void run_produce(struct api_call *call)
         on_produced(c, &none);
         return;
     }
-    mp_stream_produce(stream, mp_buf_slice(&c->headers), mp_slice(c->data, c->size),
-                      c->id, on_produced, c);
+    mp_stream_produce(stream, c->headers, mp_slice(c->data, c->size), c->id,
+                      on_produced, c);
 }
 
 /* murmur3, 32 bits, seed 31: the partition that Go and Python choose for a key. */
@@ -399,37 +396,27 @@ static memphis_status measure_headers(const char *producer,
     return MEMPHIS_OK;
 }
 
-/* On the caller's thread, where no guard catches a lack of memory. */
-static memphis_status put_headers(struct produce_call *c, const char *producer,
-                                  const memphis_produce_options *o, memphis_error *err)
+static void put_headers(struct mp_buf *b, const char *producer,
+                        const memphis_produce_options *o)
 {
-    size_t size;
-    memphis_status st = measure_headers(producer, o, &size, err);
-
-    if (st != MEMPHIS_OK)
-        return st;
-    if (!mp_buf_reserve_try(&c->headers, size))
-        return mp_fail(err, MEMPHIS_NOMEM, "no memory");
-    mp_buf_put_text(&c->headers, head_text);
-    mp_buf_put_text(&c->headers, producer);
-    mp_buf_put_text(&c->headers, connection_text);
+    mp_buf_put_text(b, head_text);
+    mp_buf_put_text(b, producer);
+    mp_buf_put_text(b, connection_text);
     for (uint32_t i = 0; o != NULL && i < o->headers_count; i++) {
-        mp_buf_put_text(&c->headers, o->headers[i].name);
-        mp_buf_put_text(&c->headers, ": ");
-        mp_buf_put_text(&c->headers, o->headers[i].value);
-        mp_buf_put_text(&c->headers, "\r\n");
+        mp_buf_put_text(b, o->headers[i].name);
+        mp_buf_put_text(b, ": ");
+        mp_buf_put_text(b, o->headers[i].value);
+        mp_buf_put_text(b, "\r\n");
     }
-    mp_buf_put_text(&c->headers, "\r\n");
-    return MEMPHIS_OK;
+    mp_buf_put_text(b, "\r\n");
 }
 
-static memphis_status fill(struct produce_call *c, memphis_producer *p,
-                           const void *data, size_t size,
-                           const memphis_produce_options *o, memphis_error *err)
+static memphis_status check_produce(memphis_producer *p, const void *data, size_t size,
+                                    const memphis_produce_options *o,
+                                    size_t *headers_size, memphis_error *err)
 {
-    struct mp_heap *before;
-    memphis_status st;
-
+    if (p == NULL || (data == NULL && size > 0))
+        return mp_fail(err, MEMPHIS_INVALID, "no producer, or no data");
     if (o != NULL && !api_reserved_is_zero(o->reserved, 8))
         return mp_fail(err, MEMPHIS_INVALID,
                        "the reserved words of memphis_produce_options must be zero");
@@ -441,19 +428,51 @@ static memphis_status fill(struct produce_call *c, memphis_producer *p,
     if (size > p->s->b->info.payload_max)
         return mp_fail(err, MEMPHIS_TOO_BIG, "a message has at most %u bytes",
                        p->s->b->info.payload_max);
+    return measure_headers(p->name, o, headers_size, err);
+}
+
+/* Everything in one block; `copies`: the arguments may go before the core has run it.
+ */
+static memphis_status produce_call_new(memphis_producer *p, const void *data,
+                                       size_t size, const memphis_produce_options *o,
+                                       bool copies, struct produce_call **out,
+                                       memphis_error *err)
+{
+    memphis_slice id = { 0 };
+    struct produce_call *c;
+    struct mp_buf b = { 0 };
+
+    memphis_status st = check_produce(p, data, size, o, &b.capacity, err);
+    if (st != MEMPHIS_OK)
+        return st;
+    if (o != NULL && o->message_id != NULL)
+        id = mp_slice_text(o->message_id);
+    if (copies)
+        b.capacity += size + id.size;
+    c = api_call_new_with(p->s->b, sizeof(*c), b.capacity, run_produce);
+    if (c == NULL)
+        return mp_fail(err, MEMPHIS_NOMEM, "no memory");
+    b.data = (uint8_t *)c->space;
+    put_headers(&b, p->name, o);
+    c->call.fini = produce_fini;
     c->s = p->s;
+    c->headers = mp_buf_slice(&b);
     c->data = data;
     c->size = size;
+    c->id = id;
     if (o != NULL && o->partition_key != NULL)
         c->partition = 1 + key_hash(o->partition_key) % p->s->partitions;
     else
         c->partition = o != NULL ? o->partition : 0;
-    if (o != NULL && o->message_id != NULL)
-        c->id = mp_slice_text(o->message_id);
-    before = mp_heap_enter(&p->s->b->heap);
-    st = put_headers(c, p->name, o, err);
-    mp_heap_enter(before);
-    return st;
+    if (copies) {
+        c->data = b.data + b.size;
+        mp_buf_put(&b, data, size);
+        c->id.data = b.data + b.size;
+        mp_buf_put_slice(&b, id);
+    }
+    mp_assert(b.data == (uint8_t *)c->space);
+    *out = c;
+    return MEMPHIS_OK;
 }
 
 memphis_status memphis_producer_open(memphis_station *s, const char *name,
@@ -489,19 +508,11 @@ memphis_status memphis_produce(memphis_producer *p, const void *data, size_t siz
                                memphis_error *err)
 {
     struct produce_call *c;
-    memphis_status st;
+    memphis_status st = produce_call_new(p, data, size, o, false, &c, err);
 
-    if (p == NULL || (data == NULL && size > 0))
-        return mp_fail(err, MEMPHIS_INVALID, "no producer, or no data");
-    c = api_call_new(p->s->b, sizeof(*c), run_produce);
-    if (c == NULL)
-        return mp_fail(err, MEMPHIS_NOMEM, "no memory");
-    c->call.fini = produce_fini;
-    st = fill(c, p, data, size, o, err);
-    if (st == MEMPHIS_OK)
-        st = api_run(&c->call, api_default_wait(p->s->b), err);
-    else
-        api_call_unref(&c->call); /* the core never sees it */
+    if (st != MEMPHIS_OK)
+        return st;
+    st = api_run(&c->call, api_default_wait(p->s->b), err);
     if (st == MEMPHIS_OK && r != NULL)
         *r = c->receipt;
     api_call_unref(&c->call);
@@ -529,68 +540,40 @@ static uint32_t call_back(memphis_producer *p)
         n++;
         c = next;
     }
-    pthread_mutex_lock(&p->lock);
-    p->under_way -= n;
-    pthread_mutex_unlock(&p->lock);
+    atomic_fetch_sub(&p->under_way, n);
     return n;
 }
 
-static memphis_status copy_body(struct produce_call *c, memphis_error *err)
-{
-    struct mp_heap *before = mp_heap_enter(&c->call.b->heap);
-    char *copy = mp_alloc_try(c->size + c->id.size + 1);
-
-    mp_heap_enter(before);
-    if (copy == NULL)
-        return mp_fail(err, MEMPHIS_NOMEM, "no memory");
-    if (c->size > 0)
-        memcpy(copy, c->data, c->size);
-    if (c->id.size > 0)
-        memcpy(copy + c->size, c->id.data, c->id.size);
-    c->copy = copy;
-    c->data = copy;
-    c->id.data = copy + c->size;
-    return MEMPHIS_OK;
-}
-
-static bool has_outcome(memphis_producer *p, uint32_t *under_way)
+static bool has_outcome(memphis_producer *p)
 {
     bool some;
 
     pthread_mutex_lock(&p->lock);
     some = p->done != NULL;
-    *under_way = p->under_way;
     pthread_mutex_unlock(&p->lock);
     return some;
-}
-
-/* Counted before the core sees it: its outcome may be called back right away. */
-static memphis_status post_async(struct produce_call *c, memphis_error *err)
-{
-    memphis_producer *p = c->p;
-    memphis_status st;
-
-    pthread_mutex_lock(&p->lock);
-    p->under_way++;
-    pthread_mutex_unlock(&p->lock);
-    st = api_post(&c->call, err);
-    if (st != MEMPHIS_OK) {
-        pthread_mutex_lock(&p->lock);
-        p->under_way--;
-        pthread_mutex_unlock(&p->lock);
-    }
-    return st;
 }
 
 /* MANUAL: a turn, and a rest when it brought nothing. */
 static void step_manual(memphis_producer *p, uint64_t wait_ms)
 {
     memphis_broker *b = p->s->b;
-    uint32_t under_way;
     uint64_t next;
 
-    if (api_turn(b, &next) && !has_outcome(p, &under_way))
+    if (api_turn(b, &next) && !has_outcome(p))
         api_idle(b, next, wait_ms);
+}
+
+static memphis_status make_room(memphis_producer *p, memphis_error *err)
+{
+    memphis_status st;
+
+    if (atomic_load(&p->under_way) < ASYNC_MAX)
+        return MEMPHIS_OK;
+    st = api_usable(p->s->b, err); /* after a fork no lock is touched */
+    if (st == MEMPHIS_OK && call_back(p) == 0)
+        st = mp_fail(err, MEMPHIS_FULL, "65,536 messages are under way; flush first");
+    return st;
 }
 
 memphis_status memphis_produce_async(memphis_producer *p, const void *data, size_t size,
@@ -599,32 +582,24 @@ memphis_status memphis_produce_async(memphis_producer *p, const void *data, size
                                      memphis_error *err)
 {
     struct produce_call *c;
-    memphis_status st;
-    uint32_t under_way;
+    memphis_status st = p != NULL ? make_room(p, err) : MEMPHIS_OK;
 
-    if (p == NULL || (data == NULL && size > 0))
-        return mp_fail(err, MEMPHIS_INVALID, "no producer, or no data");
-    (void)has_outcome(p, &under_way);
-    if (under_way >= ASYNC_MAX && call_back(p) == 0)
-        return mp_fail(err, MEMPHIS_FULL, "65,536 messages are under way; flush first");
-    c = api_call_new(p->s->b, sizeof(*c), run_produce);
-    if (c == NULL)
-        return mp_fail(err, MEMPHIS_NOMEM, "no memory");
+    if (st == MEMPHIS_OK)
+        st = produce_call_new(p, data, size, o, true, &c, err);
+    if (st != MEMPHIS_OK)
+        return st;
     atomic_fetch_add(&p->refs, 1);
-    c->call.fini = produce_fini;
     c->call.refuse = refuse_produce;
     c->p = p;
     c->fn = fn;
     c->ctx = ctx;
-    st = fill(c, p, data, size, o, err);
-    if (st == MEMPHIS_OK)
-        st = copy_body(c, err);
-    if (st != MEMPHIS_OK)
-        api_call_unref(&c->call); /* the core never sees it */
-    else
-        st = post_async(c, err);
-    if (st != MEMPHIS_OK)
+    /* Counted before the core sees it: its outcome may be called back right away. */
+    atomic_fetch_add(&p->under_way, 1);
+    st = api_post(&c->call, err);
+    if (st != MEMPHIS_OK) {
+        atomic_fetch_sub(&p->under_way, 1);
         api_call_unref(&c->call);
+    }
     return st;
 }
 
@@ -632,7 +607,7 @@ memphis_status memphis_producer_flush(memphis_producer *p, uint32_t wait_ms)
 {
     memphis_broker *b;
     uint64_t until;
-    uint32_t left, interrupts;
+    uint32_t interrupts;
 
     if (p == NULL)
         return MEMPHIS_INVALID;
@@ -647,7 +622,7 @@ memphis_status memphis_producer_flush(memphis_producer *p, uint32_t wait_ms)
             return st; /* after a fork no lock is touched */
         number = api_finish_number(b);
         call_back(p);
-        if (!has_outcome(p, &left) && left == 0)
+        if (atomic_load(&p->under_way) == 0)
             return MEMPHIS_OK;
         if (st != MEMPHIS_OK)
             return st;
@@ -667,7 +642,7 @@ void memphis_producer_close(memphis_producer *p)
 {
     struct produce_call *c;
 
-    if (p == NULL || p->s->b->pid != getpid())
+    if (p == NULL || api_is_forked(p->s->b))
         return;
     /* What has no outcome by then never calls back; the core lets it go. */
     (void)memphis_producer_flush(p, api_default_wait(p->s->b));

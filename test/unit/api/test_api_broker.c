@@ -152,8 +152,8 @@ static void options_that_make_no_sense_are_invalid(void **state)
         o->root_password = i == 11 ? "" : i == 12 ? long_password : "x";
         o->max_payload = i == 13 ? (8 << 20) + 1 : 8 << 20;
         o->data_dir = i == 14 ? "" : NULL;
-        memphis_status st = i == 15 ? memphis_open(o, NULL, &w.err)
-                                    : memphis_open(o, &w.b, &w.err);
+        memphis_status st =
+            i == 15 ? memphis_open(o, NULL, &w.err) : memphis_open(o, &w.b, &w.err);
         assert_int_equal(st, MEMPHIS_INVALID);
         assert_int_equal(w.err.status, MEMPHIS_INVALID);
         assert_true(w.err.message[0] != 0);
@@ -345,8 +345,9 @@ static void the_descriptor_tells_a_loop_when_to_step(void **state)
     assert_int_equal(test_world_open(&w), MEMPHIS_OK);
     open_all(&w, &h);
     struct pollfd p = { .fd = memphis_wakeup_fd(w.b), .events = POLLIN };
-    assert_int_equal(memphis_produce_async(h.p, "x", 1, NULL, count_outcome, &stored,
-                                           NULL), MEMPHIS_OK);
+    assert_int_equal(
+        memphis_produce_async(h.p, "x", 1, NULL, count_outcome, &stored, NULL),
+        MEMPHIS_OK);
     for (int i = 0; stored == 0 && i < 1000; i++) {
         uint64_t next;
         assert_int_equal(memphis_step(w.b, &next), MEMPHIS_OK);
@@ -478,8 +479,8 @@ static void a_close_under_calls_of_other_threads_refuses_the_rest(void **state)
         test_world_init(&w, 0, false);
         assert_int_equal(test_world_open(&w), MEMPHIS_OK);
         for (int i = 0; i < 3; i++) {
-            assert_int_equal(
-                memphis_station_create(w.b, "s", NULL, &racers[i].s, NULL), MEMPHIS_OK);
+            assert_int_equal(memphis_station_create(w.b, "s", NULL, &racers[i].s, NULL),
+                             MEMPHIS_OK);
             pthread_create(&racers[i].thread, NULL, produce_until_refused, &racers[i]);
         }
         while (stats.stored < 20)
@@ -514,8 +515,9 @@ static int child_status(struct test_world *w, struct handles *h)
     wrong |= memphis_session_new(w->b, &pipe, NULL, &session, NULL) != MEMPHIS_MISUSE;
     wrong |= (memphis_step(w->b, NULL) != MEMPHIS_MISUSE) << 1;
     wrong |= (memphis_produce(h->p, "x", 1, NULL, NULL, NULL) != MEMPHIS_MISUSE) << 2;
-    wrong |= (memphis_produce_async(h->p, "x", 1, NULL, NULL, NULL, NULL) !=
-              MEMPHIS_MISUSE) << 3;
+    wrong |=
+        (memphis_produce_async(h->p, "x", 1, NULL, NULL, NULL, NULL) != MEMPHIS_MISUSE)
+        << 3;
     wrong |= (memphis_producer_flush(h->p, 0) != MEMPHIS_MISUSE) << 4;
     wrong |= (memphis_fetch(h->c, &m, 1, 0, &got, NULL) != MEMPHIS_MISUSE) << 5;
     wrong |= (memphis_message_ack(h->m) != MEMPHIS_MISUSE) << 6;
@@ -529,9 +531,8 @@ static int child_status(struct test_world *w, struct handles *h)
     return wrong;
 }
 
-static void a_forked_child_is_refused_and_touches_nothing(void **state)
+static void check_forked_child(bool kernel_wipes)
 {
-    (void)state;
     for (int mode = 0; mode < TEST_MODES; mode++) {
         struct test_world w;
         struct handles h;
@@ -539,6 +540,10 @@ static void a_forked_child_is_refused_and_touches_nothing(void **state)
         int status = 1;
         test_world_init(&w, mode, true);
         assert_int_equal(test_world_open(&w), MEMPHIS_OK);
+        assert_non_null(w.b->alive);
+        volatile uint8_t *page = w.b->alive;
+        if (!kernel_wipes)
+            w.b->alive = NULL;
         open_all(&w, &h);
         while (mode > 0 && memphis_step(w.b, &next) == MEMPHIS_OK && next == 0)
             ;
@@ -554,9 +559,22 @@ static void a_forked_child_is_refused_and_touches_nothing(void **state)
         memphis_broker *second;
         assert_int_equal(memphis_open(&w.options, &second, NULL), MEMPHIS_BUSY);
         assert_int_equal(memphis_produce(h.p, "x", 1, NULL, NULL, NULL), MEMPHIS_OK);
+        w.b->alive = page;
         close_all(&h);
         test_world_end(&w);
     }
+}
+
+static void a_forked_child_is_refused_and_touches_nothing(void **state)
+{
+    (void)state;
+    check_forked_child(true);
+}
+
+static void a_forked_child_is_refused_on_a_kernel_that_does_not_wipe(void **state)
+{
+    (void)state;
+    check_forked_child(false);
 }
 
 /* -- broken ------------------------------------------------------------------------ */
@@ -624,8 +642,9 @@ static memphis_status scenario(struct test_world *w, struct handles *h, bool *st
     if (st != MEMPHIS_OK && !is_no_memory(st))
         fail_msg("%s", memphis_status_name(st));
     if (st == MEMPHIS_BROKEN)
-        assert_int_equal(memphis_station_open(w->b, "s", &(memphis_station *){ NULL },
-                                              NULL), MEMPHIS_BROKEN);
+        assert_int_equal(
+            memphis_station_open(w->b, "s", &(memphis_station *){ NULL }, NULL),
+            MEMPHIS_BROKEN);
     return st;
 }
 
@@ -680,6 +699,7 @@ int main(void)
         leak_checked(a_close_waits_for_a_slow_disk),
         leak_checked(a_close_under_calls_of_other_threads_refuses_the_rest),
         leak_checked(a_forked_child_is_refused_and_touches_nothing),
+        leak_checked(a_forked_child_is_refused_on_a_kernel_that_does_not_wipe),
         leak_checked(a_failed_write_or_sync_breaks_it_once_and_for_all),
         leak_checked(whichever_allocation_fails_the_directory_can_be_opened_again),
     };
