@@ -26,6 +26,7 @@ struct conn {
     struct evbuffer *rest; /* output that the socket has not taken */
     char *held;            /* input that the session has not taken; NULL: none */
     size_t held_size;
+    bool is_deaf; /* the peer takes no output; what it sent before is still read */
     bool closing; /* close when the output is flushed */
     bool is_over; /* nothing more is read or written */
     struct conn *next, **link;
@@ -70,6 +71,18 @@ static void free_later(struct conn *c)
 
 /* === Output === */
 
+static void gone(struct conn *c)
+{
+    size_t rest = evbuffer_get_length(c->rest);
+
+    c->is_deaf = true;
+    evbuffer_drain(c->rest, rest);
+    event_del(c->writable);
+    memphis_session_drained(c->session, rest);
+    if (c->closing)
+        free_later(c);
+}
+
 static void pipe_write(void *ctx, const memphis_slice *v, size_t n)
 {
     struct conn *c = ctx;
@@ -79,12 +92,12 @@ static void pipe_write(void *ctx, const memphis_slice *v, size_t n)
         size_t left = v[i].size;
         ssize_t sent = 0;
 
-        if (evbuffer_get_length(c->rest) == 0)
+        if (!c->is_deaf && evbuffer_get_length(c->rest) == 0)
             sent = send(c->fd, data, left, MSG_NOSIGNAL | MSG_DONTWAIT);
-        if (sent < 0 && errno != EAGAIN && errno != EINTR) {
-            free_later(c);
-            return;
-        }
+        if (sent < 0 && errno != EAGAIN && errno != EINTR)
+            gone(c);
+        if (c->is_deaf)
+            sent = (ssize_t)left;
         if (sent > 0) {
             memphis_session_drained(c->session, (size_t)sent);
             data += sent;
@@ -117,12 +130,17 @@ static void on_writable(evutil_socket_t fd, short what, void *ctx)
     struct conn *c = ctx;
     int n = what & EV_TIMEOUT ? -1 : evbuffer_write_atmost(c->rest, fd, WRITE_MAX);
 
-    if (n <= 0 && ((what & EV_TIMEOUT) || (errno != EAGAIN && errno != EINTR))) {
+    if (n <= 0 && (what & EV_TIMEOUT)) {
         conn_free(c);
+        return;
+    }
+    if (n <= 0 && errno != EAGAIN && errno != EINTR) {
+        gone(c);
         return;
     }
     if (n > 0)
         memphis_session_drained(c->session, (size_t)n);
+    loop_wants_step(c->server); /* groups may have waited for that */
     if (evbuffer_get_length(c->rest) > 0)
         event_add(c->writable, c->closing ? &last_words : NULL);
     else if (c->closing)
@@ -168,6 +186,17 @@ static void on_later(evutil_socket_t fd, short what, void *ctx)
         feed(c, c->held, c->held_size);
 }
 
+/* The session hears the rest of what came before it closes. */
+static void no_more_input(struct conn *c)
+{
+    memphis_status st = memphis_session_feed(c->session, NULL, 0);
+
+    event_del(c->readable);
+    loop_wants_step(c->server);
+    if (st != MEMPHIS_OK && st != MEMPHIS_CLOSED)
+        conn_free(c);
+}
+
 static void on_readable(evutil_socket_t fd, short what, void *ctx)
 {
     struct conn *c = ctx;
@@ -177,7 +206,7 @@ static void on_readable(evutil_socket_t fd, short what, void *ctx)
     if (n > 0)
         feed(c, c->server->read_buffer, (size_t)n);
     else if (n == 0 || (errno != EAGAIN && errno != EINTR))
-        conn_free(c); /* end of file, or an error */
+        no_more_input(c); /* end of file, or an error */
 }
 
 /* === Life === */

@@ -48,7 +48,8 @@ MEMPHIS_API memphis_status memphis_session_new(memphis_broker *b,
                                                memphis_error *err);
 
 /* Queues bytes from the peer. FULL: nothing was taken; feed again after a step
- * (MANUAL). CLOSED: the session has ended. */
+ * (MANUAL). CLOSED: the session has ended. `size` 0: the peer sends no more; what is
+ * queued is still carried out, then the session closes its pipe. */
 MEMPHIS_API memphis_status memphis_session_feed(memphis_session *s, const void *bytes,
                                                 size_t size);
 

@@ -92,6 +92,13 @@ static void wants_flush(void *ctx, struct mp_session *s)
     mp_broker_wants_flush(b->core, &of_session(s)->source);
 }
 
+static void has_room(void *ctx)
+{
+    memphis_broker *b = ctx;
+
+    mp_streams_have_room(&b->core->streams);
+}
+
 static uint64_t now_ms(void *ctx)
 {
     memphis_broker *b = ctx;
@@ -140,6 +147,7 @@ void api_sessions_init(memphis_broker *b, const memphis_options *o)
         .down = went_down,
         .wants_turn = wants_turn,
         .wants_flush = wants_flush,
+        .has_room = has_room,
         .now_ms = now_ms,
         .ctx = b,
     };

@@ -392,8 +392,7 @@ static bool log_is_full(const struct mp_broker *b)
     return mp_log_is_full(b->data_log) || mp_log_is_full(b->memory_log);
 }
 
-/* True: input is left that could be applied at once. */
-static bool take_input(struct mp_broker *b)
+static void take_input(struct mp_broker *b)
 {
     uint32_t operations = MP_TURN_OPERATIONS_MAX;
     size_t bytes = 0;
@@ -413,7 +412,6 @@ static bool take_input(struct mp_broker *b)
     }
     while ((l = mp_list_pop_front(&again)) != NULL)
         mp_list_push_back(&b->sources, l);
-    return !mp_list_is_empty(&b->sources) && !log_is_full(b);
 }
 
 static void hand_over(struct mp_broker *b)
@@ -452,10 +450,16 @@ static uint64_t next_due(const struct mp_broker *b)
     return due > b->now_ns ? due - b->now_ns : 0;
 }
 
+/* Something that the next turn could do at once. What memory stations have committed in
+ * this very turn counts: it has woken groups, and made room for input. */
+static bool has_more(struct mp_broker *b)
+{
+    return !mp_list_is_empty(&b->streams.serving) || mp_mailbox_has_mail(&b->mailbox) ||
+           (!mp_list_is_empty(&b->sources) && !log_is_full(b));
+}
+
 void mp_broker_turn(struct mp_broker *b, uint64_t *next_ns)
 {
-    bool more = false;
-
     *next_ns = UINT64_MAX;
     if (b->is_broken)
         return;
@@ -465,16 +469,15 @@ void mp_broker_turn(struct mp_broker *b, uint64_t *next_ns)
     if (b->is_broken)
         return;
     mp_timers_advance(&b->timers, b->now_ns / MS);
-    more |= take_input(b);
-    more |= mp_streams_serve(&b->streams, SERVE_MESSAGES_MAX, SERVE_BYTES_MAX);
+    take_input(b);
+    mp_streams_serve(&b->streams, SERVE_MESSAGES_MAX, SERVE_BYTES_MAX);
     mp_streams_log_progress(&b->streams);
     if (!b->is_broken)
         hand_over(b);
     if (b->is_broken) /* no word leaves that was formed behind the failure */
         return;
     flush_outputs(b);
-    more |= mp_mailbox_has_mail(&b->mailbox);
-    *next_ns = more ? 0 : next_due(b);
+    *next_ns = has_more(b) ? 0 : next_due(b);
 }
 
 void mp_broker_enter(struct mp_broker *b)
@@ -499,12 +502,6 @@ void mp_broker_forget_source(struct mp_broker *b, struct mp_source *s)
     (void)b;
     mp_list_remove(&s->input_node);
     mp_list_remove(&s->output_node);
-}
-
-void mp_broker_receiver_has_room(struct mp_broker *b)
-{
-    for (struct mp_list *l = b->all_streams.next; l != &b->all_streams; l = l->next)
-        mp_stream_wake_all(mp_container_of(l, struct mp_stream, node));
 }
 
 /* === Queries === */

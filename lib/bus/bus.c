@@ -43,7 +43,7 @@ struct mp_bus {
     uint64_t generation; /* of interest outside inboxes */
     uint64_t next_client, next_service, next_subscription;
     struct cache_slot *cache;
-    struct mp_matches probe;           /* of has_interest, which calls nobody */
+    struct mp_matches probe;           /* of questions, which deliver nothing */
     struct route scratch;              /* of lookups that are not cached */
     bool scratch_taken;                /* a delivery further out uses it */
     uint32_t delivering;               /* depth */
@@ -485,6 +485,22 @@ static struct mp_subscription *interest_of(struct mp_bus *b, struct mp_client *c
 bool mp_bus_has_interest(struct mp_bus *b, memphis_slice subject)
 {
     return interest_of(b, NULL, subject) != NULL;
+}
+
+enum mp_bus_reach mp_bus_reach(struct mp_bus *b, memphis_slice subject, size_t size)
+{
+    enum mp_bus_reach reach = MP_BUS_NOBODY;
+
+    b->probe.count = 0;
+    mp_interest_match(&b->clients, subject, &b->probe);
+    for (size_t i = 0; i < b->probe.count; i++) {
+        struct mp_client *c = ((struct mp_subscription *)b->probe.items[i])->client;
+
+        if (c->has_room == NULL || c->has_room(c, size))
+            return MP_BUS_READY;
+        reach = MP_BUS_BUSY;
+    }
+    return reach;
 }
 
 struct mp_subscription *mp_bus_own_interest(struct mp_bus *b, struct mp_client *c,

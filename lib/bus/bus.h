@@ -56,6 +56,9 @@ struct mp_client {
     /* Called inside mp_bus_publish. `s` may be gone after it returns. */
     void (*deliver)(struct mp_client *c, struct mp_subscription *s,
                     const struct mp_message *m);
+    /* Whether it can take a message of about `size` bytes now; who says no says later,
+     * in his own way, that he can again. NULL: always. */
+    bool (*has_room)(struct mp_client *c, size_t size);
     bool no_echo;              /* own messages are not delivered back */
     const char *user;          /* identity; NULL until authenticated. Owned by client */
     const char *connection_id; /* "" for plain clients */
@@ -99,6 +102,9 @@ uint32_t mp_bus_publish(struct mp_bus *b, struct mp_client *from,
 uint32_t mp_bus_deliver(struct mp_bus *b, memphis_slice to, const struct mp_message *m);
 
 bool mp_bus_has_interest(struct mp_bus *b, memphis_slice subject); /* clients only */
+/* Before a delivery that can wait: does anybody subscribe, and has one of them room? */
+enum mp_bus_reach { MP_BUS_NOBODY, MP_BUS_BUSY, MP_BUS_READY };
+enum mp_bus_reach mp_bus_reach(struct mp_bus *b, memphis_slice subject, size_t size);
 /* Whether `c` itself would receive what is published on `subject`: its subscription. */
 struct mp_subscription *mp_bus_own_interest(struct mp_bus *b, struct mp_client *c,
                                             memphis_slice subject);

@@ -8,12 +8,14 @@
 #include "base/sm.h"
 #include "base/str.h"
 #include "proto/nats_parse.h"
+#include "proto/reserved.h"
 
 enum {
-    INPUT_MAX = 1 << 20,        /* queued beside one payload, once authenticated */
-    FIRST_PING_MS = 2400,       /* clients measure the round trip with it */
-    SMALL_OUTPUT = 64,          /* +OK, PONG, PING */
-    OUTPUT_HINT_MAX = 64 << 10
+    INPUT_MAX = 1 << 20,  /* queued beside one payload, once authenticated */
+    FIRST_PING_MS = 2400, /* clients measure the round trip with it */
+    SMALL_OUTPUT = 64,    /* +OK, PONG, PING */
+    OUTPUT_HINT_MAX = 64 << 10,
+    OUTPUT_PART_MIN = 1 << 20 /* of a session, however many there are */
 };
 
 static const char denied_text[] = "Permissions Violation - cant access the requested "
@@ -36,7 +38,7 @@ static const struct mp_sm_state states[] = {
  * sid must leave the map in the same moment. */
 struct session_sub {
     struct mp_subscription *of_bus;
-    uint64_t delivered, max;    /* max 0: no end */
+    uint64_t delivered, max; /* max 0: no end */
     uint32_t sid_size;
     char sid[];
 };
@@ -50,7 +52,7 @@ struct options {
 struct asked {
     bool verbose, pedantic, echo, headers, no_responders;
     char *connection_id, *lang;
-    char *name_user;            /* NULL: the name is not checked */
+    char *name_user; /* NULL: the name is not checked */
 };
 
 struct mp_session {
@@ -61,106 +63,91 @@ struct mp_session {
     char *peer;
 
     uint32_t state;
-    bool is_trusted;            /* the embedder vouched for the user */
-    bool is_up;                 /* a CONNECT was accepted, or trusted */
-    bool is_working;            /* operations point into the input */
-    bool is_starved;            /* what is queued is no whole operation */
+    bool is_trusted; /* the embedder vouched for the user */
+    bool is_up;      /* a CONNECT was accepted, or trusted */
+    bool is_working; /* operations point into the input */
+    bool is_starved; /* what is queued is no whole operation */
+    bool is_ended;   /* the peer sends no more */
     bool flush_asked;
-    bool is_closed;             /* the pipe was told */
-    const char *why;            /* of CLOSING; static or owned by why_text */
+    bool is_closed;  /* the pipe was told */
+    const char *why; /* of CLOSING; static or owned by why_text */
     char *why_text;
 
     struct mp_nats_parser parser;
     struct mp_buf input;
-    size_t input_at;            /* bytes of it already consumed */
+    size_t input_at; /* bytes of it already consumed */
     struct mp_buf output;
-    size_t output_hint;         /* about what the last flush needed */
-    uint64_t written, drained;  /* bytes, since the start */
+    size_t output_hint;        /* about what the last flush needed */
+    uint64_t written, drained; /* bytes, since the start */
+    uint64_t accounted;        /* of its backlog, in the sum of all */
+    bool held_back;            /* had no room for a delivery */
 
     struct options options;
     struct asked asked;
-    char *user, *connection_id, *lang;     /* what client points to */
-    struct mp_map subscriptions;           /* sid -> struct session_sub */
+    char *user, *connection_id, *lang; /* what client points to */
+    struct mp_map subscriptions;       /* sid -> struct session_sub */
 
-    struct mp_timer alive;      /* NEW: the CONNECT deadline; later: the next PING */
+    struct mp_timer alive; /* NEW: the CONNECT deadline; later: the next PING */
     struct mp_timer stall;
     uint64_t last_input_ms, last_drained_ms;
     uint32_t pings_out;
     bool first_ping_sent;
 };
 
-/* -- subjects that belong to the broker ------------------------------------------- */
-
-enum { DENY_SUBSCRIBE = 1, DENY_PUBLISH = 2 };
-
-/* sdk-protocol 9 item 2: requests are not stolen, pushes are not forged. */
-static const struct subject_rule {
-    memphis_slice prefix, suffix;
-    bool is_whole;              /* the prefix is the subject */
-    uint32_t denied;
-} subject_rules[] = {
-#define PREFIX(text, what) { { text, sizeof(text) - 1 }, { "", 0 }, false, what }
-#define WHOLE(text, what) { { text, sizeof(text) - 1 }, { "", 0 }, true, what }
-#define REQUEST(text) { { "$memphis_", 9 }, { text, sizeof(text) - 1 }, false, \
-                        DENY_SUBSCRIBE }
-    REQUEST("_creations"),
-    REQUEST("_destructions"),
-    REQUEST("_attachments"),
-    REQUEST("_detachments"),
-    WHOLE("$memphis_pm_acks", DENY_SUBSCRIBE),
-    WHOLE("$memphis_nacked_dls", DENY_SUBSCRIBE),
-    WHOLE("$memphis_schemaverse_dls", DENY_SUBSCRIBE),
-    WHOLE("$memphis_notifications", DENY_SUBSCRIBE),
-    PREFIX("$JS.API.", DENY_SUBSCRIBE),
-    PREFIX("$JS.ACK.", DENY_SUBSCRIBE),
-    PREFIX("$JS.EVENT.", DENY_PUBLISH),
-    PREFIX("$memphis_schema_updates_", DENY_PUBLISH),
-    PREFIX("$memphis_functions_updates_", DENY_PUBLISH),
-    PREFIX("$memphis_sdk_clients_updates", DENY_PUBLISH),
-    PREFIX("$memphis_configurations_updates.", DENY_PUBLISH),
-    PREFIX("$memphis_dls_", DENY_PUBLISH),
-    PREFIX("$memphis_ws_pubs.", DENY_PUBLISH),
-    PREFIX("$memphis_connection_status", DENY_PUBLISH),
-    PREFIX("$memphis_integration_updates", DENY_PUBLISH),
-    PREFIX("$memphis_config_reload_signal", DENY_PUBLISH),
-    PREFIX("$memphis_cache_updates", DENY_PUBLISH),
-#undef PREFIX
-#undef WHOLE
-#undef REQUEST
-};
-
-static bool slice_ends(memphis_slice s, memphis_slice suffix)
-{
-    if (s.size < suffix.size)
-        return false;
-    const char *tail = (const char *)s.data + s.size - suffix.size;
-    return mp_slice_equal(mp_slice(tail, suffix.size), suffix);
-}
-
-static bool is_reserved(memphis_slice subject, uint32_t use)
-{
-    for (size_t i = 0; i < sizeof subject_rules / sizeof subject_rules[0]; i++) {
-        const struct subject_rule *r = &subject_rules[i];
-        if ((r->denied & use) != 0 && mp_slice_starts(subject, r->prefix) &&
-            (!r->is_whole || subject.size == r->prefix.size) &&
-            slice_ends(subject, r->suffix))
-            return true;
-    }
-    return false;
-}
-
-/* The table is looked at only for subjects with a '$' in front. */
-static bool is_denied(memphis_slice subject, uint32_t use)
-{
-    return subject.size > 0 && *(const char *)subject.data == '$' &&
-           is_reserved(subject, use);
-}
-
 /* -- output ----------------------------------------------------------------------- */
 
 static uint64_t backlog(const struct mp_session *s)
 {
     return s->written - s->drained + s->output.size;
+}
+
+/* After each change of the backlog. */
+static void account(struct mp_session *s)
+{
+    uint64_t now = backlog(s);
+
+    s->host->counters->output_bytes += now - s->accounted;
+    s->accounted = now;
+}
+
+/* What one may have: all of it, as long as all together have less. */
+static uint64_t backlog_max(const struct mp_session *s)
+{
+    const struct mp_session_host *h = s->host;
+    uint64_t part = h->output_max / (h->counters->sessions + 1);
+
+    if (h->counters->output_bytes <= h->output_max)
+        return h->output_max;
+    part = part > OUTPUT_PART_MIN ? part : OUTPUT_PART_MIN;
+    return part < h->output_max ? part : h->output_max;
+}
+
+/* Messages of groups wait for a reader that is slower than they come; without this he
+ * would be closed, and each of his deliveries counted. One alone is never too much. */
+static bool has_room(struct mp_client *c, size_t size)
+{
+    struct mp_session *s = mp_container_of(c, struct mp_session, client);
+    uint64_t after = backlog(s) + size + MP_CONTROL_LINE_MAX;
+
+    if (backlog(s) == 0 || after <= backlog_max(s))
+        return true;
+    if (after <= s->host->output_max)
+        s->host->counters->held_back = true;
+    s->held_back = true;
+    return false;
+}
+
+static void tell_room(struct mp_session *s)
+{
+    struct mp_session_counters *all = s->host->counters;
+    bool others = all->held_back && all->output_bytes <= s->host->output_max;
+
+    if (!others && !(s->held_back && backlog(s) <= s->host->output_max / 2))
+        return;
+    s->held_back = false;
+    if (others)
+        all->held_back = false;
+    s->host->has_room(s->host->ctx);
 }
 
 static uint64_t now_ms(const struct mp_session *s)
@@ -222,6 +209,8 @@ static void drop(struct mp_session *s, const char *why)
 {
     s->host->counters->slow_consumers++;
     mp_buf_fini(&s->output);
+    account(s);
+    tell_room(s);
     begin_close(s, why);
 }
 
@@ -242,7 +231,8 @@ static bool make_room(struct mp_session *s, size_t more)
  * too much. */
 static void appended(struct mp_session *s, uint64_t before)
 {
-    if (before > 0 && backlog(s) > s->host->output_max)
+    account(s);
+    if (before > 0 && backlog(s) > backlog_max(s))
         drop(s, "slow consumer");
     else
         ask_flush(s);
@@ -450,8 +440,8 @@ static bool read_name(memphis_slice name, struct asked *o)
     o->connection_id = mp_strndup(name.data, is_pair ? separator : 0);
     if (!is_pair)
         return is_plain;
-    o->name_user = mp_strndup((const char *)name.data + separator + 2,
-                              name.size - separator - 2);
+    o->name_user =
+        mp_strndup((const char *)name.data + separator + 2, name.size - separator - 2);
     return true;
 }
 
@@ -481,8 +471,11 @@ static void check_connect(struct mp_session *s, const struct connect *c)
 
     free_asked(&s->asked);
     s->asked = (struct asked){
-        .verbose = c->verbose, .pedantic = c->pedantic, .echo = c->echo,
-        .headers = c->headers, .no_responders = c->no_responders,
+        .verbose = c->verbose,
+        .pedantic = c->pedantic,
+        .echo = c->echo,
+        .headers = c->headers,
+        .no_responders = c->no_responders,
     };
     if (c->protocol != 0 && c->protocol != 1)
         fail(s, "invalid client protocol", &counters->protocol_errors);
@@ -525,8 +518,10 @@ static void accept_options(struct mp_session *s, const char *user)
     s->client.no_echo = !s->asked.echo;
     s->parser.allow_headers = s->asked.headers;
     s->options = (struct options){
-        .verbose = s->asked.verbose, .pedantic = s->asked.pedantic,
-        .headers = s->asked.headers, .no_responders = s->asked.no_responders,
+        .verbose = s->asked.verbose,
+        .pedantic = s->asked.pedantic,
+        .headers = s->asked.headers,
+        .no_responders = s->asked.no_responders,
     };
     free_asked(&s->asked);
 }
@@ -585,14 +580,17 @@ static void on_publish(struct mp_session *s, const struct mp_nats_op *op)
 {
     uint32_t takers = 0;
     struct mp_message m = {
-        .subject = op->subject, .reply = op->reply,
-        .headers = op->headers, .payload = op->payload,
+        .subject = op->subject,
+        .reply = op->reply,
+        .headers = op->headers,
+        .payload = op->payload,
     };
 
     s->host->counters->messages_in++;
     s->host->counters->bytes_in += op->headers.size + op->payload.size;
     /* The answers of the broker go to the reply, so it could forge a push as well. */
-    if (is_denied(op->subject, DENY_PUBLISH) || is_denied(op->reply, DENY_PUBLISH)) {
+    if (mp_subject_is_reserved(op->subject, MP_RESERVED_PUBLISH) ||
+        mp_subject_is_reserved(op->reply, MP_RESERVED_PUBLISH)) {
         refuse(s);
         return;
     }
@@ -649,7 +647,7 @@ static bool subscribe(struct mp_session *s, const struct mp_nats_op *op)
 
 static void on_sub(struct mp_session *s, const struct mp_nats_op *op)
 {
-    if (is_denied(op->subject, DENY_SUBSCRIBE)) {
+    if (mp_subject_is_reserved(op->subject, MP_RESERVED_SUBSCRIBE)) {
         refuse(s);
         return;
     }
@@ -672,14 +670,10 @@ static void on_unsub(struct mp_session *s, const struct mp_nats_op *op)
 }
 
 static void (*const handlers[])(struct mp_session *s, const struct mp_nats_op *op) = {
-    [MP_NATS_CONNECT] = on_connect,
-    [MP_NATS_PING] = on_ping,
-    [MP_NATS_PONG] = on_pong,
-    [MP_NATS_PUB] = on_publish,
-    [MP_NATS_HPUB] = on_publish,
-    [MP_NATS_SUB] = on_sub,
-    [MP_NATS_UNSUB] = on_unsub,
-    [MP_NATS_IGNORED] = on_ignored,
+    [MP_NATS_CONNECT] = on_connect, [MP_NATS_PING] = on_ping,
+    [MP_NATS_PONG] = on_pong,       [MP_NATS_PUB] = on_publish,
+    [MP_NATS_HPUB] = on_publish,    [MP_NATS_SUB] = on_sub,
+    [MP_NATS_UNSUB] = on_unsub,     [MP_NATS_IGNORED] = on_ignored,
 };
 
 /* -- input ------------------------------------------------------------------------ */
@@ -735,13 +729,20 @@ static void release_input(struct mp_session *s)
     }
 }
 
+/* A peer that has left is not forgotten before its last words are heard. */
+static void close_when_heard(struct mp_session *s)
+{
+    if (s->is_ended && s->state != CLOSING && (queued(s) == 0 || s->is_starved))
+        begin_close(s, "the client closed the connection");
+}
+
 size_t mp_session_work(struct mp_session *s, size_t bytes_max, uint32_t *operations)
 {
     size_t used = 0;
 
     mp_assert(!s->is_working);
     s->is_working = true;
-    while (used < bytes_max && *operations > 0 && mp_session_has_input(s)) {
+    while (used<bytes_max && * operations> 0 && mp_session_has_input(s)) {
         size_t before = s->input_at;
         work_one(s);
         used += s->input_at - before;
@@ -749,6 +750,7 @@ size_t mp_session_work(struct mp_session *s, size_t bytes_max, uint32_t *operati
             --*operations;
     }
     s->is_working = false;
+    close_when_heard(s);
     release_input(s);
     return used;
 }
@@ -773,10 +775,13 @@ memphis_status mp_session_feed(struct mp_session *s, const void *bytes, size_t s
     size_t held = queued(s) + size;
 
     mp_assert(!s->is_working);
-    if (s->state == CLOSING)
+    if (s->state == CLOSING || s->is_ended)
         return MEMPHIS_CLOSED;
-    if (size == 0)
+    if (size == 0) {
+        s->is_ended = true;
+        close_when_heard(s);
         return MEMPHIS_OK;
+    }
     if (!s->is_up && held > MP_AUTH_HELD_INPUT_MAX) {
         fail(s, violation_text, &s->host->counters->protocol_errors);
         return MEMPHIS_CLOSED;
@@ -808,6 +813,8 @@ struct mp_session *mp_session_new(const struct mp_session_host *h,
     s->pipe = *p;
     s->peer = mp_strdup(peer);
     s->client.deliver = deliver;
+    s->client.has_room = has_room;
+    h->counters->sessions++;
     s->client.connection_id = s->client.lang = "";
     s->alive.fire = alive_fired;
     s->stall.fire = stall_fired;
@@ -826,6 +833,7 @@ struct mp_session *mp_session_new(const struct mp_session_host *h,
     mp_timer_set(h->timers, &s->alive,
                  s->last_input_ms + (s->is_up ? FIRST_PING_MS : MP_AUTH_TIMEOUT_MS));
     mp_nats_write_info(&s->output, h->info, s->client.id, peer);
+    account(s);
     return s;
 }
 
@@ -839,11 +847,15 @@ void mp_session_free(struct mp_session *s)
     mp_timer_cancel(s->host->timers, &s->alive);
     mp_timer_cancel(s->host->timers, &s->stall);
     mp_bus_leave(s->host->bus, &s->client);
+    s->written = s->drained;
+    mp_buf_fini(&s->output);
+    account(s);
+    tell_room(s);
+    s->host->counters->sessions--;
     for (uint32_t i = 0; (sub = mp_map_next(&s->subscriptions, &i)) != NULL;)
         mp_free(sub);
     mp_map_fini(&s->subscriptions);
     mp_buf_fini(&s->input);
-    mp_buf_fini(&s->output);
     free_asked(&s->asked);
     mp_free(s->user);
     mp_free(s->connection_id);
@@ -881,6 +893,8 @@ void mp_session_verdict(struct mp_session *s, bool accepted, const char *user)
     put_ok(s);
     if (!s->is_working && mp_session_has_input(s))
         s->host->wants_turn(s->host->ctx, s);
+    if (!s->is_working)
+        close_when_heard(s);
 }
 
 /* The pipe may drain or feed inside its write, so everything is settled before. */
@@ -922,6 +936,8 @@ void mp_session_drained(struct mp_session *s, size_t bytes)
         return;
     s->drained += bytes < open ? bytes : open; /* the embedder counts, not we */
     s->last_drained_ms = now_ms(s);
+    account(s);
+    tell_room(s);
 }
 
 struct mp_client *mp_session_client(struct mp_session *s)

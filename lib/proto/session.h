@@ -27,26 +27,31 @@ struct mp_credentials {
     memphis_slice user, password, name; /* name: "<connection id>::<user>" or any */
 };
 
-struct mp_session_counters {     /* of all sessions; owned by the broker */
+struct mp_session_counters { /* of all sessions; owned by the broker */
     uint64_t messages_in, bytes_in, messages_out, bytes_out;
     uint64_t protocol_errors, auth_failures, slow_consumers, denied, stale;
+    uint64_t sessions,
+        output_bytes; /* now: how many, and what their peers did not take */
+    bool held_back;   /* one was refused room for lack of it in all */
 };
 
 struct mp_session_host {
     struct mp_bus *bus;
-    struct mp_timers *timers;    /* ms of the broker's monotonic time */
+    struct mp_timers *timers; /* ms of the broker's monotonic time */
     struct mp_logger *logger;
     const struct mp_server_info *info;
     struct mp_session_counters *counters;
-    uint64_t output_max;         /* backlog at which a slow reader is closed */
+    uint64_t output_max; /* backlog at which a slow reader is closed; above it
+                          * for all together: at its part of it */
     /* Decide, now or later, by mp_session_verdict (never inside a freed session: the
      * host forgets it at `down`). */
     void (*authenticate)(void *ctx, struct mp_session *s,
                          const struct mp_credentials *c);
-    void (*up)(void *ctx, struct mp_session *s);     /* authenticated */
-    void (*down)(void *ctx, struct mp_session *s);   /* is being freed; up or not */
-    void (*wants_turn)(void *ctx, struct mp_session *s);  /* input waits */
+    void (*up)(void *ctx, struct mp_session *s);         /* authenticated */
+    void (*down)(void *ctx, struct mp_session *s);       /* is being freed; up or not */
+    void (*wants_turn)(void *ctx, struct mp_session *s); /* input waits */
     void (*wants_flush)(void *ctx, struct mp_session *s); /* output waits */
+    void (*has_room)(void *ctx); /* a client that was asked and had none has it now */
     uint64_t (*now_ms)(void *ctx);
     void *ctx;
 };
@@ -69,14 +74,15 @@ void mp_session_free(struct mp_session *s); /* NULL-safe; ends its subscriptions
 
 /* Queues bytes. FULL: more than the session may hold; feed again after a turn (what
  * did fit was not taken either; pieces of up to 512 KiB fit in the end). CLOSED: it is
- * closing, perhaps because more than MP_AUTH_HELD_INPUT_MAX came before the verdict. */
+ * closing, perhaps because more than MP_AUTH_HELD_INPUT_MAX came before the verdict.
+ * No bytes: the peer sends no more; the session closes when it has heard the rest. */
 memphis_status mp_session_feed(struct mp_session *s, const void *bytes, size_t size);
 /* Applies queued input, at most about `bytes_max` and `*operations` (reduced by what
  * was used). Returns the bytes consumed; mp_session_has_input says whether more is
  * there that could be applied now. */
 size_t mp_session_work(struct mp_session *s, size_t bytes_max, uint32_t *operations);
 bool mp_session_has_input(const struct mp_session *s);
-void mp_session_flush(struct mp_session *s);            /* one write to the pipe */
+void mp_session_flush(struct mp_session *s);                 /* one write to the pipe */
 void mp_session_drained(struct mp_session *s, size_t bytes); /* the peer took them */
 void mp_session_verdict(struct mp_session *s, bool accepted, const char *user);
 

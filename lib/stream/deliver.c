@@ -22,6 +22,7 @@ static uint64_t wall_of(const struct mp_stream_group *g, uint64_t broker_ns)
     return broker_ns + (uint64_t)*g->stream->host->wall_offset_ns;
 }
 
+/* A group that is held back is linked, too: only room wakes it, or a new pull. */
 void mp_stream_group_wake(struct mp_stream_group *g)
 {
     if (g->pulls.count > 0 && !mp_list_is_linked(&g->serving))
@@ -190,8 +191,31 @@ static uint64_t size_for_pull(const struct mp_stream_group *g, const struct mp_e
     return e->headers.size + e->payload.size + subject + g->ack_prefix_size + 30;
 }
 
-/* Hands one message to the pull at the head. False: the head was dropped or rotated
- * instead, the message is still to be delivered. */
+/* The first pull in the ring whose client has room for `m`. NULL: none; those of
+ * clients that are gone are dropped. */
+static struct mp_pull *pull_for(struct mp_stream_group *g, const struct mp_stored *m)
+{
+    size_t size = size_for_pull(g, &m->entry);
+
+    for (uint32_t n = g->pulls.count; n > 0; n--) {
+        struct mp_pull *q = mp_pull_head(&g->pulls);
+
+        switch (mp_bus_reach(g->stream->host->bus, inbox_of(q), size)) {
+        case MP_BUS_NOBODY:
+            mp_pull_remove(&g->pulls, q); /* no delivery is counted */
+            break;
+        case MP_BUS_BUSY:
+            mp_pull_rotate(&g->pulls, q);
+            break;
+        case MP_BUS_READY:
+            return q;
+        }
+    }
+    return NULL;
+}
+
+/* Hands one message to this pull. False: it is more than the pull may get, and the pull
+ * is gone. */
 static bool deliver(struct mp_stream_group *g, struct mp_pull *q, struct mp_stored *m,
                     uint64_t *bytes)
 {
@@ -207,10 +231,6 @@ static bool deliver(struct mp_stream_group *g, struct mp_pull *q, struct mp_stor
 
     if (size > q->bytes_left) {
         end_pull(g, q, "409 Message Size Exceeds MaxBytes", true);
-        return false;
-    }
-    if (!mp_bus_has_interest(s->host->bus, inbox_of(q))) {
-        mp_pull_remove(&g->pulls, q); /* the client is gone: no delivery is counted */
         return false;
     }
     mp_group_deliver(&g->group, m->entry.seq, now_of(g), &deliveries, &dseq);
@@ -248,6 +268,28 @@ static void end_no_wait(struct mp_stream_group *g)
     }
 }
 
+static void hold(struct mp_stream_group *g)
+{
+    g->is_held = true;
+    mp_list_remove(&g->serving); /* a delivery may have woken it */
+    mp_list_push_back(&g->stream->host->held, &g->serving);
+}
+
+static void let_go(struct mp_stream_group *g)
+{
+    if (!g->is_held)
+        return;
+    g->is_held = false;
+    mp_list_remove(&g->serving);
+    mp_stream_group_wake(g);
+}
+
+void mp_streams_have_room(struct mp_stream_host *h)
+{
+    while (!mp_list_is_empty(&h->held))
+        let_go(mp_container_of(h->held.next, struct mp_stream_group, serving));
+}
+
 /* True: budget used up, more may be there. */
 static bool serve(struct mp_stream_group *g, uint32_t *messages, uint64_t *bytes,
                   uint64_t bytes_max)
@@ -256,24 +298,26 @@ static bool serve(struct mp_stream_group *g, uint32_t *messages, uint64_t *bytes
     struct mp_pull *q;
     memphis_status st = MEMPHIS_NOT_FOUND;
 
-    while ((q = mp_pull_head(&g->pulls)) != NULL) {
+    while (g->pulls.count > 0 && !g->is_held) {
         if (*messages == 0 || *bytes >= bytes_max)
             return true;
         st = pick(g, &m);
         if (st != MEMPHIS_OK)
             break;
         (*messages)--;
-        while (q != NULL && !deliver(g, q, &m, bytes))
-            q = mp_pull_head(&g->pulls);
+        while ((q = pull_for(g, &m)) != NULL && !deliver(g, q, &m, bytes))
+            ;
+        if (q == NULL && g->pulls.count > 0) /* a reader that is slower than we are */
+            hold(g);
         mp_stored_release(&m);
     }
-    if (st != MP_PENDING)
+    if (st != MP_PENDING && !g->is_held)
         end_no_wait(g);
     mp_stream_group_arm(g);
     return false;
 }
 
-bool mp_streams_serve(struct mp_stream_host *h, uint32_t messages_max,
+void mp_streams_serve(struct mp_stream_host *h, uint32_t messages_max,
                       uint64_t bytes_max)
 {
     uint64_t bytes = 0;
@@ -291,7 +335,20 @@ bool mp_streams_serve(struct mp_stream_host *h, uint32_t messages_max,
     }
     while ((l = mp_list_pop_front(&again)) != NULL)
         mp_list_push_back(&h->serving, l); /* others first, next turn */
-    return !mp_list_is_empty(&h->serving);
+}
+
+/* Pulls without an expiry stay behind when their client goes without a word. */
+static void drop_unheard(struct mp_stream_group *g)
+{
+    struct mp_list *l = g->pulls.ring.next;
+
+    while (l != &g->pulls.ring) {
+        struct mp_pull *q = mp_container_of(l, struct mp_pull, ring);
+
+        l = l->next;
+        if (!mp_bus_has_interest(g->stream->host->bus, inbox_of(q)))
+            mp_pull_remove(&g->pulls, q);
+    }
 }
 
 void mp_stream_pull(struct mp_stream_group *g, const struct mp_pull_request *r,
@@ -301,10 +358,13 @@ void mp_stream_pull(struct mp_stream_group *g, const struct mp_pull_request *r,
 
     if (!mp_bus_has_interest(g->stream->host->bus, inbox))
         return; /* nobody would hear even the refusal */
+    if (g->pulls.count >= MP_PULLS_WAITING_MAX)
+        drop_unheard(g);
     if (mp_pull_add(&g->pulls, r, inbox, now_of(g), &q) != MEMPHIS_OK) {
         send_status(g, inbox, MP_STR("NATS/1.0 409 Exceeded MaxWaiting\r\n\r\n"));
         return;
     }
+    let_go(g);
     mp_stream_group_wake(g);
 }
 

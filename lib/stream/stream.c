@@ -492,11 +492,6 @@ void mp_stream_ready(struct mp_stream *s)
     mp_stream_check_limits(s);
 }
 
-void mp_stream_wake_all(struct mp_stream *s)
-{
-    wake_groups(s);
-}
-
 void mp_stream_state(struct mp_stream *s, struct mp_buf *out)
 {
     struct mp_stream_group *g;
@@ -585,6 +580,7 @@ void mp_stream_host_init(struct mp_stream_host *h)
 {
     memset(h, 0, sizeof(*h));
     mp_list_init(&h->serving);
+    mp_list_init(&h->held);
     mp_list_init(&h->dirty);
 }
 

@@ -53,6 +53,7 @@ struct mp_stream_host {
     const int64_t *wall_offset_ns; /* wall = broker time + this */
     uint64_t dedup_key[2];
     struct mp_list serving;  /* groups with a pull and perhaps a message */
+    struct mp_list held;     /* groups all of whose clients read too slowly */
     struct mp_list dirty;    /* groups with progress to log */
     uint64_t dirty_since_ns; /* of the oldest one; 0: none. To come: not before then */
     bool urgent;             /* somebody waits for a progress: log it this turn */
@@ -112,7 +113,8 @@ struct mp_stream_group {
     struct mp_group group;
     struct mp_pulls pulls;
     struct mp_timer timer; /* earliest of redelivery, expiry, heartbeat */
-    bool leaving; /* its deletion is on its way: a creation makes a new one */
+    bool leaving;          /* its deletion is on its way: a creation makes a new one */
+    bool is_held;          /* `serving` is in the host's list `held` */
     struct mp_list serving, dirty;
     struct mp_buf ack_replies; /* subjects to answer when the next progress commits */
     struct mp_buf ack_replies_in_flight;
@@ -196,14 +198,14 @@ uint64_t mp_stream_group_unseen(const struct mp_stream_group *g); /* num_pending
 
 /* -- turn -- */
 
-/* Serves the groups of h->serving; true: some have more for the next turn. */
-bool mp_streams_serve(struct mp_stream_host *h, uint32_t messages_max,
+/* Serves the groups of h->serving; those that have more for the next turn stay there.
+ * A group none of whose pulls has a client with room for its next message is held back.
+ */
+void mp_streams_serve(struct mp_stream_host *h, uint32_t messages_max,
                       uint64_t bytes_max);
 /* Logs progress of dirty groups, when somebody waits for it, when an entry is open
  * anyway, or after MP_PROGRESS_DELAY_MS. */
 void mp_streams_log_progress(struct mp_stream_host *h);
-/* Puts every group with waiting pulls back on the serving list (a receiver has room).
- */
-void mp_stream_wake_all(struct mp_stream *s);
+void mp_streams_have_room(struct mp_stream_host *h); /* a client has: held ones go on */
 
 #endif

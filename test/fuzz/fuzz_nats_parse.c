@@ -114,6 +114,11 @@ static void ignore(void *ctx, struct mp_session *s)
     (void)s;
 }
 
+static void nobody_waits(void *ctx)
+{
+    (void)ctx;
+}
+
 static uint64_t now_ms(void *ctx)
 {
     (void)ctx;
@@ -146,7 +151,9 @@ static void play(const uint8_t *data, size_t size, size_t piece)
     struct mp_session_host host = {
         .bus = bus, .timers = &timers, .info = &info, .counters = &counters,
         .output_max = OUTPUT_MAX, .authenticate = authenticate, .up = ignore,
-        .down = ignore, .wants_turn = ignore, .wants_flush = ignore, .now_ms = now_ms,
+        .down = ignore, .wants_turn = ignore, .wants_flush = ignore,
+        .has_room = nobody_waits,
+        .now_ms = now_ms,
     };
     bool closed = false;
     struct mp_session_pipe pipe = { pipe_write, pipe_close, &closed };

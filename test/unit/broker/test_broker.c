@@ -30,9 +30,10 @@ static void flush(struct mp_source *s)
 
 static struct source source(int input)
 {
-    return (struct source){ .source = { .work = work, .has_input = has_input,
-                                        .flush = flush },
-                            .input = input };
+    return (struct source){
+        .source = { .work = work, .has_input = has_input, .flush = flush },
+        .input = input
+    };
 }
 
 static void sources_work_in_turns_and_write_once_a_turn(void **state)
@@ -78,9 +79,13 @@ static void a_forgotten_source_is_not_called(void **state)
 static void an_idle_broker_sleeps_and_a_group_wakes_it_for_its_progress(void **state)
 {
     struct world *w = world_new();
-    struct mp_consumer_request r = { .name = "c", .group = "g", .connection_id = "c1",
-                                     .ack_wait_ms = 1000, .deliveries_max = 2,
-                                     .start_sequence = 1, .last_messages = -1 };
+    struct mp_consumer_request r = { .name = "c",
+                                     .group = "g",
+                                     .connection_id = "c1",
+                                     .ack_wait_ms = 1000,
+                                     .deliveries_max = 2,
+                                     .start_sequence = 1,
+                                     .last_messages = -1 };
     struct mp_pull_request pull = { .batch = 1, .no_wait = true };
     struct mp_stream_group *g;
     struct said said;
@@ -100,6 +105,44 @@ static void an_idle_broker_sleeps_and_a_group_wakes_it_for_its_progress(void **s
     settle_down(w);
     pass(w, 2000); /* the log covers its last batch */
     assert_true(turn(w) > 1000000000ull);
+    world_free(w);
+}
+
+/* Memory commits at the end of a turn, when the groups were served already. */
+static void what_memory_commits_in_a_turn_is_served_in_the_next_at_once(void **state)
+{
+    struct world *w = world_new();
+    struct mp_station_settings memory = settings(1);
+    struct mp_consumer_request r = { .name = "c",
+                                     .group = "g",
+                                     .connection_id = "c1",
+                                     .ack_wait_ms = 1000,
+                                     .deliveries_max = 2,
+                                     .start_sequence = 1,
+                                     .last_messages = -1 };
+    struct mp_pull_request pull = { .batch = 1,
+                                    .has_expires = true,
+                                    .expires_ns = 5000000000ull };
+    struct mp_message m = { .subject = MP_STR("orders$1.final"),
+                            .payload = MP_STR("x") };
+    struct said said;
+
+    (void)state;
+    memory.storage = MP_STORAGE_MEMORY;
+    mp_station_create(w->broker, "orders", &memory, "root", then_say(&said));
+    settle_down(w);
+    mp_consumer_add(station(w, "orders"), &r, then_say(&said));
+    settle_down(w);
+    mp_stream_pull(
+        mp_stream_group(mp_station_stream(station(w, "orders"), 1), MP_STR("g")), &pull,
+        MP_STR("_INBOX.x"));
+    pass(w, 2000);
+    assert_true(turn(w) > 100000000); /* nothing to do until the pull expires */
+    mp_bus_publish(w->broker->bus, &w->client, &m);
+    assert_int_equal(w->heard_count, 0);
+    assert_int_equal(turn(w), 0);
+    (void)turn(w);
+    assert_string_equal(heard(w), "x");
     world_free(w);
 }
 
@@ -168,7 +211,7 @@ static void what_one_log_gives_back_is_not_the_other_ones(void **state)
     sink->failed(sink->ctx, MP_STREAM_TAG, MEMPHIS_NO_SPACE);
     assert_non_null(strstr(heard(w), "\"err_code\":10047"));
     assert_int_equal(mp_station_stream(station(w, "file"), 1)->proposed_last, 0);
-    mp_station_stream(station(w, "file"), 1)->proposed_last = 1; /* it was a lie: */
+    mp_station_stream(station(w, "file"), 1)->proposed_last = 1;   /* it was a lie: */
     mp_station_stream(station(w, "memory"), 1)->proposed_last = 1; /* both will come */
     world_free(w);
 }
@@ -248,6 +291,7 @@ int main(void)
         leak_checked(sources_work_in_turns_and_write_once_a_turn),
         leak_checked(a_forgotten_source_is_not_called),
         leak_checked(an_idle_broker_sleeps_and_a_group_wakes_it_for_its_progress),
+        leak_checked(what_memory_commits_in_a_turn_is_served_in_the_next_at_once),
         leak_checked(a_step_of_the_wall_clock_moves_no_deadline),
         leak_checked(the_state_of_a_partition_goes_out_and_in_by_the_sink),
         leak_checked(what_one_log_gives_back_is_not_the_other_ones),

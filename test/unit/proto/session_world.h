@@ -36,6 +36,7 @@ static struct world {
     bool verdict_later;
     struct peer peers[PEERS];
     uint32_t published;         /* to the service */
+    uint32_t rooms;             /* how often a client said that it has room again */
 } w;
 
 static struct peer *peer_of(const struct mp_session *s)
@@ -92,6 +93,12 @@ static void wants_flush(void *ctx, struct mp_session *s)
 {
     (void)ctx;
     peer_of(s)->flush = true;
+}
+
+static void has_room(void *ctx)
+{
+    (void)ctx;
+    w.rooms++;
 }
 
 static uint64_t now_ms(void *ctx)
@@ -216,6 +223,7 @@ static int world_new(void **state)
         .bus = w.bus, .timers = &w.timers, .info = &w.info, .counters = &w.counters,
         .output_max = 1 << 20, .authenticate = authenticate, .up = went_up,
         .down = went_down, .wants_turn = wants_turn, .wants_flush = wants_flush,
+        .has_room = has_room,
         .now_ms = now_ms,
     };
     return 0;

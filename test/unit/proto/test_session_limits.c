@@ -188,6 +188,111 @@ static void idle_session_owns_no_buffers(void **state)
     assert_int_equal(mp_heap_current()->used_bytes, before);
 }
 
+static void a_reader_without_room_is_asked_and_says_when_he_has_it(void **state)
+{
+    static char bytes[700000];
+    struct mp_message m = { .subject = MP_STR("a"),
+                            .payload = mp_slice(bytes, sizeof bytes) };
+    struct peer *p = join(0);
+
+    (void)state;
+    feed(p, GO "SUB a 1\r\n");
+    settle();
+    assert_int_equal(mp_bus_reach(w.bus, MP_STR("b"), 1), MP_BUS_NOBODY);
+    assert_int_equal(mp_bus_reach(w.bus, MP_STR("a"), 100 << 20), MP_BUS_READY);
+    p->lazy = true;
+    mp_bus_deliver(w.bus, MP_STR("a"), &m);
+    settle();
+    assert_int_equal(mp_bus_reach(w.bus, MP_STR("a"), 100), MP_BUS_READY);
+    assert_int_equal(mp_bus_reach(w.bus, MP_STR("a"), sizeof bytes), MP_BUS_BUSY);
+    assert_true(w.counters.output_bytes >= sizeof bytes);
+    mp_session_drained(p->s, 100000);
+    assert_int_equal(w.rooms, 0); /* more than half of what he may have is open */
+    mp_session_drained(p->s, 200000);
+    assert_int_equal(w.rooms, 1);
+    mp_session_drained(p->s, 1000);
+    assert_int_equal(w.rooms, 1); /* nobody has asked since */
+    assert_int_equal(mp_bus_reach(w.bus, MP_STR("a"), 600000), MP_BUS_READY);
+    leave(p);
+    assert_int_equal(w.counters.output_bytes, 0);
+}
+
+/* Below output_max for all together each may have that; above it, a part. */
+static void many_slow_readers_share_what_one_may_have(void **state)
+{
+    static char bytes[1000000];
+    struct mp_message m = { .payload = mp_slice(bytes, sizeof bytes) };
+    struct peer *p[3];
+
+    (void)state;
+    w.host.output_max = 4 << 20;
+    for (int i = 0; i < 3; i++) {
+        char sub[512];
+        mp_format(sub, sizeof sub, GO "SUB p%d 1\r\n", i);
+        p[i] = join(i);
+        feed(p[i], sub);
+        settle();
+        p[i]->lazy = true;
+    }
+    for (int i = 0; i < 3; i++)
+        mp_bus_deliver(w.bus, MP_STR("p0"), &m);
+    mp_bus_deliver(w.bus, MP_STR("p1"), &m);
+    settle();
+    assert_false(p[0]->closed); /* alone he would have had one more */
+    assert_int_equal(mp_bus_reach(w.bus, MP_STR("p2"), sizeof bytes), MP_BUS_READY);
+    mp_bus_deliver(w.bus, MP_STR("p2"), &m);
+    settle();
+    assert_int_equal(mp_bus_reach(w.bus, MP_STR("p2"), 100000), MP_BUS_BUSY);
+    mp_bus_deliver(w.bus, MP_STR("p0"), &m);
+    settle();
+    assert_true(p[0]->closed); /* he has most, and gets more that cannot wait */
+    assert_false(p[1]->closed);
+    w.rooms = 0;
+    leave(p[0]);
+    assert_int_equal(w.rooms, 1); /* p2 can be asked again */
+    assert_int_equal(mp_bus_reach(w.bus, MP_STR("p2"), 100000), MP_BUS_READY);
+}
+
+static void the_rest_of_what_came_is_heard_before_the_end(void **state)
+{
+    struct peer *p = join(0), *q = join(1);
+
+    (void)state;
+    feed(q, GO "SUB a 1\r\n");
+    settle();
+    feed(p, GO "PUB a 1\r\nx\r\nPUB a 1\r\ny\r\nPUB a 5\r\nha");
+    assert_int_equal(mp_session_feed(p->s, "", 0), MEMPHIS_OK);
+    assert_int_equal(mp_session_feed(p->s, "z", 1), MEMPHIS_CLOSED);
+    assert_false(p->closed);
+    settle();
+    assert_true(p->closed);
+    assert_string_equal(p->why, "the client closed the connection");
+    assert_string_equal(answer(q), "PONG\r\nMSG a 1 1\r\nx\r\nMSG a 1 1\r\ny\r\n");
+    assert_int_equal(mp_session_feed(q->s, "", 0), MEMPHIS_OK); /* nothing to hear */
+    settle();
+    assert_true(q->closed);
+}
+
+static void the_rest_waits_for_a_verdict_too(void **state)
+{
+    struct peer *p, *q = join(1);
+
+    (void)state;
+    feed(q, GO "SUB a 1\r\n");
+    settle();
+    w.verdict_later = true;
+    p = join(0);
+    feed(p, GO "PUB a 1\r\nx\r\n");
+    settle();
+    assert_int_equal(mp_session_feed(p->s, "", 0), MEMPHIS_OK);
+    settle();
+    assert_false(p->closed);
+    mp_session_verdict(p->s, true, "root");
+    settle();
+    assert_true(p->closed);
+    assert_string_equal(answer(q), "PONG\r\nMSG a 1 1\r\nx\r\n");
+}
+
 static void a_large_payload_in_pieces(void **state)
 {
     static char bytes[1 << 20];
@@ -314,6 +419,10 @@ int main(void)
         TEST(data_postpones_the_ping),
         TEST(slow_reader_is_closed_without_a_word),
         TEST(reader_that_drains_is_never_closed),
+        TEST(a_reader_without_room_is_asked_and_says_when_he_has_it),
+        TEST(many_slow_readers_share_what_one_may_have),
+        TEST(the_rest_of_what_came_is_heard_before_the_end),
+        TEST(the_rest_waits_for_a_verdict_too),
         TEST(stalled_reader_is_closed_after_ten_seconds),
         TEST(feeding_too_much_says_full),
         TEST(work_is_bounded),

@@ -164,6 +164,96 @@ static void a_pull_whose_client_left_costs_no_delivery(void **state)
     world_free(w);
 }
 
+static void pulls_of_clients_that_left_make_place_for_others(void **state)
+{
+    struct world *w;
+    struct mp_stream_group *g = world_with_group(&w, 0, 2);
+
+    (void)state;
+    for (int i = 0; i < MP_PULLS_WAITING_MAX; i++)
+        pull(g, 1, "_INBOX.gone");
+    mp_bus_leave(w->host.bus, &w->client);
+    mp_bus_join(w->host.bus, &w->client);
+    listen_to(w, "_INBOX.p");
+    pull(g, 1, "_INBOX.p");
+    assert_int_equal(g->pulls.count, 1);
+    store(w, 1);
+    assert_string_equal(only(w)->payload, "hello");
+    world_free(w);
+}
+
+/* Clients that take no message of more than `room` bytes. */
+struct narrow {
+    struct mp_client client;
+    size_t room;
+    int got;
+};
+
+static bool narrow_room(struct mp_client *c, size_t size)
+{
+    return size <= mp_container_of(c, struct narrow, client)->room;
+}
+
+static void narrow_hear(struct mp_client *c, struct mp_subscription *s,
+                        const struct mp_message *m)
+{
+    (void)s, (void)m;
+    mp_container_of(c, struct narrow, client)->got++;
+}
+
+static struct narrow *narrow(struct world *w, struct narrow *n, const char *inbox)
+{
+    struct mp_subscription *s;
+
+    *n = (struct narrow){ .client = { .deliver = narrow_hear, .has_room = narrow_room,
+                                      .connection_id = "" } };
+    mp_bus_join(w->host.bus, &n->client);
+    assert_int_equal(mp_bus_subscribe(w->host.bus, &n->client, mp_slice_text(inbox),
+                                      MP_STR(""), &s),
+                     MEMPHIS_OK);
+    return n;
+}
+
+static void a_reader_without_room_holds_his_group_back_and_no_other(void **state)
+{
+    struct world *w;
+    struct mp_stream_group *g = world_with_group(&w, 0, 2);
+    struct narrow a, b;
+
+    (void)state;
+    narrow(w, &a, "narrow.a");
+    narrow(w, &b, "narrow.b");
+    pull(g, 5, "narrow.a");
+    store(w, 3);
+    turn(w);
+    assert_int_equal(a.got, 0);
+    assert_int_equal(g->group.next, 1); /* no delivery is counted */
+    assert_true(g->is_held);
+    assert_true(mp_list_is_empty(&w->host.serving)); /* no turn is spent on it */
+
+    b.room = 1000; /* a new pull of one who has room goes on at once */
+    pull(g, 1, "narrow.b");
+    turn(w);
+    assert_int_equal(b.got, 1);
+    turn(w);
+    assert_int_equal(a.got, 0);
+
+    a.room = 1000;
+    mp_streams_have_room(&w->host);
+    turn(w);
+    assert_int_equal(a.got, 2);
+    assert_false(g->is_held);
+    assert_int_equal(g->group.next, 4);
+
+    a.room = 0; /* it may be deleted while it waits */
+    store(w, 1);
+    turn(w);
+    assert_true(g->is_held);
+    mp_bus_leave(w->host.bus, &a.client);
+    mp_bus_leave(w->host.bus, &b.client);
+    world_free(w);
+}
+
 static void a_deleted_group_tells_its_pulls(void **state)
 {
     struct world *w;
@@ -511,6 +601,8 @@ int main(void)
         leak_checked(a_pull_expires_at_its_time_never_before),
         leak_checked(the_513th_waiting_pull_is_refused),
         leak_checked(a_pull_whose_client_left_costs_no_delivery),
+        leak_checked(pulls_of_clients_that_left_make_place_for_others),
+        leak_checked(a_reader_without_room_holds_his_group_back_and_no_other),
         leak_checked(a_deleted_group_tells_its_pulls),
         leak_checked(CSM_05_an_acked_message_never_comes_back),
         leak_checked(CSM_06_a_nacked_message_comes_back_at_once),
