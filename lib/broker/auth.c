@@ -5,11 +5,13 @@
 #include "base/limits.h"
 #include "base/str.h"
 
+#include <stdatomic.h>
 #include <string.h>
 
-/* Verdicts that bcrypt has confirmed in this process. A changed hash changes the key.
- */
-enum { REMEMBERED_MAX = 1024 };
+enum {
+    REMEMBERED_MAX = 1024, /* verdicts that bcrypt has confirmed in this process */
+    TRIALS_MAX = 256       /* passwords that wait for bcrypt: 13 s of work */
+};
 
 struct mp_auth {
     struct mp_broker *broker;
@@ -18,17 +20,20 @@ struct mp_auth {
     uint8_t key[32];
     uint8_t remembered[REMEMBERED_MAX][MP_SHA256_SIZE];
     uint32_t remembered_count;
-    struct mp_list checks; /* under way */
+    struct mp_list trials; /* under way */
+    uint32_t trials_count;
     bool root_pending;     /* until root's row has the configured password's hash */
     bool started, closing;
 };
 
-struct mp_auth_check {
+/* One password of one user on its way through bcrypt. Whoever brings the same pair
+ * meanwhile joins: a thousand clients that come back at once cost one of them. */
+struct trial {
     struct mp_job job;
     struct mp_auth *auth;
     struct mp_list node;
-    mp_auth_fn fn; /* NULL: canceled */
-    void *ctx;
+    struct mp_list checks; /* who waits for the verdict */
+    _Atomic bool canceled; /* nobody does any more */
     uint8_t salt[16];
     bool known, accepted, is_root_job;
     size_t password_size;
@@ -38,8 +43,16 @@ struct mp_auth_check {
     char new_hash[MP_BCRYPT_SIZE + 1];
 };
 
+struct mp_auth_check {
+    struct mp_list node;
+    struct trial *trial;
+    mp_auth_fn fn;
+    void *ctx;
+};
+
 /* === Remembered verdicts === */
 
+/* A changed hash changes the key. */
 static void fingerprint(const struct mp_auth *a, const char *hash,
                         memphis_slice password, uint8_t out[MP_SHA256_SIZE])
 {
@@ -79,9 +92,11 @@ static const char NOBODY[] =
 
 static void run_check(struct mp_job *j)
 {
-    struct mp_auth_check *c = mp_container_of(j, struct mp_auth_check, job);
+    struct trial *c = mp_container_of(j, struct trial, job);
     memphis_slice password = mp_slice(c->password, c->password_size);
 
+    if (atomic_load(&c->canceled))
+        return;
     if (!c->is_root_job || c->known)
         c->accepted =
             mp_bcrypt_verify(password, c->known ? c->hash : NOBODY) && c->known;
@@ -104,7 +119,7 @@ static void root_stored(void *ctx, memphis_status status, const char *text)
                 "the hash of root's password could not be stored");
 }
 
-static void root_done(struct mp_auth *a, struct mp_auth_check *c)
+static void root_done(struct mp_auth *a, struct trial *c)
 {
     struct mp_command command = { .kind = MP_COMMAND_USER_PUT,
                                   .time_ns = mp_broker_wall_ns(a->broker) };
@@ -137,36 +152,74 @@ static void root_done(struct mp_auth *a, struct mp_auth_check *c)
     mp_operation_done(op);
 }
 
-static void deliver_check(struct mp_mail *m)
+static void check_free(struct mp_auth_check *c)
 {
-    struct mp_auth_check *c = mp_container_of(mp_container_of(m, struct mp_job, mail),
-                                              struct mp_auth_check, job);
-    struct mp_auth *a = c->auth;
-    bool accepted = c->accepted && c->job.guard == MEMPHIS_OK;
-
     mp_list_remove(&c->node);
-    if (c->is_root_job && !a->closing)
-        root_done(a, c);
-    else if (accepted)
-        remember(a, c->hash, mp_slice(c->password, c->password_size));
-    if (c->fn != NULL && !a->closing)
-        c->fn(c->ctx, accepted, c->user);
-    memset(c->password, 0, sizeof(c->password));
     mp_free(c);
 }
 
-static void post(struct mp_auth *a, struct mp_auth_check *c)
+static void deliver_trial(struct mp_mail *m)
+{
+    struct trial *t =
+        mp_container_of(mp_container_of(m, struct mp_job, mail), struct trial, job);
+    struct mp_auth *a = t->auth;
+    bool accepted = t->accepted && t->job.guard == MEMPHIS_OK;
+
+    mp_list_remove(&t->node); /* from now on nobody joins */
+    a->trials_count--;
+    if (t->is_root_job && !a->closing)
+        root_done(a, t);
+    else if (accepted)
+        remember(a, t->hash, mp_slice(t->password, t->password_size));
+    while (!mp_list_is_empty(&t->checks)) {
+        struct mp_auth_check c =
+            *mp_container_of(t->checks.next, struct mp_auth_check, node);
+
+        check_free(mp_container_of(t->checks.next, struct mp_auth_check, node));
+        if (!a->closing)
+            c.fn(c.ctx, accepted, t->user);
+    }
+    memset(t->password, 0, sizeof(t->password));
+    mp_free(t);
+}
+
+static struct trial *trial_new(struct mp_auth *a, const struct mp_user_row *row,
+                               memphis_slice user, memphis_slice password)
+{
+    struct trial *t = mp_alloc(sizeof(*t));
+
+    mp_list_init(&t->checks);
+    t->auth = a;
+    t->known = row != NULL;
+    memcpy(t->user, user.data, user.size);
+    memcpy(t->password, password.data, password.size);
+    t->password_size = password.size;
+    if (row != NULL && strlen(row->hash) == MP_BCRYPT_SIZE)
+        memcpy(t->hash, row->hash, MP_BCRYPT_SIZE);
+    return t;
+}
+
+/* False, and the trial is gone: there is no thread for it now. */
+static bool post(struct mp_auth *a, struct trial *t)
 {
     struct mp_env *env = a->broker->env;
+    memphis_error why = { 0 };
 
     /* The thread comes with the first session: an embedder without doors has none. */
-    if (a->worker == NULL)
-        mp_assert(env->worker_new(env, "auth", 0, &a->worker, NULL) == MEMPHIS_OK);
-    c->auth = a;
-    c->job.run = run_check;
-    c->job.mail.deliver = deliver_check;
-    mp_list_push_back(&a->checks, &c->node);
-    env->worker_post(env, a->worker, &c->job);
+    if (a->worker == NULL &&
+        env->worker_new(env, "auth", 0, &a->worker, &why) != MEMPHIS_OK) {
+        mp_logf(a->broker->logger, MEMPHIS_LOG_ERROR, "auth",
+                "no password can be checked now: %s", why.message);
+        a->worker = NULL;
+        mp_free(t);
+        return false;
+    }
+    t->job.run = run_check;
+    t->job.mail.deliver = deliver_trial;
+    mp_list_push_back(&a->trials, &t->node);
+    a->trials_count++;
+    env->worker_post(env, a->worker, &t->job);
+    return true;
 }
 
 /* === Public === */
@@ -177,7 +230,7 @@ struct mp_auth *mp_auth_new(struct mp_broker *b, const char *root_password)
 
     memset(a, 0, sizeof(*a));
     a->broker = b;
-    mp_list_init(&a->checks);
+    mp_list_init(&a->trials);
     b->env->random(b->env, a->key, sizeof(a->key));
     mp_format(a->root_password, sizeof(a->root_password), "%s",
               root_password != NULL ? root_password : MP_ROOT_PASSWORD_DEFAULT);
@@ -190,6 +243,8 @@ void mp_auth_free(struct mp_auth *a)
     if (a == NULL)
         return;
     a->closing = true;
+    for (struct mp_list *l = a->trials.next; l != &a->trials; l = l->next)
+        atomic_store(&mp_container_of(l, struct trial, node)->canceled, true);
     if (a->worker != NULL)
         a->broker->env->worker_free(a->broker->env, a->worker);
     mp_mailbox_drain(&a->broker->mailbox); /* what the worker had finished */
@@ -216,11 +271,28 @@ static bool is_configured_root(const struct mp_auth *a, memphis_slice user,
            mp_equal_constant_time(password.data, a->root_password, size);
 }
 
+static struct trial *trial_of(const struct mp_auth *a, memphis_slice user,
+                              memphis_slice password, const struct mp_user_row *row)
+{
+    for (struct mp_list *l = a->trials.next; l != &a->trials; l = l->next) {
+        struct trial *t = mp_container_of(l, struct trial, node);
+
+        if (!t->is_root_job && !atomic_load(&t->canceled) &&
+            mp_slice_equal(user, mp_slice_text(t->user)) &&
+            password.size == t->password_size &&
+            mp_equal_constant_time(password.data, t->password, password.size) &&
+            strcmp(t->hash, row != NULL ? row->hash : "") == 0)
+            return t;
+    }
+    return NULL;
+}
+
 struct mp_auth_check *mp_auth_check(struct mp_auth *a, memphis_slice user,
                                     memphis_slice password, mp_auth_fn fn, void *ctx)
 {
     struct mp_user_row *row;
     struct mp_auth_check *c;
+    struct trial *t;
     uint8_t f[MP_SHA256_SIZE];
 
     user = bare_user(user);
@@ -240,42 +312,44 @@ struct mp_auth_check *mp_auth_check(struct mp_auth *a, memphis_slice user,
         fn(ctx, true, row != NULL ? row->name : "root");
         return NULL;
     }
+    t = trial_of(a, user, password, row);
+    if (t == NULL && a->trials_count < TRIALS_MAX) {
+        t = trial_new(a, row, user, password);
+        if (!post(a, t))
+            t = NULL;
+    }
+    if (t == NULL) { /* somebody tries many passwords: who comes now may come again */
+        fn(ctx, false, "");
+        return NULL;
+    }
     c = mp_alloc(sizeof(*c));
-    c->fn = fn;
-    c->ctx = ctx;
-    c->known = row != NULL;
-    memcpy(c->user, user.data, user.size);
-    memcpy(c->password, password.data, password.size);
-    c->password_size = password.size;
-    if (row != NULL)
-        memcpy(c->hash, row->hash, MP_BCRYPT_SIZE);
-    post(a, c);
+    *c = (struct mp_auth_check){ .trial = t, .fn = fn, .ctx = ctx };
+    mp_list_push_back(&t->checks, &c->node);
     return c;
 }
 
 void mp_auth_cancel(struct mp_auth_check *c)
 {
-    if (c != NULL)
-        c->fn = NULL;
+    struct trial *t;
+
+    if (c == NULL)
+        return;
+    t = c->trial;
+    check_free(c);
+    if (mp_list_is_empty(&t->checks) && !t->is_root_job)
+        atomic_store(&t->canceled, true);
 }
 
 void mp_auth_start(struct mp_auth *a)
 {
     struct mp_user_row *row = mp_meta_user(a->broker->meta, MP_STR("root"));
-    struct mp_auth_check *c;
+    struct trial *t;
 
     if (a->started)
         return;
-    a->started = true;
-    c = mp_alloc(sizeof(*c));
-    c->is_root_job = true;
-    c->known = row != NULL;
-    memcpy(c->user, "root", 5);
-    c->password_size = strlen(a->root_password);
-    memcpy(c->password, a->root_password, c->password_size);
-    if (row != NULL && strlen(row->hash) == MP_BCRYPT_SIZE)
-        memcpy(c->hash, row->hash, MP_BCRYPT_SIZE);
-    a->broker->env->random(a->broker->env, c->salt, sizeof(c->salt));
+    t = trial_new(a, row, MP_STR("root"), mp_slice_text(a->root_password));
+    t->is_root_job = true;
+    a->broker->env->random(a->broker->env, t->salt, sizeof(t->salt));
     a->root_pending = true;
-    post(a, c);
+    a->started = post(a, t); /* else with the next session */
 }

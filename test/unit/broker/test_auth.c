@@ -1,6 +1,9 @@
 #include "world.h"
 
 #include "base/crypto.h"
+#include "base/status.h"
+
+#include <time.h>
 
 struct verdict {
     int count;
@@ -189,6 +192,112 @@ static void a_canceled_check_answers_nobody(void **state)
     world_free(w);
 }
 
+/* -- many at once ------------------------------------------------------------------ */
+
+enum { MANY = 300 };
+
+static struct mp_job *held[MANY];
+static int held_count;
+
+static void hold_job(struct mp_env *e, struct mp_worker *worker, struct mp_job *job)
+{
+    (void)e, (void)worker;
+    held[held_count++] = job;
+}
+
+/* Runs what was held back; how long it took. */
+static double run_held(void)
+{
+    clock_t began = clock();
+
+    for (int i = 0; i < held_count; i++) {
+        held[i]->run(held[i]);
+        held[i]->mail.deliver(&held[i]->mail);
+    }
+    held_count = 0;
+    return (double)(clock() - began) / CLOCKS_PER_SEC;
+}
+
+static void the_same_password_of_many_is_checked_once(void **state)
+{
+    struct world *w = world_new();
+    static struct verdict v[MANY];
+    struct verdict other;
+
+    (void)state;
+    put_user(w, "ann", MP_USER_APPLICATION, "secret");
+    w->broker->env->worker_post = hold_job;
+    for (int i = 0; i < MANY; i++)
+        assert_non_null(ask(w, "ann", "secret", &v[i]));
+    ask(w, "ann", "Secret", &other);
+    assert_int_equal(held_count, 2);
+    run_held();
+    for (int i = 0; i < MANY; i++)
+        assert_true(v[i].count == 1 && v[i].accepted);
+    assert_true(other.count == 1 && !other.accepted);
+    world_free(w);
+}
+
+static void who_tries_many_passwords_and_leaves_costs_no_time(void **state)
+{
+    struct world *w = world_new();
+    struct mp_auth_check *c[MANY];
+    static struct verdict v[MANY];
+    struct verdict late;
+    int waiting = 0;
+
+    (void)state;
+    w->broker->env->worker_post = hold_job;
+    for (int i = 0; i < MANY; i++) {
+        char password[16];
+
+        mp_format(password, sizeof(password), "%d", i);
+        c[i] = ask(w, "root", password, &v[i]);
+        waiting += c[i] != NULL;
+        assert_int_equal(v[i].count, c[i] == NULL);
+    }
+    assert_int_equal(waiting, 256);
+    assert_null(ask(w, "root", "late", &late)); /* refused, not queued */
+    assert_true(late.count == 1 && !late.accepted);
+    for (int i = 0; i < MANY; i++)
+        mp_auth_cancel(c[i]);
+    assert_true(run_held() < 1.0); /* 13 s of bcrypt else */
+    assert_non_null(ask(w, "root", "late", &late));
+    run_held();
+    assert_int_equal(late.count, 1);
+    world_free(w);
+}
+
+static memphis_status no_thread(struct mp_env *e, const char *name, uint32_t spin_us,
+                                struct mp_worker **out, memphis_error *err)
+{
+    (void)e, (void)name, (void)spin_us, (void)out;
+    return mp_fail(err, MEMPHIS_NOMEM, "no thread");
+}
+
+static void without_a_thread_a_password_is_refused_and_the_next_one_is_not(
+    void **state)
+{
+    struct world *w = world_new();
+    struct mp_env *e = w->broker->env;
+    struct verdict v;
+
+    (void)state;
+    put_user(w, "ann", MP_USER_APPLICATION, "secret");
+    struct mp_env before = *e;
+    e->worker_new = no_thread;
+    mp_auth_start(w->broker->auth);
+    assert_null(ask(w, "ann", "secret", &v));
+    assert_true(v.count == 1 && !v.accepted);
+    assert_true(accepts_at_once(w, "root", "memphis"));
+    e->worker_new = before.worker_new;
+    mp_auth_start(w->broker->auth); /* the next session */
+    settle_down(w);
+    assert_non_null(mp_meta_user(w->broker->meta, MP_STR("root")));
+    assert_true(accepts(w, "ann", "secret"));
+    world_free(w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -198,6 +307,9 @@ int main(void)
         leak_checked(unknown_and_unfit_users_are_refused_as_late_as_others),
         leak_checked(names_and_passwords_have_an_end),
         leak_checked(a_canceled_check_answers_nobody),
+        leak_checked(the_same_password_of_many_is_checked_once),
+        leak_checked(who_tries_many_passwords_and_leaves_costs_no_time),
+        leak_checked(without_a_thread_a_password_is_refused_and_the_next_one_is_not),
     };
 
     return run_tests("broker/auth", tests);
