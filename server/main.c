@@ -41,7 +41,6 @@ static void on_signal(evutil_socket_t sig, short what, void *ctx)
     struct server *s = ctx;
 
     (void)sig, (void)what;
-    s->stopping = true;
     listener_stop(s);
     event_base_loopexit(s->base, NULL);
 }
@@ -154,8 +153,7 @@ int main(int argc, char **argv)
     if (rc == 0) {
         greet(&s);
         event_base_dispatch(s.base);
-        rc = s.exit_status;
     }
-    stop(&s);
-    return rc;
+    stop(&s); /* its last sync may fail */
+    return rc != 0 ? rc : s.exit_status;
 }

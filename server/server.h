@@ -26,7 +26,6 @@ struct server {
     struct conn *conns; /* list of open connections */
     unsigned conns_count;
     int exit_status;
-    bool stopping;
     char read_buffer[READ_MAX]; /* of whichever connection is read */
 };
 

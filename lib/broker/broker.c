@@ -166,6 +166,8 @@ static void meta_applied(void *ctx, const struct mp_command *c, memphis_status r
 
     if (op != NULL && result == MEMPHIS_NOT_FOUND)
         mp_operation_fail(op, result, "it does not exist");
+    if (op != NULL && result == MEMPHIS_EXISTS) /* somebody else was quicker */
+        mp_operation_fail(op, result, "it exists already");
     mp_station_applied(b, c, result, row, tag);
     if (op != NULL)
         mp_operation_done(op);

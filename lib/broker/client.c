@@ -218,6 +218,19 @@ static void make_or_update(struct mp_stream *s, const struct mp_consumer_request
     }
 }
 
+/* A plain NATS client can have made groups on some of the partitions only. */
+static bool has_place(struct mp_station *s, const char *durable)
+{
+    for (uint32_t i = 1; i <= s->settings.partitions; i++) {
+        struct mp_stream *stream = mp_station_stream(s, i);
+
+        if (stream->groups.count >= MP_GROUPS_MAX &&
+            mp_stream_group(stream, mp_slice_text(durable)) == NULL)
+            return false;
+    }
+    return true;
+}
+
 static void append_groups(struct mp_station *s, const struct mp_consumer_request *r,
                           struct mp_operation *op)
 {
@@ -225,6 +238,11 @@ static void append_groups(struct mp_station *s, const struct mp_consumer_request
     struct group_batch batch = { 0 };
 
     mp_durable_name(r->group, durable);
+    if (!has_place(s, durable)) {
+        mp_operation_fail(op, MEMPHIS_FULL,
+                          "the station has as many consumer groups as it can have");
+        return;
+    }
     batch.items = mp_realloc(NULL, s->settings.partitions * sizeof(*batch.items));
     for (uint32_t i = 1; i <= s->settings.partitions; i++)
         make_or_update(mp_station_stream(s, i), r, durable, &batch);

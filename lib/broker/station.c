@@ -510,6 +510,7 @@ void mp_stations_finish_start(struct mp_broker *b)
 struct creation {
     struct mp_broker *broker;
     struct mp_then then;
+    memphis_status if_exists; /* what who was second hears */
     char name[MP_NAME_MAX + 1];
 };
 
@@ -518,18 +519,19 @@ static void created(void *ctx, memphis_status status, const char *text)
     struct creation *c = ctx;
     struct mp_station *s = mp_station_find(c->broker, mp_slice_text(c->name));
 
-    if (status != MEMPHIS_OK)
+    if (status != MEMPHIS_OK && status != MEMPHIS_EXISTS)
         answer(c->then, status, text);
     else if (s == NULL) /* removed in the same breath */
         answer(c->then, MEMPHIS_NOT_FOUND, "the station was removed meanwhile");
     else
-        wait_until_ready(s, c->then, MEMPHIS_OK);
+        wait_until_ready(s, c->then,
+                         status == MEMPHIS_EXISTS ? c->if_exists : MEMPHIS_OK);
     mp_free(c);
 }
 
-void mp_station_create(struct mp_broker *b, const char *name,
-                       const struct mp_station_settings *settings, const char *user,
-                       struct mp_then then)
+static void create(struct mp_broker *b, const char *name,
+                   const struct mp_station_settings *settings, const char *user,
+                   memphis_status if_exists, struct mp_then then)
 {
     struct mp_station *s = mp_station_find(b, mp_slice_text(name));
     struct mp_command c = { .kind = MP_COMMAND_STATION_CREATE,
@@ -540,12 +542,13 @@ void mp_station_create(struct mp_broker *b, const char *name,
 
     mp_assert(mp_name_check(mp_slice_text(name), "Station", NULL) == MEMPHIS_OK);
     if (s != NULL && !s->dropping) {
-        wait_until_ready(s, then, MEMPHIS_EXISTS);
+        wait_until_ready(s, then, if_exists);
         return;
     }
     creation = mp_alloc(sizeof(*creation));
     creation->broker = b;
     creation->then = then;
+    creation->if_exists = if_exists;
     mp_format(creation->name, sizeof(creation->name), "%s", name);
     c.u.station = (struct mp_station_row){
         .id = mp_meta_next_station_id(b->meta),
@@ -564,25 +567,32 @@ void mp_station_create(struct mp_broker *b, const char *name,
     mp_operation_done(op);
 }
 
-void mp_station_ensure(struct mp_broker *b, const char *name, bool create,
+void mp_station_create(struct mp_broker *b, const char *name,
+                       const struct mp_station_settings *settings, const char *user,
+                       struct mp_then then)
+{
+    create(b, name, settings, user, MEMPHIS_EXISTS, then);
+}
+
+void mp_station_ensure(struct mp_broker *b, const char *name, bool make,
                        const char *user, struct mp_then then)
 {
     struct mp_station *s = mp_station_find(b, mp_slice_text(name));
     struct mp_station_settings settings;
     char external[MP_NAME_MAX + 1];
 
-    if (s != NULL) {
+    if (s != NULL && !s->dropping) {
         wait_until_ready(s, then, MEMPHIS_OK);
         return;
     }
-    if (!create) {
+    if (!make) {
         answer(then, MEMPHIS_NOT_FOUND, "the station does not exist");
         return;
     }
     mp_format(external, sizeof(external), "%s", name);
     mp_name_external(external, strlen(external));
     mp_station_settings_default(&settings);
-    mp_station_create(b, external, &settings, user, then);
+    create(b, external, &settings, user, MEMPHIS_OK, then);
 }
 
 /* A removal under way: a creation that comes meanwhile is meant for after it. */

@@ -45,13 +45,14 @@ struct mp_station *mp_station_next(struct mp_broker *b,
                                    uint32_t *at); /* as mp_map_next */
 
 /* `name` is external, folded and checked by mp_name_check; settings are checked. An
- * existing station is left as it is: status EXISTS when it is READY. */
+ * existing station, or one that somebody else makes first, is left as it is: status
+ * EXISTS when it is READY. */
 void mp_station_create(struct mp_broker *b, const char *name,
                        const struct mp_station_settings *s, const char *user,
                        struct mp_then then);
-/* Calls then when the station is READY (OK) or could not be made. `create`: makes it
+/* Calls then when the station is READY (OK) or could not be made. `make`: makes it
  * with defaults when it does not exist; else NOT_FOUND. */
-void mp_station_ensure(struct mp_broker *b, const char *name, bool create,
+void mp_station_ensure(struct mp_broker *b, const char *name, bool make,
                        const char *user, struct mp_then then);
 /* Groups hear 409, data goes, rows go. NOT_FOUND: already gone. */
 void mp_station_drop(struct mp_broker *b, struct mp_station *s, const char *user,

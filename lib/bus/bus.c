@@ -11,7 +11,11 @@
 
 #include <stdlib.h>
 
-enum { CACHE_SLOTS = 1024, SUBJECT_CACHED_MAX = 256 };
+enum {
+    CACHE_SLOTS = 1024,
+    SUBJECT_CACHED_MAX = 256,
+    TOKENS_FREE = 12 /* no SDK subscribes to more */
+};
 
 struct mp_service {
     mp_service_fn fn; /* NULL: removed, memory goes after the delivery */
@@ -89,7 +93,7 @@ void mp_bus_join(struct mp_bus *b, struct mp_client *c)
     mp_assert(c->deliver != NULL && mp_list_is_empty(&c->subscriptions));
     c->id = ++b->next_client;
     mp_list_init(&c->subscriptions);
-    c->subscriptions_count = 0;
+    c->subscriptions_cost = 0;
 }
 
 void mp_bus_leave(struct mp_bus *b, struct mp_client *c)
@@ -123,13 +127,16 @@ memphis_status mp_bus_subscribe(struct mp_bus *b, struct mp_client *c,
                                 struct mp_subscription **out)
 {
     struct mp_subscription *s;
+    uint32_t tokens, cost;
 
     if (!mp_subject_is_valid(subject) ||
-        mp_subject_tokens(subject) > MP_SUBJECT_TOKENS_MAX)
+        (tokens = mp_subject_tokens(subject)) > MP_SUBJECT_TOKENS_MAX)
         return MEMPHIS_INVALID;
-    if (c->subscriptions_count >= MP_SUBSCRIPTIONS_MAX)
+    cost = 1 + tokens / TOKENS_FREE;
+    if (c->subscriptions_cost + cost > MP_SUBSCRIPTIONS_MAX)
         return MEMPHIS_FULL;
     s = mp_alloc(sizeof(*s));
+    s->cost = cost;
     s->client = c;
     s->order = b->next_subscription++;
     s->subject = mp_strndup(subject.data, subject.size);
@@ -140,7 +147,7 @@ memphis_status mp_bus_subscribe(struct mp_bus *b, struct mp_client *c,
     }
     s->node = mp_interest_add(&b->clients, subject, s);
     mp_list_push_back(&c->subscriptions, &s->of_client);
-    c->subscriptions_count++;
+    c->subscriptions_cost += cost;
     interest_changed(b, subject);
     *out = s;
     return MEMPHIS_OK;
@@ -155,9 +162,9 @@ static void subscription_free(struct mp_subscription *s)
 
 void mp_bus_unsubscribe(struct mp_bus *b, struct mp_subscription *s)
 {
-    mp_assert(s->client != NULL && s->client->subscriptions_count > 0);
+    mp_assert(s->client != NULL && s->client->subscriptions_cost >= s->cost);
     mp_list_remove(&s->of_client);
-    s->client->subscriptions_count--;
+    s->client->subscriptions_cost -= s->cost;
     s->client = NULL; /* a delivery under way skips it */
     mp_interest_remove(&b->clients, s->node, s);
     interest_changed(b, mp_slice(s->subject, s->subject_size));
@@ -308,20 +315,11 @@ static bool takes(const struct mp_subscription *s, const struct mp_client *from)
     return s->client != NULL && !(from != NULL && s->client == from && from->no_echo);
 }
 
-static void hand_over(struct mp_bus *b, struct mp_subscription *s,
-                      const struct mp_message *m)
-{
-    s->delivered++;
-    s->client->deliver(s->client, s, m);
-    if (s->client != NULL && s->deliver_max > 0 && s->delivered >= s->deliver_max)
-        mp_bus_unsubscribe(b, s);
-}
-
 /* One member of the group items[from..to), in turn; false: none takes it. Each group
  * counts for itself: with one counter for all, two groups of two that hear the same
  * messages would always choose the same members. */
-static bool to_one(struct mp_bus *b, void **items, size_t from, size_t to,
-                   struct mp_client *sender, const struct mp_message *m)
+static bool to_one(void **items, size_t from, size_t to, struct mp_client *sender,
+                   const struct mp_message *m)
 {
     struct mp_subscription *counts = items[from];
     size_t n = to - from, first = (size_t)(counts->turn++ % n);
@@ -330,7 +328,7 @@ static bool to_one(struct mp_bus *b, void **items, size_t from, size_t to,
         struct mp_subscription *s = items[from + (first + i) % n];
 
         if (takes(s, sender)) {
-            hand_over(b, s, m);
+            s->client->deliver(s->client, s, m);
             return true;
         }
     }
@@ -338,8 +336,8 @@ static bool to_one(struct mp_bus *b, void **items, size_t from, size_t to,
 }
 
 /* The items are a private copy when more than one: deliver() may change the route. */
-static uint32_t to_all(struct mp_bus *b, void **items, size_t count, size_t plain,
-                       struct mp_client *from, const struct mp_message *m)
+static uint32_t to_all(void **items, size_t count, size_t plain, struct mp_client *from,
+                       const struct mp_message *m)
 {
     uint32_t taken = 0;
     size_t i, end;
@@ -348,14 +346,14 @@ static uint32_t to_all(struct mp_bus *b, void **items, size_t count, size_t plai
         struct mp_subscription *s = items[i];
 
         if (takes(s, from)) {
-            hand_over(b, s, m);
+            s->client->deliver(s->client, s, m);
             taken++;
         }
     }
     for (i = plain; i < count; i = end) {
         for (end = i + 1; end < count && same_queue(items[i], items[end]); end++)
             ;
-        taken += to_one(b, items, i, end, from, m);
+        taken += to_one(items, i, end, from, m);
     }
     return taken;
 }
@@ -374,7 +372,7 @@ static uint32_t fan_out(struct mp_bus *b, const struct route *r, struct mp_clien
         copy = mp_realloc(NULL, count * sizeof(*copy));
     memcpy(copy, r->subs.items, count * sizeof(*copy));
     b->delivering++;
-    taken = to_all(b, copy, count, plain, from, m);
+    taken = to_all(copy, count, plain, from, m);
     if (--b->delivering == 0 && (b->dead_subs != NULL || b->dead_services != NULL))
         bury(b);
     if (copy != few)

@@ -45,8 +45,7 @@ struct mp_subscription {
     uint64_t turn;         /* of its group, while it is the first member */
     char *subject, *queue; /* owned; queue NULL: none */
     uint32_t subject_size, queue_size;
-    uint64_t delivered;   /* ... to here */
-    uint64_t deliver_max; /* 0: no end; else removed after that many */
+    uint32_t cost; /* ... to here */
     void *ctx;            /* the client's */
 };
 
@@ -64,7 +63,7 @@ struct mp_client {
     const char *connection_id; /* "" for plain clients */
     const char *lang;          /* CONNECT lang, "" none */
     struct mp_list subscriptions;
-    uint32_t subscriptions_count;
+    uint32_t subscriptions_cost; /* of all together */
 };
 
 enum { MP_SERVICE_TAP = 1 };
@@ -80,7 +79,8 @@ void mp_bus_free(struct mp_bus *b);
 void mp_bus_join(struct mp_bus *b, struct mp_client *c);
 void mp_bus_leave(struct mp_bus *b, struct mp_client *c); /* with its subscriptions */
 
-/* INVALID: subject or queue name; FULL: MP_SUBSCRIPTIONS_MAX. */
+/* INVALID: subject or queue name; FULL: MP_SUBSCRIPTIONS_MAX. A subject of many tokens
+ * counts as several: each token may need a node of the tree. */
 memphis_status mp_bus_subscribe(struct mp_bus *b, struct mp_client *c,
                                 memphis_slice subject, memphis_slice queue,
                                 struct mp_subscription **out);

@@ -147,7 +147,7 @@ static enum mp_nats_result parse_hpub(struct mp_nats_parser *p, const struct lin
         !parse_size(l->argument[l->count - 1], &p->body_size) ||
         p->header_size > p->body_size)
         return fail(p, unknown_operation);
-    if (p->body_size > p->payload_max || p->header_size > MP_HEADERS_MAX)
+    if (p->body_size > p->payload_max) /* of headers alone: who stores them says so */
         return fail(p, payload_violation);
     op->subject = l->argument[0];
     if (l->count == 4)

@@ -139,7 +139,8 @@ void mp_sdk_create_station(const struct mp_sdk_call *c, struct mp_sdk_request *r
     struct mp_then ready = { dls_station_ready, r };
     struct mp_station *s;
 
-    if (st == MEMPHIS_OK && (s = mp_station_find(c->broker, mp_slice_text(r->name)))) {
+    s = st == MEMPHIS_OK ? mp_station_find(c->broker, mp_slice_text(r->name)) : NULL;
+    if (s != NULL && !s->dropping) {
         keep_station(c, r, s);
         return;
     }

@@ -561,38 +561,42 @@ static void log_progress(struct mp_stream_group *g)
     mp_buf_put_u32(&b, g->gid);
     mp_group_progress_encode(&g->group, &b);
     e.payload = mp_buf_slice(&b);
-    if (mp_log_append(g->stream->log, &e, 1, MP_STREAM_TAG) == MEMPHIS_OK) {
+    memphis_status st = mp_log_append(g->stream->log, &e, 1, MP_STREAM_TAG);
+    if (st == MEMPHIS_OK) {
         struct mp_buf swap = g->ack_replies_in_flight;
 
         g->ack_replies_in_flight = g->ack_replies;
         g->ack_replies = swap;
+    } else if (st != MEMPHIS_BROKEN) { /* no memory: again later */
+        mp_stream_group_failed(g);
     }
     mp_buf_fini(&b);
 }
 
 void mp_streams_log_progress(struct mp_stream_host *h)
 {
-    uint64_t from = h->dirty_since_ns + MP_PROGRESS_DELAY_MS * MS;
-    bool due = h->urgent || (h->dirty_since_ns > 0 && *h->now_ns >= from);
-    struct mp_list *l = h->dirty.next;
-    bool left = false;
+    uint64_t since = h->dirty_since_ns, from = since + MP_PROGRESS_DELAY_MS * MS;
+    bool due = h->urgent || (since > 0 && *h->now_ns >= from);
+    struct mp_list now;
+    struct mp_list *l;
 
-    while (l != &h->dirty) {
+    mp_list_init(&now);
+    while ((l = mp_list_pop_front(&h->dirty)) != NULL)
+        mp_list_push_back(&now, l);
+    h->urgent = false;
+    h->dirty_since_ns = 0;
+    while ((l = mp_list_pop_front(&now)) != NULL) {
         struct mp_stream_group *g = mp_container_of(l, struct mp_stream_group, dirty);
 
-        l = l->next;
         if (!due && !mp_log_has_open_entry(g->stream->log)) {
-            left = true;
+            mp_list_push_back(&h->dirty, l);
+            h->dirty_since_ns = since;
             continue;
         }
-        mp_list_remove(&g->dirty);
         if (mp_group_has_progress(&g->group))
             log_progress(g);
         /* else one is in flight: when it is committed the group comes back */
     }
-    h->urgent = false;
-    if (!left)
-        h->dirty_since_ns = 0;
 }
 
 void mp_stream_group_committed(struct mp_stream_group *g)

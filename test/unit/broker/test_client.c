@@ -221,6 +221,34 @@ static void a_member_that_comes_while_the_last_one_leaves_has_a_group(void **sta
     world_free(w);
 }
 
+static void a_station_has_only_so_many_groups(void **state)
+{
+    struct world *w = world_with_station(2);
+    struct mp_consumer_request r = consumer("c", "billing");
+    struct mp_stream *s = mp_station_stream(station(w, "orders"), 2);
+    struct said said;
+
+    (void)state;
+    add(w, &r);
+    uint32_t count = s->groups.count;
+    s->groups.count = MP_GROUPS_MAX;
+    r.name = "d"; /* a member of a group that exists makes none */
+    mp_consumer_add(station(w, "orders"), &r, then_say(&said));
+    r.name = "e";
+    r.group = "shipping";
+    settle_down(w);
+    assert_int_equal(said.status, MEMPHIS_OK);
+    mp_consumer_add(station(w, "orders"), &r, then_say(&said));
+    settle_down(w);
+    assert_int_equal(said.status, MEMPHIS_FULL);
+    assert_null(group(w, "shipping", 1));
+    s->groups.count = count;
+    mp_consumer_add(station(w, "orders"), &r, then_say(&said));
+    settle_down(w);
+    assert_int_equal(said.status, MEMPHIS_OK);
+    done(w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -231,6 +259,7 @@ int main(void)
         leak_checked(CSM_23_the_last_active_member_takes_the_group_along),
         leak_checked(CSM_18_a_disconnect_or_a_good_bye_keeps_the_group),
         leak_checked(a_member_that_comes_while_the_last_one_leaves_has_a_group),
+        leak_checked(a_station_has_only_so_many_groups),
     };
 
     return run_tests("broker/client", tests);

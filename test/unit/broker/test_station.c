@@ -114,7 +114,7 @@ static void racing_creations_all_succeed_and_make_one_station(void **state)
     mp_station_ensure(w->broker, "orders", true, "root", then_say(&c));
     settle_down(w);
     assert_int_equal(a.status, MEMPHIS_OK);
-    assert_int_equal(b.status, MEMPHIS_OK);
+    assert_int_equal(b.status, MEMPHIS_EXISTS);
     assert_int_equal(c.status, MEMPHIS_OK);
     mp_station_create(w->broker, "orders", &other, "root", then_say(&late));
 
@@ -186,6 +186,25 @@ static void STA_05_a_creation_right_behind_a_removal_makes_a_new_station(void **
     assert_int_equal(made.status, MEMPHIS_OK);
     assert_true(station(w, "orders")->id != old);
     assert_int_equal(last_of(w, "orders", 1), 0);
+    world_free(w);
+}
+
+static void a_station_that_is_being_removed_is_not_there_for_who_asks(void **state)
+{
+    struct world *w = world_new();
+    struct mp_station *s = make_station(w, "orders", 2);
+    struct said dropped, asked, made;
+    uint32_t old = s->id;
+
+    (void)state;
+    mp_station_drop(w->broker, s, "root", then_say(&dropped));
+    mp_station_ensure(w->broker, "orders", false, "root", then_say(&asked));
+    mp_station_ensure(w->broker, "orders", true, "root", then_say(&made));
+    settle_down(w);
+    assert_int_equal(dropped.status, MEMPHIS_OK);
+    assert_int_equal(asked.status, MEMPHIS_NOT_FOUND);
+    assert_int_equal(made.status, MEMPHIS_OK);
+    assert_true(station(w, "orders")->id != old);
     world_free(w);
 }
 
@@ -289,6 +308,7 @@ int main(void)
         leak_checked(
             STA_11_a_file_station_outlives_a_start_STA_12_a_memory_one_empties),
         leak_checked(STA_05_a_dropped_station_takes_everything_along_for_good),
+        leak_checked(a_station_that_is_being_removed_is_not_there_for_who_asks),
         leak_checked(STA_05_a_creation_right_behind_a_removal_makes_a_new_station),
         leak_checked(
             who_waits_for_partitions_that_find_no_room_hears_it_and_may_ask_again),

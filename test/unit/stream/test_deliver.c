@@ -463,6 +463,37 @@ static void a_message_that_is_gone_is_not_delivered_again(void **state)
 
 /* === Progress === */
 
+static memphis_status no_memory(struct mp_log *log, const struct mp_entry *e, size_t n,
+                                uint64_t tag)
+{
+    (void)log, (void)e, (void)n, (void)tag;
+    return MEMPHIS_NOMEM;
+}
+
+static void progress_that_finds_no_memory_is_logged_later(void **state)
+{
+    struct world *w;
+    struct mp_stream_group *g = world_with_group(&w, 1, 3);
+    const struct mp_log_ops *real = w->log->ops;
+    struct mp_log_ops ops = *real;
+
+    (void)state;
+    assert_int_equal(delivered(w, g, NULL), 1);
+    settle_down(w);
+    ops.append = no_memory;
+    w->log->ops = &ops;
+    mp_stream_settle(g, 1, MP_STR("+ACK"), MP_STR("_INBOX.reply"));
+    pass(w, 20);
+    assert_int_equal(w->heard_count, 0); /* not confirmed */
+    w->log->ops = real;
+    pass(w, 1100);
+    assert_int_equal(w->heard_count, 1);
+    g = after_restart(w);
+    assert_int_equal(g->group.floor, 1);
+    assert_int_equal(delivered(w, g, NULL), 0);
+    world_free(w);
+}
+
 static void an_ack_with_a_reply_is_confirmed_when_it_is_durable(void **state)
 {
     struct world *w;
@@ -616,6 +647,7 @@ int main(void)
         leak_checked(with_one_delivery_at_most_a_start_makes_no_second_one),
         leak_checked(a_message_that_is_gone_is_not_delivered_again),
         leak_checked(an_ack_with_a_reply_is_confirmed_when_it_is_durable),
+        leak_checked(progress_that_finds_no_memory_is_logged_later),
         leak_checked(acks_are_logged_five_milliseconds_later_at_most),
         leak_checked(an_ack_while_a_progress_is_in_flight_is_logged_soon_too),
         leak_checked(progress_that_finds_no_room_is_logged_when_there_is),
