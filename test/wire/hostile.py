@@ -105,25 +105,42 @@ class Good(threading.Thread):
             self.error = repr(e)
 
 
-def slow_reader():
-    """Subscribes and never reads, while somebody publishes 400 MB."""
-    s = socket.socket()
-    s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-    s.connect(("127.0.0.1", PORT))
-    s.settimeout(10)
-    s.sendall(CONNECT + b"SUB noise 1\r\n")
+def slow_readers():
+    """Ten subscribe and never read, while somebody publishes 120 MB to all of them."""
+    slow = []
+    for _ in range(10):
+        s = socket.socket()
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        s.connect(("127.0.0.1", PORT))
+        s.settimeout(10)
+        s.sendall(CONNECT + b"SUB noise 1\r\n")
+        slow.append(s)
     time.sleep(0.5)
     p = connect()
     line = b"PUB noise 524288\r\n" + b"x" * 524288 + b"\r\n"
     peak = 0
-    for _ in range(800):
+    for _ in range(240):
         p.sendall(line)
         peak = max(peak, rss_kib())
     p.sendall(b"PING\r\n")
     alive = b"PONG" in read_until(p, b"PONG\r\n", 20)
+    peak = max(peak, rss_kib())
     p.close()
-    s.close()
+    for s in slow:
+        s.close()
     return alive, peak
+
+
+def is_closed(s):
+    """Whether the server ends the connection within its timeout."""
+    try:
+        while s.recv(65536):
+            pass
+    except ConnectionResetError:
+        pass
+    except OSError:
+        return False
+    return True
 
 
 def main():
@@ -144,11 +161,11 @@ def main():
     half = connect()
     half.sendall(b"PUB a 10\r\nhal")
     half.shutdown(socket.SHUT_WR)
-    check("a half-closed socket in the middle of a payload is closed", read_until(half, b"never") is not None)
+    check("a half-closed socket in the middle of a payload is closed", is_closed(half))
     check("no CONNECT at all", *says(b"", b"-ERR 'Authentication Timeout'", login=False))
     idle = [connect(login=False) for _ in range(200)]
-    alive, peak = slow_reader()
-    check("a reader that never reads does not stop its publisher", alive)
+    alive, peak = slow_readers()
+    check("ten readers that never read do not stop their publisher", alive)
     check("memory stays within memory_max and 20 %", peak <= LIMIT_KIB, f"{before} KiB before, {peak} KiB at most")
     for s in idle:
         s.close()
