@@ -91,59 +91,59 @@ static memphis_status fill(struct mp_env *e, struct mp_file *f, uint64_t size,
     return s;
 }
 
-/* A file that nobody needs any more has its blocks already, and they are in the page
- * cache: it becomes the next one, when it is large enough. What stands in it carries
- * another epoch. NOT_FOUND: there is none. */
-static memphis_status reuse_spare(struct mp_env *e, struct prepare_job *j,
-                                  uint64_t size_max)
+/* Makes NEXT_NAME the preparer's own: the spare, when there is one, or what an
+ * interrupted preparation has left. The flusher may put another spare down at any
+ * time, so it is opened under the name that nobody else uses. */
+static memphis_status open_next(struct mp_env *e, struct prepare_job *j, bool *is_spare,
+                                uint64_t *size)
 {
-    uint64_t size = 0;
+    memphis_status s = e->rename(e, MP_WAL_SPARE_NAME, NEXT_NAME, &j->why);
 
-    memphis_status s =
-        e->file_open(e, MP_WAL_SPARE_NAME, MP_FILE_WRITE, &j->file, &j->why);
+    *is_spare = s == MEMPHIS_OK;
+    if (s == MEMPHIS_OK || s == MEMPHIS_NOT_FOUND)
+        s = e->file_open(e, NEXT_NAME, MP_FILE_WRITE | MP_FILE_CREATE, &j->file,
+                         &j->why);
     if (s == MEMPHIS_OK)
-        s = e->file_size(e, j->file, &size, &j->why);
-    if (s == MEMPHIS_OK && size >= j->header.size && size <= size_max)
-        s = e->rename(e, MP_WAL_SPARE_NAME, NEXT_NAME, &j->why);
-    else if (s == MEMPHIS_OK)
-        s = MEMPHIS_NOT_FOUND;
-    if (s == MEMPHIS_OK) /* before it is changed: it has no other name */
+        s = e->file_size(e, j->file, size, &j->why);
+    if (s == MEMPHIS_OK && *size > 0) /* before it is changed: it has no other name */
         s = e->dir_sync(e, "wal", &j->why);
-    if (s == MEMPHIS_OK) {
-        j->header.size = size;
-        return s;
-    }
-    e->file_close(e, j->file);
-    j->file = NULL;
     return s;
 }
 
-static memphis_status make_new(struct mp_env *e, struct prepare_job *j,
-                               uint64_t reserve)
+/* All blocks are written again: what is there may have holes. */
+static memphis_status fill_next(struct mp_env *e, struct prepare_job *j, uint64_t size,
+                                uint64_t reserve)
 {
-    if (e->free_bytes(e) < reserve + j->header.size)
-        return mp_fail(&j->why, MEMPHIS_NO_SPACE,
-                       "there is no room for another WAL file of %llu bytes",
-                       (unsigned long long)j->header.size);
-    memphis_status s = e->file_open(e, NEXT_NAME, MP_FILE_WRITE | MP_FILE_CREATE,
-                                    &j->file, &j->why);
+    uint64_t wanted = j->header.size;
+    memphis_status s = MEMPHIS_OK;
+
+    if (size > wanted)
+        s = e->file_truncate(e, j->file, wanted, &j->why);
+    else if (size < wanted && e->free_bytes(e) < reserve + (wanted - size))
+        s = mp_fail(&j->why, MEMPHIS_NO_SPACE,
+                    "there is no room for another WAL file of %llu bytes",
+                    (unsigned long long)wanted);
     if (s == MEMPHIS_OK)
-        s = e->file_truncate(e, j->file, 0, &j->why);
-    if (s == MEMPHIS_OK)
-        s = fill(e, j->file, j->header.size, &j->why);
+        s = fill(e, j->file, wanted, &j->why);
     return s;
 }
 
-/* Its size and all blocks are on disk before its first batch (P2 of the proof). */
+/* Its size and all blocks are on disk before its first batch (P2 of the proof). A spare
+ * has its blocks already, and they are in the page cache: it is taken as it is, when it
+ * is large enough. What stands in it carries another epoch. */
 static memphis_status make_next(struct mp_env *e, struct prepare_job *j,
                                 const struct mp_wal_options *o)
 {
     uint8_t block[MP_BLOCK_SIZE];
     memphis_slice v = { block, sizeof block };
+    bool is_spare = false;
+    uint64_t size = 0;
 
-    memphis_status s = reuse_spare(e, j, o->file_max);
-    if (s == MEMPHIS_NOT_FOUND)
-        s = make_new(e, j, o->disk_reserve);
+    memphis_status s = open_next(e, j, &is_spare, &size);
+    if (is_spare && size >= j->header.size && size <= o->file_max)
+        j->header.size = size;
+    else if (s == MEMPHIS_OK)
+        s = fill_next(e, j, size, o->disk_reserve);
     mp_wal_header_encode(&j->header, block);
     if (s == MEMPHIS_OK)
         s = e->file_write(e, j->file, 0, &v, 1, &j->why);
