@@ -22,14 +22,26 @@ static void peer_text(const struct sockaddr *a, char *out, size_t size)
 static void on_accept(struct evconnlistener *l, evutil_socket_t fd,
                       struct sockaddr *addr, int size, void *ctx)
 {
+    struct server *s = ctx;
     int one = 1;
     char peer[INET6_ADDRSTRLEN];
 
     (void)l, (void)size;
+    if (fd >= s->fd_max) { /* the store needs descriptors, too */
+        if (!s->is_full)
+            fprintf(stderr,
+                    "memphisd: connections are refused: %u are open and the limit of "
+                    "descriptors is near; raise it with ulimit -n.\n",
+                    s->conns_count);
+        s->is_full = true;
+        evutil_closesocket(fd);
+        return;
+    }
+    s->is_full = false;
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one,
                sizeof(one)); /* turns gather writes */
     peer_text(addr, peer, sizeof(peer));
-    conn_accept(ctx, fd, peer);
+    conn_accept(s, fd, peer);
 }
 
 static void on_error(struct evconnlistener *l, void *ctx)

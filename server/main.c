@@ -2,13 +2,17 @@
  * loop; of stop: no new connections, last turn, sync, exit. */
 #include "server.h"
 
+#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <time.h>
 
 /* sysexits.h: what an init system or an operator can tell apart. */
 enum { EXIT_USAGE = 2, EXIT_DATA = 65, EXIT_STORE_IO = 74 };
+
+enum { DESCRIPTORS_KEPT = 64 }; /* for the store and the monitor */
 
 static void log_line(void *ctx, int32_t level, const char *module, const char *line)
 {
@@ -96,6 +100,21 @@ static void greet(const struct server *s)
     fflush(stdout);
 }
 
+/* Each connection takes a descriptor: as many as the system lets this process have. */
+static void raise_limit(struct server *s)
+{
+    struct rlimit l;
+
+    s->fd_max = INT_MAX;
+    if (getrlimit(RLIMIT_NOFILE, &l) != 0)
+        return;
+    l.rlim_cur = l.rlim_max;
+    if (setrlimit(RLIMIT_NOFILE, &l) != 0 && getrlimit(RLIMIT_NOFILE, &l) != 0)
+        return;
+    if (l.rlim_cur < INT_MAX)
+        s->fd_max = (int)l.rlim_cur - DESCRIPTORS_KEPT;
+}
+
 static int start(struct server *s)
 {
     static const int numbers[] = { SIGINT, SIGTERM };
@@ -144,6 +163,7 @@ int main(int argc, char **argv)
         return 0;
     }
     signal(SIGPIPE, SIG_IGN);
+    raise_limit(&s);
     s.base = event_base_new();
     if (s.base == NULL || event_base_priority_init(s.base, 2) != 0) {
         fprintf(stderr, "memphisd: no event loop: %s.\n", "libevent could not start");

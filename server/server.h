@@ -25,6 +25,8 @@ struct server {
     struct evhttp *http;
     struct conn *conns; /* list of open connections */
     unsigned conns_count;
+    int fd_max;   /* connections have descriptors below it */
+    bool is_full; /* the last connection had none of those */
     int exit_status;
     char read_buffer[READ_MAX]; /* of whichever connection is read */
 };

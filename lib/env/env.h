@@ -48,8 +48,9 @@ struct mp_env {
     struct mp_mailbox *mailbox; /* where finished jobs go; set by the broker */
     struct mp_worker *workers;  /* those that nobody freed yet: close ends them */
 
-    /* -- files; all return OK, NOT_FOUND, EXISTS, NO_SPACE, BUSY or IO, with a sentence
-     *    that names the file in err -- */
+    /* -- files; all return OK, NOT_FOUND, EXISTS, NO_SPACE, BUSY, NOMEM (no descriptor
+     *    or memory of the system is left) or IO, with a sentence that names the file in
+     *    err. What is retryable of these says nothing about the file -- */
     memphis_status (*file_open)(struct mp_env *e, const char *name, uint32_t flags,
                                 struct mp_file **out, memphis_error *err);
     void (*file_close)(struct mp_env *e, struct mp_file *f); /* NULL-safe */
@@ -76,7 +77,7 @@ struct mp_env {
     /* EXISTS is OK; makes one level */
     memphis_status (*rmdir)(struct mp_env *e, const char *name, memphis_error *err);
     memphis_status (*dir_sync)(struct mp_env *e, const char *name, memphis_error *err);
-    /* "" is the data directory itself */
+    /* "" is the data directory itself; needs no descriptor */
     /* Calls fn for each name in the directory but "." and ".."; false stops. */
     memphis_status (*dir_list)(struct mp_env *e, const char *name,
                                bool (*fn)(void *ctx, const char *name), void *ctx,

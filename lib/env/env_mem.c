@@ -267,7 +267,7 @@ static memphis_status count_operation(struct mp_disk *d, enum mp_disk_op op,
     d->boot_ns += OPERATION_NS;
     if (d->crashed)
         return mp_fail(err, MEMPHIS_IO, "'%s': the power is off", name);
-    if (op != MP_DISK_READ) {
+    if (op != MP_DISK_READ && op != MP_DISK_REOPEN) {
         d->operations++;
         if (d->crash_at > 0 && --d->crash_at == 0) {
             d->crashed = *dies = true;
@@ -304,14 +304,14 @@ static memphis_status mem_open(struct mp_env *e, const char *name, uint32_t flag
     if (n == NULL && !(flags & MP_FILE_CREATE))
         return mp_fail(err, d->crashed ? MEMPHIS_IO : MEMPHIS_NOT_FOUND,
                        "'%s' is not there", name);
-    if (n == NULL) {
-        memphis_status s = count_operation(d, MP_DISK_OPEN, name, &dies, err);
-        if (s == MEMPHIS_OK || dies)
-            change_name(d, NAME_ADD, "", name, new_inode(d, false));
-        if (s != MEMPHIS_OK)
-            return s;
-        n = find_name(&d->now, name);
-    }
+    bool is_new = n == NULL;
+    memphis_status s =
+        count_operation(d, is_new ? MP_DISK_OPEN : MP_DISK_REOPEN, name, &dies, err);
+    if (is_new && (s == MEMPHIS_OK || dies))
+        change_name(d, NAME_ADD, "", name, new_inode(d, false));
+    if (s != MEMPHIS_OK)
+        return s;
+    n = find_name(&d->now, name);
     struct mp_file *f = mp_alloc(sizeof *f);
     f->inode = n->inode;
     copy_name(f->name, name);

@@ -19,7 +19,8 @@
 struct mp_disk;
 
 enum mp_disk_op {
-    MP_DISK_OPEN,       /* only opens that may create count */
+    MP_DISK_OPEN,       /* opens that create */
+    MP_DISK_REOPEN,     /* opens of what is there */
     MP_DISK_READ,
     MP_DISK_WRITE,
     MP_DISK_SYNC,
@@ -52,8 +53,8 @@ void mp_disk_free(struct mp_disk *d);
 /* An environment without threads. One at a time may hold the lock of the directory. */
 struct mp_env *mp_env_mem_open(struct mp_disk *d, struct mp_heap *heap);
 
-/* Every call of a kind but READ is one operation. The n-th from now does not return to
- * a living process: it, and all after it, fail with IO. 0: never. */
+/* Every call of a kind but READ and REOPEN is one operation. The n-th from now does not
+ * return to a living process: it, and all after it, fail with IO. 0: never. */
 void mp_disk_crash_at(struct mp_disk *d, uint64_t n);
 bool mp_disk_has_crashed(const struct mp_disk *d);
 uint64_t mp_disk_operations(const struct mp_disk *d);

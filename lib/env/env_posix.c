@@ -63,6 +63,8 @@ static memphis_status fail_errno(memphis_error *err, const char *what, const cha
         status = MEMPHIS_EXISTS;
     else if (number == ENOSPC || number == EDQUOT)
         status = MEMPHIS_NO_SPACE;
+    else if (number == EMFILE || number == ENFILE || number == ENOMEM)
+        status = MEMPHIS_NOMEM;
     return mp_fail(err, status, "cannot %s '%s': %s", what, name[0] ? name : ".",
                    errno_text(number));
 }
@@ -250,11 +252,20 @@ static int open_dir(struct mp_env *e, const char *name)
                   O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 }
 
+static memphis_status sync_all(struct mp_env *e, memphis_error *err)
+{
+    if (syncfs(self(e)->dir_fd) != 0)
+        return fail_errno(err, "sync the file system of", self(e)->path);
+    return MEMPHIS_OK;
+}
+
 static memphis_status dir_sync(struct mp_env *e, const char *name, memphis_error *err)
 {
     memphis_status status = MEMPHIS_OK;
 
     int fd = open_dir(e, name);
+    if (fd < 0 && (errno == EMFILE || errno == ENFILE))
+        return sync_all(e, err); /* dear, but it needs none */
     if (fd < 0)
         return fail_errno(err, "open the directory", name);
     if (fsync(fd) != 0)
@@ -291,13 +302,6 @@ static memphis_status dir_list(struct mp_env *e, const char *name,
         status = fail_errno(err, "read the directory", name);
     (void)closedir(dir);
     return status;
-}
-
-static memphis_status sync_all(struct mp_env *e, memphis_error *err)
-{
-    if (syncfs(self(e)->dir_fd) != 0)
-        return fail_errno(err, "sync the file system of", self(e)->path);
-    return MEMPHIS_OK;
 }
 
 static uint64_t free_bytes(struct mp_env *e)

@@ -103,7 +103,7 @@ struct mp_replica {
     struct mp_flush flush;        /* the pass under way */
     bool is_flushing;
     bool wants_flush;             /* the start left more WAL files than it should */
-    bool flush_lacks_space;       /* the last pass met a full disk */
+    bool flush_lacks_space;       /* the last pass met a full disk, or the like */
     bool asked_checkpoint;        /* and has not got it yet */
     uint64_t flush_retry_ns, trim_ns;
     uint64_t flushes, flushed_bytes, damaged_ranges;

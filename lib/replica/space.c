@@ -407,10 +407,10 @@ static void deliver(struct mp_mail *m)
         mp_replica_break(r, &f->job.why);
     } else if (f->status == MEMPHIS_OK) {
         finish(r);
-    } else if (f->status == MEMPHIS_NO_SPACE) {
+    } else if (memphis_status_is_retryable(f->status)) {
         if (!r->flush_lacks_space)
             mp_logf(r->o.logger, MEMPHIS_LOG_ERROR, "store",
-                    "%s; segments cannot be written until there is room",
+                    "%s; segments cannot be written until that is over",
                     f->why.message);
         r->flush_lacks_space = true;
         r->wants_flush |= f->wal_files_count > 0;
@@ -574,6 +574,7 @@ void mp_space_tick(struct mp_replica *r, uint64_t now_ns)
 
     if (!r->is_ready || r->broken)
         return;
+    mp_cold_tick(r->cold, now_ns);
     remove_dropped(r);
     evict(r);
     if (t->has_dead_segments && r->trim_ns == 0)
@@ -597,13 +598,18 @@ void mp_space_tick(struct mp_replica *r, uint64_t now_ns)
 
 uint64_t mp_space_next_ns(const struct mp_replica *r)
 {
-    if (!r->is_ready || r->is_flushing || r->wal == NULL)
+    if (!r->is_ready || r->wal == NULL)
         return UINT64_MAX;
+    uint64_t at = mp_cold_next_ns(r->cold), other = UINT64_MAX;
+    if (r->is_flushing)
+        return at;
     if (r->flush_lacks_space)
-        return r->flush_retry_ns;
-    if (r->wants_flush)
-        return 0;
-    return data_of(r)->partitions.has_dead_segments ? r->trim_ns : UINT64_MAX;
+        other = r->flush_retry_ns;
+    else if (r->wants_flush)
+        other = 0;
+    else if (data_of(r)->partitions.has_dead_segments)
+        other = r->trim_ns;
+    return other < at ? other : at;
 }
 
 /* === Life === */
@@ -636,6 +642,7 @@ memphis_status mp_space_open(struct mp_replica *r, memphis_error *err)
 {
     struct mp_shard *s = data_of(r);
     struct mp_cold_options o = { .env = r->o.env,
+                                 .logger = r->o.logger,
                                  .shard = MP_SHARD_DATA,
                                  .bytes_max = r->o.memory_max / 8,
                                  .ready = cold_ready,

@@ -3,6 +3,8 @@
 #include "base/assert.h"
 #include "base/status.h"
 
+#define SECOND_NS 1000000000ull
+
 struct block {
     struct mp_cold *cold;
     struct mp_list used;          /* all blocks, the least recently used one first */
@@ -39,6 +41,8 @@ struct mp_cold {
     struct mp_list used;
     struct mp_list waiting;       /* wishes */
     struct read_job read;
+    bool is_lacking;              /* the last read could not be made ... */
+    uint64_t retry_ns;            /* ... and waits until then; UINT64_MAX: none waits */
     uint64_t bytes;               /* of all blocks */
 };
 
@@ -152,7 +156,7 @@ static void start_next(struct mp_cold *c)
 {
     struct mp_list *l;
 
-    if (c->worker == NULL || c->read.wish != NULL ||
+    if (c->worker == NULL || c->read.wish != NULL || c->retry_ns != UINT64_MAX ||
         (l = mp_list_pop_front(&c->waiting)) == NULL)
         return;
     c->read.wish = mp_container_of(l, struct wish, waiting);
@@ -166,19 +170,38 @@ static void free_wish(struct wish *w)
     mp_free(w);
 }
 
+/* It says nothing about the file: the wish is the first to be tried again. */
+static void put_off(struct mp_cold *c)
+{
+    struct read_job *j = &c->read;
+
+    if (!c->is_lacking)
+        mp_logf(c->o.logger, MEMPHIS_LOG_ERROR, "store",
+                "%s; readers wait until that is over", j->why.message);
+    c->is_lacking = true;
+    c->retry_ns = 0; /* set to a second from then by the next tick */
+    mp_list_push_front(&c->waiting, &j->wish->waiting);
+    j->wish = NULL;
+}
+
 static void deliver_read(struct mp_mail *m)
 {
     struct read_job *j = (struct read_job *)(void *)m;
     struct mp_cold *c = j->cold;
+    memphis_status s = j->job.guard != MEMPHIS_OK ? j->job.guard : j->status;
+    if (memphis_status_is_retryable(s) && j->wish->set != NULL) {
+        put_off(c);
+        return;
+    }
     struct wish w = *j->wish;
     struct mp_chunk *chunk = j->chunk;
-    memphis_status s = j->job.guard != MEMPHIS_OK ? j->job.guard : j->status;
     memphis_error why = j->why;
     uint64_t damage_last = j->damage_last;
 
     free_wish(j->wish);
     j->wish = NULL;
     j->chunk = NULL;
+    c->is_lacking = false;
     start_next(c); /* from here on the job may belong to the next one */
     if (w.set == NULL) {
         mp_chunk_unref(chunk);
@@ -190,7 +213,22 @@ static void deliver_read(struct mp_mail *m)
         keep_block(c, w.set, w.seq, w.segment.last, NULL);
     else if (s == MEMPHIS_CORRUPT || s == MEMPHIS_IO)
         c->o.damaged(c->o.ctx, w.pid, w.seq, damage_last, &why);
-    c->o.ready(c->o.ctx, w.pid); /* no memory: it is asked for again */
+    c->o.ready(c->o.ctx, w.pid);
+}
+
+void mp_cold_tick(struct mp_cold *c, uint64_t now_ns)
+{
+    if (c->retry_ns == 0)
+        c->retry_ns = now_ns + SECOND_NS;
+    if (now_ns < c->retry_ns)
+        return;
+    c->retry_ns = UINT64_MAX;
+    start_next(c);
+}
+
+uint64_t mp_cold_next_ns(const struct mp_cold *c)
+{
+    return c->retry_ns;
 }
 
 void mp_cold_want(struct mp_cold *c, struct mp_cold_set *set, uint32_t pid,
@@ -235,6 +273,7 @@ memphis_status mp_cold_new(const struct mp_cold_options *o, struct mp_cold **out
     struct mp_cold *c = mp_alloc(sizeof *c);
 
     c->o = *o;
+    c->retry_ns = UINT64_MAX;
     mp_list_init(&c->used);
     mp_list_init(&c->waiting);
     c->read.cold = c;

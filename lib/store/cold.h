@@ -7,7 +7,8 @@
  *
  * The core never waits for a disk. Wishes are served in the order in which they came,
  * so that one fast reader does not starve the others. The least recently used block
- * goes first; a reader that still holds a message of it keeps its bytes alive.
+ * goes first; a reader that still holds a message of it keeps its bytes alive. What
+ * cannot be read for want of memory or descriptors is tried again after a second.
  *
  * Thread: core; the job runs on its worker.
  */
@@ -15,6 +16,7 @@
 #define MP_STORE_COLD_H
 
 #include "base/list.h"
+#include "base/logger.h"
 #include "store/log.h"
 #include "store/segment.h"
 
@@ -28,6 +30,7 @@ struct mp_cold_set {
 
 struct mp_cold_options {
     struct mp_env *env;
+    struct mp_logger *logger;
     uint32_t shard;
     uint64_t bytes_max;
     /* A wanted read has come to its end: the partition can be asked again. Before, when
@@ -50,6 +53,9 @@ memphis_status mp_cold_find(struct mp_cold *c, struct mp_cold_set *set, uint64_t
 /* Fetches the block of `segment` that begins at the first entry at or above `seq`. */
 void mp_cold_want(struct mp_cold *c, struct mp_cold_set *set, uint32_t pid,
                   const struct mp_segment *segment, uint64_t seq);
+/* Once a turn, and when it is next_ns: a read that could not be made is tried again. */
+void mp_cold_tick(struct mp_cold *c, uint64_t now_ns);
+uint64_t mp_cold_next_ns(const struct mp_cold *c); /* UINT64_MAX: never */
 /* The partition goes away, or its files do: blocks and wishes are dropped. */
 void mp_cold_forget(struct mp_cold *c, struct mp_cold_set *set);
 uint64_t mp_cold_bytes(const struct mp_cold *c);

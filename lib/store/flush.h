@@ -57,8 +57,8 @@ struct mp_flush {
     uint64_t bytes;               /* out: written to segments */
 };
 
-/* Worker: does it all, or stops at the first failure. NO_SPACE: nothing has changed, a
- * later plan does it again; IO. */
+/* Worker: does it all, or stops at the first failure. NO_SPACE, NOMEM: nothing has
+ * changed, a later plan does it again; IO. */
 void mp_flush_run(struct mp_job *job);
 
 struct mp_flush_part *mp_flush_add(struct mp_flush *f);

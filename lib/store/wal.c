@@ -53,7 +53,7 @@ struct mp_wal {
     enum next_state next_state;
     uint64_t next_wanted;     /* least size of the next file; 0: no demand */
     uint64_t retry_ns;        /* the next file could not be made: try again then */
-    bool out_of_space;
+    bool out_of_space;        /* or of something else that it takes to make one */
     bool busy, broken;
     uint64_t end;             /* LSN behind the newest batch */
     uint64_t synced_upto;     /* LSN behind the newest synced batch */
@@ -204,13 +204,13 @@ static void finish_prepare(struct mp_wal *w)
     take_next(w);
     if (j->status == MEMPHIS_OK)
         return;
-    if (j->status != MEMPHIS_NO_SPACE) {
+    if (!memphis_status_is_retryable(j->status)) {
         give_up(w, j->status, &j->why);
         return;
     }
     if (!w->out_of_space)
         mp_logf(w->o.logger, MEMPHIS_LOG_ERROR, "wal",
-                "%s; messages are refused until there is", j->why.message);
+                "%s; messages are refused until that is over", j->why.message);
     w->out_of_space = true;
     w->retry_ns = 0; /* set to a second from then by the next call with a time */
 }

@@ -60,7 +60,7 @@ memphis_status mp_wal_create(struct mp_wal *w, uint64_t base, uint64_t base_befo
  * for `size` bytes. Otherwise a file is prepared, as far as that is possible. */
 bool mp_wal_has_room(struct mp_wal *w, uint64_t size, uint64_t now_ns);
 bool mp_wal_is_busy(const struct mp_wal *w);        /* a batch is in flight */
-bool mp_wal_is_out_of_space(const struct mp_wal *w); /* no next file can be made */
+bool mp_wal_is_out_of_space(const struct mp_wal *w); /* no next file can be made now */
 bool mp_wal_is_stuck(const struct mp_wal *w, uint64_t size); /* and this one is full */
 uint64_t mp_wal_retry_ns(const struct mp_wal *w);   /* UINT64_MAX: nothing to retry */
 /* sync: interval: when the newest batch is to be synced, by one more; UINT64_MAX:

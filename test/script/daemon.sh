@@ -93,5 +93,43 @@ check "a second start recovers" $?
 kill -INT $pid
 wait $pid
 check "SIGINT exits 0" $?
+
+# More connections than descriptors, while the log needs new files.
+(ulimit -n 256 && exec "$bin" -p $port -m 0 -sd "$work/few") >"$work/few.log" 2>&1 &
+pid=$!
+pids="$pids $pid"
+for _ in $(seq 200); do grep -q 'Stop with Ctrl-C' "$work/few.log" && break; sleep 0.02; done
+python3 - $port <<'END'
+import resource, socket, sys, time
+resource.setrlimit(resource.RLIMIT_NOFILE, (2048, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+def connect():
+    return socket.create_connection(("127.0.0.1", int(sys.argv[1])), 5)
+def until(s, text):
+    data = b""
+    while text not in data:
+        part = s.recv(65536)
+        assert part, data
+        data += part
+s = connect()
+s.sendall(b'CONNECT {"user":"root","pass":"memphis","headers":true}\r\nSUB i.* 1\r\n')
+body = (b'{"name":"st","retention_type":"messages","retention_value":100,"storage_type":"file",'
+        b'"replicas":1,"idempotency_window_in_ms":0,"partitions_number":1,"dls_station":""}')
+s.sendall(b"PUB $memphis_station_creations i.0 %d\r\n%s\r\n" % (len(body), body))
+until(s, b"MSG i.0 1 0\r\n\r\n")
+idle = [connect() for _ in range(1000)]
+time.sleep(1)
+for i in range(200):
+    s.sendall(b"PUB st$1.final i.1 100000\r\n%s\r\n" % (b"x" * 100000))
+    until(s, b'"seq":%d}' % (i + 1))
+del idle
+time.sleep(1)
+t = connect()
+until(t, b"INFO {")
+END
+check "1,000 connections on 256 descriptors stop nobody who is in" $?
+[ "$(wc -l <"$work/few.log")" -lt 100 ]; check "and are told in a few lines" $?
+kill -TERM $pid
+wait $pid
+check "and it ends as it should" $?
 echo "$passed passed, $failed failed"
 [ $failed = 0 ]

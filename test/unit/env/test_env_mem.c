@@ -344,8 +344,8 @@ static void one_seed_is_one_history(void **state)
 
 static memphis_status act_on_file(struct mp_env *e, enum mp_disk_op op)
 {
-    struct mp_file *f = open_file(e, "f");
-    memphis_status s = MEMPHIS_INTERNAL;
+    struct mp_file *f = NULL;
+    memphis_status s = e->file_open(e, "f", MP_FILE_WRITE, &f, NULL);
     memphis_slice v = { "zzzz", 4 };
     char bytes[4];
     size_t got;

@@ -8,6 +8,7 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -238,12 +239,36 @@ static void the_clock_of_a_new_store_is_the_wall_and_never_falls(void **state)
     close_env();
 }
 
+/* An operator may raise the limit, a connection may go: it is no damage. */
+static void a_lack_of_descriptors_passes_and_stops_no_sync(void **state)
+{
+    struct mp_file *file = NULL;
+    struct rlimit before, none;
+    memphis_error err = { 0 };
+
+    (void)state;
+    open_env(false);
+    f.env->file_close(f.env, make("a", "hello world"));
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+    none = (struct rlimit){ 0, before.rlim_max };
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+    memphis_status s = f.env->file_open(f.env, "a", MP_FILE_READ, &file, &err);
+    memphis_status synced = f.env->dir_sync(f.env, "", NULL);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+    assert_int_equal(s, MEMPHIS_NOMEM);
+    assert_true(memphis_status_is_retryable(s));
+    assert_non_null(strstr(err.message, "'a'"));
+    assert_int_equal(synced, MEMPHIS_OK);
+    close_env();
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         leak_checked(what_was_written_is_read_and_a_read_ends_at_the_end),
         leak_checked(a_missing_file_is_not_found_and_a_new_one_may_not_exist),
         leak_checked(names_are_moved_listed_and_removed),
+        leak_checked(a_lack_of_descriptors_passes_and_stops_no_sync),
         leak_checked(a_directory_is_locked_against_this_process_and_others),
         leak_checked(jobs_run_in_order_and_a_failed_one_is_delivered_as_such),
         leak_checked(the_clock_of_a_new_store_is_the_wall_and_never_falls),

@@ -521,7 +521,8 @@ static void a_pass_that_failed_does_not_put_the_next_one_on_the_valid_slot(void 
     flush(w);
     for (int i = 0; i < 3; i++) {
         produce(w, 7, 1, 1000);
-        mp_disk_fail(w->disk, MP_DISK_WRITE, 1, MEMPHIS_NO_SPACE, false);
+        mp_disk_fail(w->disk, i == 0 ? MP_DISK_REOPEN : MP_DISK_WRITE, 1,
+                     i == 0 ? MEMPHIS_NOMEM : MEMPHIS_NO_SPACE, false);
         w->replica->wants_flush = true;
         turn(w); /* the pass comes first in a turn */
         assert_true(mp_mailbox_drain(&w->box) > 0);
@@ -596,6 +597,33 @@ static void damage_that_a_read_meets_is_told_and_not_written_down(void **state)
     world_free(w);
 }
 
+/* As when a daemon's clients have taken all descriptors. */
+static void a_read_that_lacks_a_descriptor_is_repeated_and_tells_no_damage(void **state)
+{
+    struct world *w = world_new(22);
+    struct mp_stored m;
+    (void)state;
+
+    must_start(w);
+    open_partition(w, 7);
+    produce(w, 7, 400, 1000);
+    flush(w);
+    w->readies = 0;
+    mp_disk_fail(w->disk, MP_DISK_REOPEN, 1, MEMPHIS_NOMEM, true);
+    assert_int_equal(mp_log_read(data_log(w), 7, 6, &m), MP_PENDING);
+    idle(w, 10);
+    assert_int_equal(w->readies, 0);
+    assert_int_equal(mp_log_read(data_log(w), 7, 6, &m), MP_PENDING);
+    mp_disk_heal(w->disk);
+    idle(w, 2);
+    assert_int_equal(w->readies, 1);
+    assert_int_equal(stats_of(w).damaged_ranges, 0);
+    assert_int_equal(w->broken, 0);
+    expect_range(w, 7, 1, 400);
+    assert_true(mp_replica_next_ns(w->replica) == UINT64_MAX);
+    world_free(w);
+}
+
 static void a_failed_write_of_the_flusher_breaks_the_broker_with_its_sentence(
     void **state)
 {
@@ -643,6 +671,7 @@ int main(void)
         leak_checked(a_pass_that_failed_does_not_put_the_next_one_on_the_valid_slot),
         leak_checked(a_thousand_partitions_go_in_one_pass),
         leak_checked(damage_that_a_read_meets_is_told_and_not_written_down),
+        leak_checked(a_read_that_lacks_a_descriptor_is_repeated_and_tells_no_damage),
         leak_checked(a_failed_write_of_the_flusher_breaks_the_broker_with_its_sentence),
     };
 

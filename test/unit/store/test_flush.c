@@ -392,8 +392,8 @@ static void expect_files(struct world *w, bool before)
 static void a_pass_without_room_changes_nothing_and_the_next_one_does_it_all(
     void **state)
 {
-    static const enum mp_disk_op ops[] = { MP_DISK_OPEN, MP_DISK_WRITE, MP_DISK_MKDIR,
-                                           MP_DISK_TRUNCATE };
+    static const enum mp_disk_op ops[] = { MP_DISK_OPEN, MP_DISK_REOPEN, MP_DISK_WRITE,
+                                           MP_DISK_MKDIR, MP_DISK_TRUNCATE };
     int refused = 0;
     (void)state;
 

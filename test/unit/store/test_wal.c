@@ -499,6 +499,32 @@ static void a_disk_that_fills_while_a_file_is_made_is_waited_for(void **state)
     end(w);
 }
 
+static void a_lack_of_descriptors_is_waited_for_likewise(void **state)
+{
+    static const enum mp_disk_op ops[] = { MP_DISK_OPEN, MP_DISK_SYNC };
+
+    (void)state;
+    for (size_t i = 0; i < 2; i++) {
+        struct world *w = begin(MP_SYNC_ALWAYS);
+        mp_disk_fail(w->disk, ops[i], 1, MEMPHIS_NOMEM, false);
+        mp_wal_prepare(w->wal, w->now_ns);
+        mp_mailbox_drain(&w->box);
+        assert_true(mp_wal_is_out_of_space(w->wal));
+        assert_int_equal(w->failed, 0);
+        mp_wal_prepare(w->wal, w->now_ns); /* from then on a second */
+        w->now_ns += SECOND;
+        for (int k = 0; k < 8; k++)
+            assert_true(commit(w, 1000));
+        assert_false(mp_wal_is_out_of_space(w->wal));
+        leave(w);
+        mp_disk_crash(w->disk, MP_CRASH_NOTHING, 1);
+        struct mp_env *e = mp_env_mem_open(w->disk, NULL);
+        assert_int_equal(readable(e, 0, 1), 8);
+        e->close(e);
+        mp_disk_free(w->disk);
+    }
+}
+
 static void a_start_that_cannot_make_its_file_says_so(void **state)
 {
     static const enum mp_disk_op ops[] = { MP_DISK_OPEN, MP_DISK_WRITE, MP_DISK_SYNC,
@@ -564,6 +590,7 @@ int main(void)
         leak_checked(a_failed_roll_ends_it),
         leak_checked(a_full_disk_is_waited_for),
         leak_checked(a_disk_that_fills_while_a_file_is_made_is_waited_for),
+        leak_checked(a_lack_of_descriptors_is_waited_for_likewise),
         leak_checked(a_start_that_cannot_make_its_file_says_so),
         leak_checked(a_crash_anywhere_loses_nothing_that_was_durable),
     };
