@@ -257,7 +257,8 @@ void mp_shard_fail(struct mp_shard *s, memphis_status status)
     size_t left = s->appends.count - s->appends.first;
     for (; left > 0; left--) {
         struct mp_append a = s->appends.items[s->appends.first++];
-        for (uint32_t i = 0; i < a.entries; i++)
+        /* The worker of a broken WAL may still read from them: they stay to the end. */
+        for (uint32_t i = 0; i < a.entries && !s->replica->broken; i++)
             mp_chunk_drop(a.chunk);
         if (a.tag != 0 && s->log.sink.failed != NULL)
             s->log.sink.failed(s->log.sink.ctx, a.tag, status);

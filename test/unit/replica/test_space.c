@@ -597,6 +597,48 @@ static void damage_that_a_read_meets_is_told_and_not_written_down(void **state)
     world_free(w);
 }
 
+static struct mp_job *held;
+static struct mp_worker *held_by;
+
+static void hold_job(struct mp_env *e, struct mp_worker *worker, struct mp_job *j)
+{
+    (void)e;
+    held = j;
+    held_by = worker;
+}
+
+/* The WAL's worker has a thread of its own, and does not know that all is over. */
+static void what_the_wal_writes_stays_until_its_worker_has_stopped(void **state)
+{
+    struct world *w = world_new(23);
+    (void)state;
+
+    must_start(w);
+    open_partition(w, 7);
+    produce(w, 7, 1, 100);
+    for (int i = 0; i < 12; i++) /* three chunks, all but the last one closed */
+        assert_int_equal(try_produce(w, MP_SHARD_DATA, 7, 1000, 0), MEMPHIS_OK);
+    void (*post)(struct mp_env *, struct mp_worker *, struct mp_job *) =
+        w->env->worker_post;
+    w->env->worker_post = hold_job;
+    turn(w);
+    w->env->worker_post = post;
+    uint64_t bytes = stats_of(w).log_bytes;
+
+    mp_disk_fail(w->disk, MP_DISK_MKDIR, 1, MEMPHIS_IO, false);
+    w->replica->wants_flush = true;
+    turn(w);
+    turn(w);
+    assert_int_equal(w->broken, 1);
+    assert_int_equal(w->failed, 12);
+    assert_int_equal(stats_of(w).log_bytes, bytes);
+    post(w->env, held_by, held);
+    stop(w);
+    must_start(w);
+    expect_range(w, 7, 1, 13);
+    world_free(w);
+}
+
 /* As when a daemon's clients have taken all descriptors. */
 static void a_read_that_lacks_a_descriptor_is_repeated_and_tells_no_damage(void **state)
 {
@@ -672,6 +714,7 @@ int main(void)
         leak_checked(a_thousand_partitions_go_in_one_pass),
         leak_checked(damage_that_a_read_meets_is_told_and_not_written_down),
         leak_checked(a_read_that_lacks_a_descriptor_is_repeated_and_tells_no_damage),
+        leak_checked(what_the_wal_writes_stays_until_its_worker_has_stopped),
         leak_checked(a_failed_write_of_the_flusher_breaks_the_broker_with_its_sentence),
     };
 
