@@ -495,7 +495,9 @@ static void deliver_removal(struct mp_mail *m)
 {
     struct removal *x = (struct removal *)(void *)m;
 
-    if (x->job.guard == MEMPHIS_OK && x->status != MEMPHIS_OK)
+    if (x->job.guard != MEMPHIS_OK)
+        mp_replica_break(x->replica, &x->job.why);
+    else if (x->status != MEMPHIS_OK)
         mp_logf(x->replica->o.logger, MEMPHIS_LOG_WARN, "store",
                 "files of a station that was removed are still there: %s",
                 x->why.message);
@@ -638,6 +640,11 @@ static void cold_damaged(void *ctx, uint32_t pid, uint64_t first, uint64_t last,
     mp_partition_lose(p, first, last);
 }
 
+static void cold_failed(void *ctx, const memphis_error *why)
+{
+    mp_replica_break(((struct mp_shard *)ctx)->replica, why);
+}
+
 memphis_status mp_space_open(struct mp_replica *r, memphis_error *err)
 {
     struct mp_shard *s = data_of(r);
@@ -647,6 +654,7 @@ memphis_status mp_space_open(struct mp_replica *r, memphis_error *err)
                                  .bytes_max = r->o.memory_max / 8,
                                  .ready = cold_ready,
                                  .damaged = cold_damaged,
+                                 .failed = cold_failed,
                                  .ctx = s };
 
     r->flush.job.run = mp_flush_run;

@@ -184,11 +184,24 @@ static void put_off(struct mp_cold *c)
     j->wish = NULL;
 }
 
+/* The indexes may be half changed: no other read may use them. */
+static void fail(struct mp_cold *c)
+{
+    free_wish(c->read.wish);
+    c->read.wish = NULL;
+    mp_cold_stop(c);
+    c->o.failed(c->o.ctx, &c->read.job.why);
+}
+
 static void deliver_read(struct mp_mail *m)
 {
     struct read_job *j = (struct read_job *)(void *)m;
     struct mp_cold *c = j->cold;
-    memphis_status s = j->job.guard != MEMPHIS_OK ? j->job.guard : j->status;
+    memphis_status s = j->status;
+    if (j->job.guard != MEMPHIS_OK) {
+        fail(c);
+        return;
+    }
     if (memphis_status_is_retryable(s) && j->wish->set != NULL) {
         put_off(c);
         return;

@@ -38,6 +38,8 @@ struct mp_cold_options {
     void (*ready)(void *ctx, uint32_t pid);
     void (*damaged)(void *ctx, uint32_t pid, uint64_t first, uint64_t last,
                     const memphis_error *why);
+    /* A read did not come to its end (its guard): nothing is read any more. */
+    void (*failed)(void *ctx, const memphis_error *why);
     void *ctx;
 };
 

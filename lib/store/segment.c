@@ -79,9 +79,9 @@ static void note_entry(void *ctx, const struct mp_entry *e, memphis_slice bytes)
 
     if (is_due) {
         if (scan->count == scan->capacity) {
-            scan->capacity = scan->capacity > 0 ? scan->capacity * 2 : 64;
-            scan->items =
-                mp_realloc(scan->items, scan->capacity * sizeof *scan->items);
+            size_t capacity = scan->capacity > 0 ? scan->capacity * 2 : 64;
+            scan->items = mp_realloc(scan->items, capacity * sizeof *scan->items);
+            scan->capacity = capacity;
         }
         scan->items[scan->count++] = (struct mp_index_item){
             (uint32_t)(e->seq - f->first_seq), (uint32_t)scan->end, e->time_ns

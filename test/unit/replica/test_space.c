@@ -688,6 +688,56 @@ static void a_failed_write_of_the_flusher_breaks_the_broker_with_its_sentence(
     world_free(w);
 }
 
+/* -- jobs that do not come to their end -------------------------------------------- */
+
+static memphis_status open_without_memory(struct mp_env *e, const char *name,
+                                          uint32_t flags, struct mp_file **out,
+                                          memphis_error *err)
+{
+    (void)e, (void)name, (void)flags, (void)out, (void)err;
+    mp_guard_no_memory(1);
+}
+
+static memphis_status list_without_memory(struct mp_env *e, const char *name,
+                                          bool (*fn)(void *ctx, const char *name),
+                                          void *ctx, memphis_error *err)
+{
+    (void)e, (void)name, (void)fn, (void)ctx, (void)err;
+    mp_guard_no_memory(1);
+}
+
+/* What they had begun to change must not be used again. */
+static void a_job_whose_guard_caught_something_breaks_the_broker(void **state)
+{
+    (void)state;
+    for (int removal = 0; removal < 2; removal++) {
+        struct world *w = world_new(24);
+        struct mp_stored m;
+        must_start(w);
+        open_partition(w, 7);
+        produce(w, 7, 400, 1000);
+        flush(w);
+        if (removal) {
+            drop_partition(w, 7);
+            w->env->dir_list = list_without_memory;
+            settle(w);
+        } else {
+            w->env->file_open = open_without_memory;
+            assert_int_equal(mp_log_read(data_log(w), 7, 6, &m), MP_PENDING);
+        }
+        turn(w);
+        turn(w);
+        assert_int_equal(w->broken, 1);
+        assert_non_null(strstr(w->broken_why, "out of memory"));
+        assert_int_equal(stats_of(w).damaged_ranges, 0);
+        stop(w);
+        must_start(w);
+        if (!removal)
+            expect_range(w, 7, 1, 400);
+        world_free(w);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -716,6 +766,7 @@ int main(void)
         leak_checked(a_read_that_lacks_a_descriptor_is_repeated_and_tells_no_damage),
         leak_checked(what_the_wal_writes_stays_until_its_worker_has_stopped),
         leak_checked(a_failed_write_of_the_flusher_breaks_the_broker_with_its_sentence),
+        leak_checked(a_job_whose_guard_caught_something_breaks_the_broker),
     };
 
     return run_tests("replica/space", tests);
