@@ -467,12 +467,15 @@ static void commit_memory(struct mp_replica *r)
     }
 }
 
-/* When an empty batch is to be written: to cover the newest one, or to sync it. */
+/* When an empty batch is to be written: to cover the newest one, or to sync it. Without
+ * room for one the next file comes first. */
 static uint64_t empty_batch_ns(const struct mp_replica *r)
 {
     uint64_t at = mp_wal_sync_ns(r->wal);
 
-    if (r->uncovered && !mp_wal_is_busy(r->wal) && r->batch_ns + COVER_DELAY_NS < at)
+    if (!mp_wal_can_take(r->wal, mp_wal_batch_size(MP_SHARDS, 0, 0)))
+        return UINT64_MAX;
+    if (r->uncovered && r->batch_ns + COVER_DELAY_NS < at)
         at = r->batch_ns + COVER_DELAY_NS;
     return at;
 }

@@ -334,15 +334,21 @@ static bool fits(const struct wal_file *f, uint64_t at, uint64_t size)
     return f->file != NULL && f->size - at >= size;
 }
 
-bool mp_wal_has_room(struct mp_wal *w, uint64_t size, uint64_t now_ns)
+bool mp_wal_can_take(const struct mp_wal *w, uint64_t size)
 {
     mp_assert(size % MP_BLOCK_SIZE == 0);
     if (w->broken || w->busy)
         return false;
-    if (fits(&w->current, w->end - w->current.base, size))
+    return fits(&w->current, w->end - w->current.base, size) ||
+           (w->next_state == NEXT_READY && fits(&w->next, MP_BLOCK_SIZE, size));
+}
+
+bool mp_wal_has_room(struct mp_wal *w, uint64_t size, uint64_t now_ns)
+{
+    if (mp_wal_can_take(w, size))
         return true;
-    if (w->next_state == NEXT_READY && fits(&w->next, MP_BLOCK_SIZE, size))
-        return true;
+    if (w->broken || w->busy)
+        return false;
     w->next_wanted = size + MP_BLOCK_SIZE;
     mp_wal_prepare(w, now_ns);
     return false;
@@ -373,7 +379,9 @@ uint64_t mp_wal_sync_ns(const struct mp_wal *w)
 
 uint64_t mp_wal_retry_ns(const struct mp_wal *w)
 {
-    return w->out_of_space && w->next_state == NEXT_NONE ? w->retry_ns : UINT64_MAX;
+    bool waits = w->out_of_space && w->next_state == NEXT_NONE && !w->busy;
+
+    return waits ? w->retry_ns : UINT64_MAX;
 }
 
 static void push_piece(struct write_job *j, memphis_slice piece)

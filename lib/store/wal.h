@@ -57,7 +57,9 @@ memphis_status mp_wal_create(struct mp_wal *w, uint64_t base, uint64_t base_befo
                              memphis_error *err);
 
 /* Whether a batch can be built now: none is in flight, and there is a file with room
- * for `size` bytes. Otherwise a file is prepared, as far as that is possible. */
+ * for `size` bytes. */
+bool mp_wal_can_take(const struct mp_wal *w, uint64_t size);
+/* Likewise; otherwise a file is prepared, as far as that is possible. */
 bool mp_wal_has_room(struct mp_wal *w, uint64_t size, uint64_t now_ns);
 bool mp_wal_is_busy(const struct mp_wal *w);        /* a batch is in flight */
 bool mp_wal_is_out_of_space(const struct mp_wal *w); /* no next file can be made now */

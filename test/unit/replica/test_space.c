@@ -459,6 +459,36 @@ static void a_full_disk_refuses_messages_and_recovers_by_itself(void **state)
     }
 }
 
+/* The last batch fills the last file: nothing can cover it, and nothing tries to. */
+static void a_last_batch_that_cannot_be_covered_is_left_alone(void **state)
+{
+    (void)state;
+    for (int sync = MP_SYNC_ALWAYS; sync <= MP_SYNC_INTERVAL; sync++) {
+        struct world *w = world_new(25);
+        w->options.sync = (uint32_t)sync;
+        w->options.sync_interval_ms = 100;
+        must_start(w);
+        open_partition(w, 7);
+        settle(w);
+        mp_disk_limit(w->disk, mp_disk_used(w->disk));
+        struct mp_wal *wal = w->replica->wal;
+        for (int i = 0; i < 100; i++) {
+            if (mp_wal_is_out_of_space(wal) && mp_wal_end(wal) == mp_wal_file_end(wal))
+                break;
+            assert_int_equal(progress(w, 7, 1), MEMPHIS_OK);
+            turn(w);
+            turn(w);
+        }
+        assert_int_equal(mp_wal_end(wal), mp_wal_file_end(wal));
+        idle(w, 10);
+        mp_disk_limit(w->disk, UINT64_MAX);
+        idle(w, 2);
+        assert_true(mp_wal_end(wal) < mp_wal_file_end(wal)); /* now it is */
+        assert_true(mp_replica_next_ns(w->replica) == UINT64_MAX);
+        world_free(w);
+    }
+}
+
 /* -- when nothing is left to do, nothing is done ----------------------------------- */
 
 static void a_pass_that_lacked_room_and_lost_its_reason_is_forgotten(void **state)
@@ -758,6 +788,7 @@ int main(void)
         leak_checked(one_message_larger_than_the_limit_of_memory_stations_leaves_again),
         leak_checked(full_memory_stations_leave_half_of_the_share_to_the_disk_ones),
         leak_checked(a_full_disk_refuses_messages_and_recovers_by_itself),
+        leak_checked(a_last_batch_that_cannot_be_covered_is_left_alone),
         leak_checked(a_pass_that_lacked_room_and_lost_its_reason_is_forgotten),
         leak_checked(a_trim_on_a_full_disk_is_tried_again_without_spinning),
         leak_checked(a_pass_that_failed_does_not_put_the_next_one_on_the_valid_slot),
