@@ -273,6 +273,20 @@ open_replica(struct mp_broker *b, const struct mp_broker_options *o, memphis_err
     return MEMPHIS_OK;
 }
 
+/* What SQLite lacks comes from the log. It may also be ahead: of a log whose end was
+ * not synced when the power went, or was damaged and given up. */
+static memphis_status replay_meta(struct mp_broker *b, memphis_error *err)
+{
+    memphis_status st = mp_replica_start(b->replica, MP_SHARD_META, err);
+
+    if (st == MEMPHIS_OK && b->is_broken)
+        st = mp_fail(err, b->why.status, "%s", b->why.message);
+    if (st == MEMPHIS_OK &&
+        mp_replica_meta_ahead(b->replica, mp_meta_applied_index(b->meta)))
+        st = mp_meta_secure(b->meta, err);
+    return st;
+}
+
 /* Metadata first, then the data, then what a crash left undone between the two. */
 static memphis_status recover(struct mp_broker *b, const struct mp_broker_options *o,
                               memphis_error *err)
@@ -291,11 +305,12 @@ static memphis_status recover(struct mp_broker *b, const struct mp_broker_option
     if (o->data_dir != NULL)
         mp_buf_format(&path, "%s/meta.db", o->data_dir);
     mp_buf_put_u8(&path, 0);
-    st = mp_meta_open(b->env, b->meta_log, b->logger, (char *)path.data, &hooks,
-                      &b->meta, err);
+    st = mp_meta_open(b->env, b->meta_log, b->logger, (char *)path.data,
+                      mp_replica_base(b->replica, MP_SHARD_META), &hooks, &b->meta,
+                      err);
     mp_buf_fini(&path);
     if (st == MEMPHIS_OK)
-        st = mp_replica_start(b->replica, MP_SHARD_META, err);
+        st = replay_meta(b, err);
     if (st == MEMPHIS_OK)
         mp_stations_load(b);
     if (st == MEMPHIS_OK)
@@ -324,7 +339,6 @@ memphis_status mp_broker_open(const struct mp_broker_options *o, struct mp_broke
     b->heap = o->heap;
     b->env = o->env;
     b->logger = o->logger;
-    b->on_broken = o->broken;
     b->ctx = o->ctx;
     mp_mailbox_init(&b->mailbox, o->wake, o->ctx);
     b->env->mailbox = &b->mailbox;
@@ -333,6 +347,7 @@ memphis_status mp_broker_open(const struct mp_broker_options *o, struct mp_broke
     if (st == MEMPHIS_OK)
         st = recover(b, o, err);
     if (st == MEMPHIS_OK) {
+        b->on_broken = o->broken; /* before, whoever opens it is told */
         b->auth = mp_auth_new(b, o->root_password);
         *out = b;
     } else {

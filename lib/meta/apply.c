@@ -609,8 +609,8 @@ static void free_all(struct mp_meta *m)
 
 memphis_status mp_meta_open(struct mp_env *env, struct mp_log *log,
                             struct mp_logger *logger, const char *db_path,
-                            const struct mp_meta_hooks *hooks, struct mp_meta **out,
-                            memphis_error *err)
+                            uint64_t base, const struct mp_meta_hooks *hooks,
+                            struct mp_meta **out, memphis_error *err)
 {
     struct mp_meta *m = mp_alloc(sizeof *m);
 
@@ -621,7 +621,7 @@ memphis_status mp_meta_open(struct mp_env *env, struct mp_log *log,
     seed(env, &m->stations);
     seed(env, &m->stations_by_id);
     seed(env, &m->users);
-    memphis_status s = mp_db_open(db_path, &m->db, err);
+    memphis_status s = mp_db_open(db_path, base, &m->db, err);
     if (s == MEMPHIS_OK)
         s = load(m, err);
     if (s == MEMPHIS_OK)
@@ -638,6 +638,19 @@ memphis_status mp_meta_open(struct mp_env *env, struct mp_log *log,
                                       .ctx = m };
     *out = m;
     return MEMPHIS_OK;
+}
+
+memphis_status mp_meta_secure(struct mp_meta *m, memphis_error *err)
+{
+    uint64_t safe = 0;
+
+    mp_assert(m->job == NULL);
+    memphis_status s = mp_db_checkpoint(m->db, true, &safe, err);
+    if (s == MEMPHIS_OK && safe < m->loaded_index)
+        s = mp_fail(err, MEMPHIS_BUSY,
+                    "another program reads the metadata database: end it, then start "
+                    "again");
+    return s;
 }
 
 /* The last rows, by the core itself. What does not get in comes again by replay. */

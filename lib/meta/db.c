@@ -240,6 +240,29 @@ static memphis_status read_version(struct mp_db *db, int64_t *version,
     return MEMPHIS_OK;
 }
 
+static memphis_status check_index(uint64_t index, uint64_t base, memphis_error *err)
+{
+    if (index >= base)
+        return MEMPHIS_OK;
+    return mp_fail(err, MEMPHIS_CORRUPT,
+                   "the metadata database is missing or too old: it ends at entry "
+                   "%llu, and up to %llu it is the only copy; restore 'meta.db' and "
+                   "'meta.db-wal' as they were, or the whole directory from a backup",
+                   (unsigned long long)index, (unsigned long long)base);
+}
+
+/* Before anything is written, too. */
+static memphis_status check_reach(struct mp_db *db, int64_t version, uint64_t base,
+                                  memphis_error *err)
+{
+    int64_t index = 0;
+    memphis_status s = MEMPHIS_OK;
+
+    if (version > 0)
+        s = read_number(db, "SELECT applied_index FROM position", &index, err);
+    return s == MEMPHIS_OK ? check_index((uint64_t)index, base, err) : s;
+}
+
 /* A damaged page is found now, and not by the first command that needs it. */
 static memphis_status check_pages(struct mp_db *db, memphis_error *err)
 {
@@ -363,7 +386,7 @@ static memphis_status prepare_all(struct mp_db *db, memphis_error *err)
     return s;
 }
 
-static memphis_status set_up(struct mp_db *db, memphis_error *err)
+static memphis_status set_up(struct mp_db *db, uint64_t base, memphis_error *err)
 {
     int64_t version = 0;
 
@@ -371,6 +394,8 @@ static memphis_status set_up(struct mp_db *db, memphis_error *err)
     sqlite3_busy_timeout(db->handle, BUSY_MS);
     sqlite3_db_config(db->handle, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
     memphis_status s = read_version(db, &version, err);
+    if (s == MEMPHIS_OK)
+        s = check_reach(db, version, base, err);
     if (s == MEMPHIS_OK)
         s = execute(db, pragmas_sql, "be set up", err);
     if (s == MEMPHIS_OK)
@@ -386,11 +411,12 @@ static memphis_status set_up(struct mp_db *db, memphis_error *err)
     return s;
 }
 
-memphis_status mp_db_open(const char *path, struct mp_db **out, memphis_error *err)
+memphis_status mp_db_open(const char *path, uint64_t base, struct mp_db **out,
+                          memphis_error *err)
 {
     struct mp_db *db = mp_alloc(sizeof *db);
-    int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX |
-                SQLITE_OPEN_EXRESCODE;
+    int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE |
+                (base == 0 ? SQLITE_OPEN_CREATE : 0);
 
     mp_assert(path != NULL);
     db->in_memory = path[0] == 0;
@@ -399,10 +425,12 @@ memphis_status mp_db_open(const char *path, struct mp_db **out, memphis_error *e
     memphis_status s;
     if (db->handle == NULL)
         s = mp_fail(err, MEMPHIS_NOMEM, "no memory for the metadata database");
+    else if (base > 0 && rc != SQLITE_OK && sqlite3_system_errno(db->handle) == ENOENT)
+        s = check_index(0, base, err);
     else if (rc != SQLITE_OK)
         s = fail_sqlite(db, rc, "be opened", err);
     else
-        s = set_up(db, err);
+        s = set_up(db, base, err);
     if (s != MEMPHIS_OK) {
         mp_db_close(db);
         return s;

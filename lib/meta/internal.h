@@ -74,9 +74,11 @@ struct mp_db_position {
 
 struct mp_db;
 
-/* "" is a database in memory. Creates and migrates. VERSION: a newer program wrote it;
- * CORRUPT; BUSY, NO_SPACE, NOMEM or IO. */
-memphis_status mp_db_open(const char *path, struct mp_db **out, memphis_error *err);
+/* "" is a database in memory. Creates and migrates. `base`: what it must have applied;
+ * above 0 it must be there. VERSION: a newer program wrote it; CORRUPT; BUSY, NO_SPACE,
+ * NOMEM or IO. */
+memphis_status mp_db_open(const char *path, uint64_t base, struct mp_db **out,
+                          memphis_error *err);
 void mp_db_close(struct mp_db *db);
 
 /* All rows as the commands that would make them, stations before what belongs to them;

@@ -128,12 +128,16 @@ struct mp_meta_hooks {
 /* Opens <data>/meta.db ("" path: ":memory:"), migrates, loads the catalogue, registers
  * the sink of `log`. The replay of shard 1 then goes through it; what SQLite has
  * (up to mp_meta_applied_index) is skipped without a callback. In memory that index is
- * 0: everything comes from the log. CORRUPT: damaged, or no database of ours; VERSION:
- * a newer broker wrote it; BUSY, NO_SPACE, IO. */
+ * 0: everything comes from the log. `base`: the log begins behind it, so SQLite must
+ * have come that far. CORRUPT: it has not (then nothing was touched), or is damaged, or
+ * no database of ours; VERSION: a newer broker wrote it; BUSY, NO_SPACE, IO. */
 memphis_status mp_meta_open(struct mp_env *env, struct mp_log *log,
                             struct mp_logger *logger, const char *db_path,
-                            const struct mp_meta_hooks *hooks, struct mp_meta **out,
-                            memphis_error *err);
+                            uint64_t base, const struct mp_meta_hooks *hooks,
+                            struct mp_meta **out, memphis_error *err);
+/* At a start: what SQLite had when it was opened is on the disk for sure. BUSY:
+ * somebody else reads it. */
+memphis_status mp_meta_secure(struct mp_meta *m, memphis_error *err);
 /* Waits for queued rows, checkpoints, closes; calls no hook. NULL is fine. To be called
  * before the log is freed, whose sink it takes away, and before the last drain of the
  * mailbox, where the mail of its last job may be. */

@@ -53,11 +53,18 @@ struct mp_recovery_report {
 memphis_status mp_replica_open(const struct mp_replica_options *o,
                                struct mp_replica **out, memphis_error *err);
 struct mp_log *mp_replica_log(struct mp_replica *r, uint32_t shard);
+/* As the start has found it: the log of that shard begins behind this index, and its
+ * owner must have what was before. */
+uint64_t mp_replica_base(const struct mp_replica *r, uint32_t shard);
 struct mp_clock *mp_replica_clock(struct mp_replica *r);
 
 /* Restores states and replays the shard into its sink (log->sink must be set). */
 memphis_status mp_replica_start(struct mp_replica *r, uint32_t shard,
                                 memphis_error *err);
+/* After the start of shard 1: meta.db has everything up to `index`. True: the log has
+ * lost its end (a power cut without sync, accepted damage) and goes on behind that;
+ * then it must be safe in meta.db before mp_replica_ready. */
+bool mp_replica_meta_ahead(struct mp_replica *r, uint64_t index);
 /* Ends the recovery: writes the closing batch and waits for it (blocks: start only). */
 memphis_status mp_replica_ready(struct mp_replica *r, struct mp_recovery_report *report,
                                 memphis_error *err);

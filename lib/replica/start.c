@@ -108,12 +108,14 @@ static void note_gap(struct mp_shard *s, const struct mp_entry *e)
         add_lost(s->replica, e->pid, p->last + 1, e->seq - 1);
 }
 
-static const struct mp_node_item *item_of(const struct mp_node *n, uint32_t shard)
+uint64_t mp_replica_base(const struct mp_replica *r, uint32_t shard)
 {
+    const struct mp_node *n = &r->recovery.node;
+
     for (uint32_t i = 0; i < n->items_count; i++)
         if (n->items[i].shard == shard)
-            return &n->items[i];
-    return NULL;
+            return n->items[i].base_index;
+    return 0;
 }
 
 /* -- the partitions' files -- */
@@ -238,10 +240,9 @@ static memphis_status open_row(struct mp_shard *s, memphis_slice row,
 static memphis_status check_table(struct mp_replica *r, const struct mp_partition *own,
                                   memphis_error *err)
 {
-    const struct mp_node_item *item = item_of(&r->recovery.node, MP_SHARD_DATA);
     memphis_error why = own->damaged;
 
-    if (own->generation == 0 && item != NULL && item->base_index > 0)
+    if (own->generation == 0 && mp_replica_base(r, MP_SHARD_DATA) > 0)
         (void)mp_fail(&why, MEMPHIS_CORRUPT,
                       "the table of partitions is missing: 's/%08x/dls/meta' is not "
                       "there or damaged", MP_SHARD_DATA);
@@ -443,13 +444,11 @@ memphis_status mp_replica_start(struct mp_replica *r, uint32_t shard,
 {
     struct mp_shard *s = mp_shard_of(r, shard);
     struct mp_scan *scan = &r->recovery.scan;
-    const struct mp_node_item *item = item_of(&r->recovery.node, shard);
     memphis_status st = MEMPHIS_OK;
 
     mp_assert(!s->has_started);
     s->has_started = s->is_replaying = true;
-    if (item != NULL)
-        s->last_index = s->commit = item->base_index;
+    s->last_index = s->commit = mp_replica_base(r, shard);
     if (shard == MP_SHARD_META)
         r->meta_safe = s->commit;
     if (shard == MP_SHARD_DATA && !s->in_memory)
@@ -463,6 +462,22 @@ memphis_status mp_replica_start(struct mp_replica *r, uint32_t shard,
     if (st != MEMPHIS_OK)
         return st;
     return s->in_memory ? MEMPHIS_OK : check_end(s, err);
+}
+
+/* The base of the shard says so, from the next `node` on. */
+bool mp_replica_meta_ahead(struct mp_replica *r, uint64_t index)
+{
+    struct mp_shard *s = mp_shard_of(r, MP_SHARD_META);
+
+    mp_assert(s->has_started && !r->is_ready);
+    if (index <= s->last_index)
+        return false;
+    mp_logf(r->o.logger, MEMPHIS_LOG_WARN, "store",
+            "the log of the metadata has lost its entries %llu to %llu, which meta.db "
+            "has; it goes on behind them",
+            (unsigned long long)s->last_index + 1, (unsigned long long)index);
+    s->last_index = s->commit = r->meta_safe = index;
+    return true;
 }
 
 /* The WAL files that are kept, and what each of them holds. */
@@ -631,16 +646,21 @@ static void fill_node(struct mp_replica *r)
     n->boots++;
     n->flags &= ~(uint32_t)MP_NODE_CLEAN;
     n->durable_upto = mp_wal_durable_upto(r->wal);
-    if (!r->recovery.fresh)
-        return;
-    r->o.env->random(r->o.env, n->uuid, sizeof n->uuid);
-    n->items_count = 0;
-    for (uint32_t i = 0; i < MP_SHARDS; i++)
-        if (!r->shards[i].in_memory)
-            n->items[n->items_count++] = (struct mp_node_item){
-                .shard = i + 1, .shard_epoch = 1, .replica = i + 1, .vote = i + 1,
-                .term = 1
-            };
+    if (r->recovery.fresh) {
+        r->o.env->random(r->o.env, n->uuid, sizeof n->uuid);
+        n->items_count = 0;
+        for (uint32_t i = 0; i < MP_SHARDS; i++)
+            if (!r->shards[i].in_memory)
+                n->items[n->items_count++] = (struct mp_node_item){
+                    .shard = i + 1, .shard_epoch = 1, .replica = i + 1, .vote = i + 1,
+                    .term = 1
+                };
+    }
+    for (uint32_t i = 0; i < n->items_count; i++)
+        if (n->items[i].shard == MP_SHARD_META) {
+            n->items[i].base_index = r->meta_safe;
+            n->items[i].base_term = r->meta_safe > 0;
+        }
 }
 
 /* A new file, `node` with the clean flag cleared, and the closing batch, in this order:

@@ -1,5 +1,7 @@
 #include "world.h"
 
+#include "replica/solo.h"
+
 /* === Sources === */
 
 struct source {
@@ -285,6 +287,169 @@ static void a_broker_that_cannot_open_leaves_nothing_behind(void **state)
     world_free(w);
 }
 
+/* === meta.db and the log of shard 1 === */
+
+static void path_of_db(const struct world *w, const char *name, char path[64])
+{
+    snprintf(path, 64, "%s/%s", w->dir, name);
+}
+
+static void copy_file(const char *from, const char *to)
+{
+    char command[160];
+
+    snprintf(command, sizeof(command), "cp '%s' '%s'", from, to);
+    assert_int_equal(system(command), 0);
+}
+
+/* Until the first WAL file, and the metadata in it, is given back. */
+static void outgrow_the_log(struct world *w)
+{
+    static uint8_t payload[600 << 10];
+    struct mp_message m = { .subject = MP_STR("orders$1.final"),
+                            .payload = { payload, sizeof(payload) } };
+
+    for (int i = 0; i < 4; i++) {
+        mp_bus_publish(w->broker->bus, &w->client, &m);
+        settle_down(w);
+    }
+    mp_meta_checkpoint(w->broker->meta);
+    pass(w, 5);
+    w->broker->replica->wants_flush = true;
+    pass(w, 5);
+    assert_true(w->broker->replica->node.items[0].base_index > 0);
+}
+
+static void expect_refused(struct world *w, memphis_status status, const char *text)
+{
+    memphis_error err = { 0 };
+    int broken = w->broken;
+
+    assert_int_equal(try_start(w, &err), status);
+    if (strstr(err.message, text) == NULL)
+        fail_msg("'%s' is not in '%s'", text, err.message);
+    w->broker = NULL;
+    assert_int_equal(w->broken, broken); /* nobody was told who is not open yet */
+}
+
+static void without_its_meta_db_a_log_that_is_cut_is_refused(void **state)
+{
+    struct world *w = world_new();
+    char path[64], old[64], new[64];
+
+    (void)state;
+    path_of_db(w, "meta.db", path);
+    path_of_db(w, "old", old);
+    path_of_db(w, "new", new);
+    stop(w);
+    copy_file(path, old);
+    start(w);
+    make_station(w, "orders", 1);
+    outgrow_the_log(w);
+    stop(w);
+    copy_file(path, new);
+    for (int round = 0; round < 6; round++) {
+        w->accept_loss = round % 2 > 0;
+        assert_int_equal(unlink(path), 0);
+        if (round / 2 == 1)
+            copy_file(old, path);
+        if (round / 2 == 2)
+            copy_file("/dev/null", path);
+        expect_refused(w, MEMPHIS_CORRUPT, "restore");
+        if (round / 2 == 0)
+            assert_int_not_equal(access(path, F_OK), 0);
+        copy_file(new, path);
+    }
+    w->accept_loss = false;
+    start(w);
+    assert_true(mp_station_is_ready(station(w, "orders")));
+    settle_down(w);
+    assert_int_equal(last_of(w, "orders", 1), 4);
+    assert_int_equal(unlink(old) + unlink(new), 0);
+    world_free(w);
+}
+
+static void while_the_log_is_whole_meta_db_is_made_anew(void **state)
+{
+    struct world *w = world_new();
+    char path[64];
+
+    (void)state;
+    make_station(w, "orders", 1);
+    stop(w);
+    path_of_db(w, "meta.db", path);
+    assert_int_equal(unlink(path), 0);
+    start(w);
+    assert_true(mp_station_is_ready(station(w, "orders")));
+    world_free(w);
+}
+
+/* The power goes: meta.db, on a disk of its own here, keeps what the log loses. */
+static void lose_the_log(struct world *w)
+{
+    mp_disk_crash_at(w->disk, 1);
+    w->broker->env->dir_sync(w->broker->env, "", NULL); /* which the crash hits */
+    stop(w);
+    mp_disk_crash(w->disk, MP_CRASH_NOTHING, 1);
+    w->broken = 0;
+}
+
+static void a_log_that_lost_what_meta_db_knows_goes_on_behind_it(void **state)
+{
+    struct world *w = world_new();
+
+    (void)state;
+    stop(w);
+    w->sync = MP_SYNC_NONE;
+    start(w);
+    make_station(w, "orders", 1);
+    make_station(w, "bills", 1);
+    lose_the_log(w);
+    w->sync = MP_SYNC_ALWAYS;
+    for (uint64_t n = 1; n < 30; n++) { /* power cuts in the start that mends it */
+        memphis_error err;
+        mp_disk_crash_at(w->disk, n);
+        if (try_start(w, &err) == MEMPHIS_OK)
+            stop(w);
+        mp_disk_crash(w->disk, MP_CRASH_NOTHING, n);
+    }
+    w->broken = 0;
+    for (int round = 0; round < 3; round++) {
+        start(w);
+        char name[] = { 'n', (char)('a' + round), 0 };
+        make_station(w, name, 1); /* answered, although its index is a used one */
+        assert_true(mp_station_is_ready(station(w, "orders")));
+        mp_meta_checkpoint(w->broker->meta);
+        settle_down(w);
+        assert_int_equal(w->broken, 0);
+        if (round < 2)
+            lose_the_log(w); /* what was acknowledged since is kept */
+    }
+    restart(w);
+    assert_int_equal(mp_meta_applied_index(w->broker->meta), 2 + 3);
+    for (int round = 0; round < 3; round++) {
+        char name[] = { 'n', (char)('a' + round), 0 };
+        assert_true(mp_station_is_ready(station(w, name)));
+    }
+    world_free(w);
+}
+
+static void a_command_that_nobody_can_read_refuses_the_start(void **state)
+{
+    struct world *w = world_new();
+    struct mp_entry e = { .type = MP_ENTRY_META, .payload = MP_STR("\x63\0\1\0") };
+
+    (void)state;
+    make_station(w, "orders", 1);
+    assert_int_equal(mp_log_append(w->broker->meta_log, &e, 1, 0), MEMPHIS_OK);
+    turn(w);
+    turn(w);
+    assert_true(w->broker->is_broken);
+    stop(w);
+    expect_refused(w, MEMPHIS_UNSUPPORTED, "newer version");
+    world_free(w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -298,6 +463,10 @@ int main(void)
         leak_checked(an_io_error_breaks_the_broker_once_and_silences_it),
         leak_checked(what_was_accepted_is_brought_to_an_end_by_a_stop),
         leak_checked(a_broker_that_cannot_open_leaves_nothing_behind),
+        leak_checked(without_its_meta_db_a_log_that_is_cut_is_refused),
+        leak_checked(while_the_log_is_whole_meta_db_is_made_anew),
+        leak_checked(a_log_that_lost_what_meta_db_knows_goes_on_behind_it),
+        leak_checked(a_command_that_nobody_can_read_refuses_the_start),
     };
 
     return run_tests("broker/broker", tests);

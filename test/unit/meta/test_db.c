@@ -122,6 +122,23 @@ static long size_of(const char *path)
     return stat(path, &st) == 0 ? (long)st.st_size : -1;
 }
 
+/* Another program that looks into the file; only db.c includes SQLite's header. */
+struct sqlite3;
+int sqlite3_open(const char *path, struct sqlite3 **out);
+int sqlite3_exec(struct sqlite3 *db, const char *sql,
+                 int (*row)(void *, int, char **, char **), void *ctx, char **why);
+int sqlite3_close(struct sqlite3 *db);
+
+static struct sqlite3 *begin_to_read(const char *path)
+{
+    struct sqlite3 *reader = NULL;
+
+    assert_int_equal(sqlite3_open(path, &reader), 0);
+    assert_int_equal(
+        sqlite3_exec(reader, "BEGIN; SELECT * FROM position", NULL, NULL, NULL), 0);
+    return reader;
+}
+
 static struct world *world_with_station(const char *path, uint32_t *id)
 {
     struct world *w = world_new(path);
@@ -327,6 +344,32 @@ static void sqlite_keeps_its_own_log_short(void **state)
     assert_true(size_of(wal) < 2 << 20);
     assert_true(w->safe_count > 0);
     assert_true(w->safe_index <= w->index);
+    world_free(w);
+}
+
+static void what_was_loaded_is_secured_unless_somebody_reads(void **state)
+{
+    uint32_t id;
+    struct world *w = world_with_station(db_path, &id);
+    char wal[sizeof dir + 24];
+    memphis_error err = { 0 };
+
+    (void)state;
+    world_turn(w);
+    copy_files(db_path, copy_path); /* as a kill leaves it: rows in SQLite's log */
+    world_free(w);
+    w = world_new(copy_path);
+    path_of(wal, copy_path, "-wal");
+    assert_true(size_of(wal) > 0);
+
+    struct sqlite3 *reader = begin_to_read(copy_path);
+    disk.syncs = 0;
+    assert_int_equal(mp_meta_secure(w->meta, &err), MEMPHIS_BUSY);
+    assert_non_null(strstr(err.message, "another program"));
+    sqlite3_close(reader);
+    assert_int_equal(mp_meta_secure(w->meta, &err), MEMPHIS_OK);
+    assert_true(disk.syncs > 0);
+    assert_int_equal(size_of(wal), 0);
     world_free(w);
 }
 
@@ -626,6 +669,7 @@ int main(void)
         on_disk(many_rows_go_in_several_transactions),
         on_disk(a_checkpoint_says_what_is_safe),
         on_disk(sqlite_keeps_its_own_log_short),
+        on_disk(what_was_loaded_is_secured_unless_somebody_reads),
         on_disk(nothing_is_ever_safe_in_memory),
         on_disk(a_newer_database_is_refused),
         on_disk(a_database_of_another_program_is_refused),

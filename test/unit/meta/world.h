@@ -17,6 +17,7 @@ struct world {
     struct mp_mailbox box;
     struct mp_meta *meta;
     const char *path;
+    uint64_t base; /* the log begins behind it */
 
     /* the log */
     char *payloads[WORLD_COMMANDS_MAX];
@@ -145,7 +146,8 @@ static inline memphis_status world_try_start(struct world *w)
                                    .ctx = w };
 
     memset(&w->err, 0, sizeof w->err);
-    return mp_meta_open(w->env, &w->log, NULL, w->path, &hooks, &w->meta, &w->err);
+    return mp_meta_open(w->env, &w->log, NULL, w->path, w->base, &hooks, &w->meta,
+                        &w->err);
 }
 
 static inline void world_start(struct world *w)
