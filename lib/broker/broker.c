@@ -462,9 +462,10 @@ static uint64_t next_due(const struct mp_broker *b)
         other = b->streams.dirty_since_ns + MP_PROGRESS_DELAY_MS * MS;
         due = other < due ? other : due;
     }
-    if (due == UINT64_MAX)
-        return UINT64_MAX;
-    return due > b->now_ns ? due - b->now_ns : 0;
+    if (due != UINT64_MAX)
+        due = due > b->now_ns ? due - b->now_ns : 0;
+    other = mp_meta_wait_ns(b->meta);
+    return other < due ? other : due;
 }
 
 /* Something that the next turn could do at once. What memory stations have committed in

@@ -62,6 +62,7 @@ struct mp_meta {
     bool is_applying;
     bool is_broken;
     bool wants_checkpoint;
+    bool is_stuck; /* the last job has to be repeated, which was told */
 };
 
 /* What a command did. */
@@ -478,15 +479,18 @@ static void settle_job(struct mp_meta *m, struct rows_job *j)
         return;
     }
     keep_rest(m, j);
-    if (j->status == MEMPHIS_OK)
+    bool was_stuck = m->is_stuck;
+    m->is_stuck = j->status != MEMPHIS_OK;
+    if (!m->is_stuck)
         return;
     if (!is_passing(j->status)) {
         break_down(m, &j->err);
         return;
     }
-    mp_logf(m->logger, MEMPHIS_LOG_WARN, module,
-            "rows wait for the metadata database: %s bytes=%zu", j->err.message,
-            m->queue.size);
+    if (!was_stuck)
+        mp_logf(m->logger, MEMPHIS_LOG_WARN, module,
+                "the metadata is not safe in its database yet: %s bytes=%zu",
+                j->err.message, m->queue.size);
     m->retry_ns = m->env->boot_ns(m->env) + RETRY_NS;
     m->wants_checkpoint |= j->truncate && j->safe == 0;
 }
@@ -545,6 +549,15 @@ static void submit(struct mp_meta *m)
 void mp_meta_submit(struct mp_meta *m)
 {
     submit(m);
+}
+
+uint64_t mp_meta_wait_ns(const struct mp_meta *m)
+{
+    uint64_t now = m->env->boot_ns(m->env);
+
+    if (m->is_broken || m->job != NULL || (m->queue.size == 0 && !m->wants_checkpoint))
+        return UINT64_MAX;
+    return m->retry_ns > now ? m->retry_ns - now : 0;
 }
 
 void mp_meta_checkpoint(struct mp_meta *m)
@@ -645,12 +658,7 @@ memphis_status mp_meta_secure(struct mp_meta *m, memphis_error *err)
     uint64_t safe = 0;
 
     mp_assert(m->job == NULL);
-    memphis_status s = mp_db_checkpoint(m->db, true, &safe, err);
-    if (s == MEMPHIS_OK && safe < m->loaded_index)
-        s = mp_fail(err, MEMPHIS_BUSY,
-                    "another program reads the metadata database: end it, then start "
-                    "again");
-    return s;
+    return mp_db_checkpoint(m->db, true, &safe, err);
 }
 
 /* The last rows, by the core itself. What does not get in comes again by replay. */
@@ -662,7 +670,8 @@ static void write_last_rows(struct mp_meta *m)
     write_rows(j);
     if (j->status != MEMPHIS_OK)
         mp_logf(m->logger, MEMPHIS_LOG_WARN, module,
-                "the last rows are left to the next start: %s", j->err.message);
+                "the last of the metadata is left to the next start: %s",
+                j->err.message);
     free_job(j);
 }
 

@@ -761,6 +761,9 @@ memphis_status mp_db_checkpoint(struct mp_db *db, bool truncate, uint64_t *safe,
     if (rc == SQLITE_OK && frames >= 0 && frames == moved) {
         *safe = db->committed_index;
         db->wal_pages = 0;
+    } else if (truncate) {
+        return mp_fail(err, MEMPHIS_BUSY,
+                       "another program reads the metadata database and must end that");
     }
     return MEMPHIS_OK;
 }

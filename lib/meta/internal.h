@@ -100,8 +100,8 @@ memphis_status mp_db_write(struct mp_db *db, memphis_slice rows,
                            memphis_error *err);
 
 /* Moves SQLite's own log into the database file and syncs it. `*safe` becomes the
- * applied index that now is on the disk, or stays when readers were in the way.
- * `truncate` false: only when that log has grown large. */
+ * applied index that now is on the disk. BUSY: readers were in the way. `truncate`
+ * false: only when that log has grown large, and readers are no failure. */
 memphis_status mp_db_checkpoint(struct mp_db *db, bool truncate, uint64_t *safe,
                                 memphis_error *err);
 

@@ -149,9 +149,11 @@ void mp_meta_close(struct mp_meta *m);
 memphis_status mp_meta_propose(struct mp_meta *m, const struct mp_command *c,
                                uint64_t tag);
 
-/* Hands queued rows to the worker: once a turn. On a full disk they stay queued, and a
- * call a second later tries again. */
+/* Hands queued rows to the worker: once a turn. On a full disk they stay queued, and so
+ * does a checkpoint while somebody reads; a call a second later tries again. */
 void mp_meta_submit(struct mp_meta *m);
+/* Until a submit has something to do by itself; UINT64_MAX: nothing. */
+uint64_t mp_meta_wait_ns(const struct mp_meta *m);
 /* The WAL wants its space back: commit what is queued, checkpoint; `safe` follows,
  * also after the next submit only. `safe` may come unasked, too. A database in memory
  * is never safe: nothing follows, and the log must keep everything. */

@@ -1,6 +1,7 @@
 #include "world.h"
 
 #include "replica/solo.h"
+#include "support/sqlite.h"
 
 /* === Sources === */
 
@@ -302,8 +303,8 @@ static void copy_file(const char *from, const char *to)
     assert_int_equal(system(command), 0);
 }
 
-/* Until the first WAL file, and the metadata in it, is given back. */
-static void outgrow_the_log(struct world *w)
+/* The log gets more files than one. */
+static void fill_the_log(struct world *w)
 {
     static uint8_t payload[600 << 10];
     struct mp_message m = { .subject = MP_STR("orders$1.final"),
@@ -313,6 +314,12 @@ static void outgrow_the_log(struct world *w)
         mp_bus_publish(w->broker->bus, &w->client, &m);
         settle_down(w);
     }
+}
+
+/* Until the first WAL file, and the metadata in it, is given back. */
+static void outgrow_the_log(struct world *w)
+{
+    fill_the_log(w);
     mp_meta_checkpoint(w->broker->meta);
     pass(w, 5);
     w->broker->replica->wants_flush = true;
@@ -434,6 +441,44 @@ static void a_log_that_lost_what_meta_db_knows_goes_on_behind_it(void **state)
     world_free(w);
 }
 
+/* A broker that is only called when it asked for it, once nothing comes from outside.
+ */
+static void sleep_for(struct world *w, uint64_t seconds)
+{
+    uint64_t left = seconds * 1000000000, next = 0;
+
+    while (left > 0) {
+        next = turn(w);
+        next = next < left ? next : left;
+        mp_disk_advance(w->disk, next);
+        left -= next;
+    }
+    turn(w);
+}
+
+static void a_log_that_waits_for_a_reader_of_meta_db_goes_on_behind_him(void **state)
+{
+    struct world *w = world_new();
+    char path[64];
+
+    (void)state;
+    make_station(w, "orders", 1);
+    fill_the_log(w);
+    sleep_for(w, 5);
+    path_of_db(w, "meta.db", path);
+    struct sqlite3 *reader = begin_to_read(path);
+    make_station(w, "bills", 1);
+    w->broker->replica->o.wal_total_max = 2 << 20;
+    sleep_for(w, 5);
+    assert_true(mp_log_is_full(w->broker->data_log));
+    assert_true(w->broker->replica->asked_checkpoint);
+    sqlite3_close(reader);
+    sleep_for(w, 3);
+    assert_false(mp_log_is_full(w->broker->data_log));
+    assert_int_equal(w->broken, 0);
+    world_free(w);
+}
+
 static void a_command_that_nobody_can_read_refuses_the_start(void **state)
 {
     struct world *w = world_new();
@@ -466,6 +511,7 @@ int main(void)
         leak_checked(without_its_meta_db_a_log_that_is_cut_is_refused),
         leak_checked(while_the_log_is_whole_meta_db_is_made_anew),
         leak_checked(a_log_that_lost_what_meta_db_knows_goes_on_behind_it),
+        leak_checked(a_log_that_waits_for_a_reader_of_meta_db_goes_on_behind_him),
         leak_checked(a_command_that_nobody_can_read_refuses_the_start),
     };
 

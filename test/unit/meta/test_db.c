@@ -1,5 +1,7 @@
 #include "unit/meta/model.h"
 
+#include "support/sqlite.h"
+
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -120,23 +122,6 @@ static long size_of(const char *path)
     struct stat st;
 
     return stat(path, &st) == 0 ? (long)st.st_size : -1;
-}
-
-/* Another program that looks into the file; only db.c includes SQLite's header. */
-struct sqlite3;
-int sqlite3_open(const char *path, struct sqlite3 **out);
-int sqlite3_exec(struct sqlite3 *db, const char *sql,
-                 int (*row)(void *, int, char **, char **), void *ctx, char **why);
-int sqlite3_close(struct sqlite3 *db);
-
-static struct sqlite3 *begin_to_read(const char *path)
-{
-    struct sqlite3 *reader = NULL;
-
-    assert_int_equal(sqlite3_open(path, &reader), 0);
-    assert_int_equal(
-        sqlite3_exec(reader, "BEGIN; SELECT * FROM position", NULL, NULL, NULL), 0);
-    return reader;
 }
 
 static struct world *world_with_station(const char *path, uint32_t *id)
@@ -504,6 +489,59 @@ static uint64_t test_boot_ns(struct mp_env *e)
     return test_now_ns;
 }
 
+static void count_line(void *ctx, int32_t level, const char *module, const char *line)
+{
+    (void)level, (void)module;
+    if (strstr(line, "another program") != NULL)
+        ++*(int *)ctx;
+}
+
+static void a_checkpoint_that_somebody_is_in_the_way_of_is_made_later(void **state)
+{
+    uint32_t id;
+    struct world *w = world_with_station(db_path, &id);
+    struct mp_command a = user_of("a", ""), b = user_of("b", "");
+    int lines = 0;
+
+    (void)state;
+    mp_logger_init(&w->logger, MEMPHIS_LOG_WARN, count_line, &lines);
+    test_now_ns = 5000000000;
+    w->env->boot_ns = test_boot_ns;
+    world_turn(w);
+    assert_true(mp_meta_wait_ns(w->meta) == UINT64_MAX);
+
+    struct sqlite3 *reader = begin_to_read(db_path);
+    world_do(w, &a);
+    mp_meta_checkpoint(w->meta);
+    world_turn(w);
+    assert_int_equal(w->safe_count, 0);
+    assert_int_equal(mp_meta_wait_ns(w->meta), 1000000000);
+    test_now_ns += 1000000000;
+    assert_int_equal(mp_meta_wait_ns(w->meta), 0);
+    world_turn(w);
+    assert_int_equal(w->safe_count, 0);
+    assert_int_equal(lines, 1);
+
+    sqlite3_close(reader);
+    world_turn(w); /* too early */
+    assert_int_equal(w->safe_count, 0);
+    test_now_ns += 1000000000;
+    world_turn(w);
+    assert_int_equal(w->safe_index, 2);
+    assert_true(mp_meta_wait_ns(w->meta) == UINT64_MAX);
+    assert_int_equal(w->broken_count, 0);
+
+    reader = begin_to_read(db_path); /* the next time is told again */
+    world_do(w, &b);
+    mp_meta_checkpoint(w->meta);
+    world_turn(w);
+    assert_int_equal(lines, 2);
+    sqlite3_close(reader);
+    world_stop(w);
+    mp_logger_fini(&w->logger);
+    world_free(w);
+}
+
 static void on_a_full_disk_rows_wait(void **state)
 {
     uint32_t id;
@@ -677,6 +715,7 @@ int main(void)
         on_disk(a_missing_directory_is_an_io_error),
         on_disk(damaged_bytes_never_crash),
         on_disk(two_databases_live_side_by_side),
+        on_disk(a_checkpoint_that_somebody_is_in_the_way_of_is_made_later),
         on_disk(on_a_full_disk_rows_wait),
         on_disk(a_full_disk_at_the_end_costs_nothing),
         on_disk(an_io_error_stops_the_broker_once),

@@ -16,6 +16,7 @@ struct world {
     struct mp_env *env;
     struct mp_mailbox box;
     struct mp_meta *meta;
+    struct mp_logger logger;
     const char *path;
     uint64_t base; /* the log begins behind it */
 
@@ -146,7 +147,7 @@ static inline memphis_status world_try_start(struct world *w)
                                    .ctx = w };
 
     memset(&w->err, 0, sizeof w->err);
-    return mp_meta_open(w->env, &w->log, NULL, w->path, w->base, &hooks, &w->meta,
+    return mp_meta_open(w->env, &w->log, &w->logger, w->path, w->base, &hooks, &w->meta,
                         &w->err);
 }
 
