@@ -323,26 +323,83 @@ static memphis_status open_files(struct mp_scan *s, uint64_t wal_first,
     mp_free(n.bases);
     for (uint32_t i = 0; i < s->files_count; i++) {
         const struct mp_wal_header *h = &s->files[i].header;
-        uint64_t expected = i == 0 ? h->base : s->files_end;
-        if (st == MEMPHIS_OK && h->base != expected && !accept_loss)
-            st = mp_fail(err, MEMPHIS_CORRUPT,
-                         "a WAL file is missing: from LSN %llu to %llu",
-                         (unsigned long long)expected, (unsigned long long)h->base);
         if (h->base + h->size > s->files_end)
             s->files_end = h->base + h->size;
         s->last_base = h->base;
     }
+    /* Where no file is any more, one has been; and what is durable was in one. */
+    uint64_t least = mp_block_up(s->durable_upto);
+    if (s->files_count == 0 && least < wal_first + MP_BLOCK_SIZE)
+        least = wal_first + MP_BLOCK_SIZE;
+    if (s->files_end < least)
+        s->files_end = least;
     return st;
 }
 
 /* -- the verdict ------------------------------------------------------------------- */
 
+static const struct mp_lsn_range *range_at(const struct mp_lsn_range *ranges,
+                                           uint32_t count, uint64_t lsn)
+{
+    for (uint32_t i = 0; i < count; i++)
+        if (lsn >= ranges[i].from && lsn < ranges[i].to)
+            return &ranges[i];
+    return NULL;
+}
+
 static const struct mp_lsn_range *settled_at(const struct mp_scan *s, uint64_t lsn)
 {
-    for (uint32_t i = 0; i < s->settled_count; i++)
-        if (lsn >= s->settled[i].from && lsn < s->settled[i].to)
-            return &s->settled[i];
-    return NULL;
+    return range_at(s->settled, s->settled_count, lsn);
+}
+
+/* Whether an earlier recovery has settled all of it. */
+static bool is_settled(const struct mp_scan *s, uint64_t from, uint64_t to)
+{
+    const struct mp_lsn_range *r;
+
+    while (from < to && (r = settled_at(s, from)) != NULL)
+        from = r->to;
+    return from >= to;
+}
+
+/* LSNs that no file covers. */
+static memphis_status judge_hole(struct mp_scan *s, uint64_t from, uint64_t to,
+                                 bool accept_loss, memphis_error *err)
+{
+    if (is_settled(s, from, to))
+        return MEMPHIS_OK;
+    if (accept_loss) {
+        push_range(&s->lost, &s->lost_count, from, to);
+        return MEMPHIS_OK;
+    }
+    return mp_fail(err, MEMPHIS_CORRUPT,
+                   "%s: from LSN %llu to %llu; restore it from a backup, or start with "
+                   "--accept-loss to keep the rest",
+                   s->files_count > 0 ? "a WAL file is missing"
+                                      : "there is no WAL file in 'wal'",
+                   (unsigned long long)from, (unsigned long long)to);
+}
+
+/* The files must cover everything from `wal_first` on. */
+static memphis_status judge_files(struct mp_scan *s, uint64_t wal_first,
+                                  bool accept_loss, memphis_error *err)
+{
+    memphis_status st = MEMPHIS_OK;
+    uint64_t end = wal_first;
+
+    for (uint32_t i = 0; i < s->files_count && st == MEMPHIS_OK; i++) {
+        const struct mp_wal_header *h = &s->files[i].header;
+        if (h->base < end && !accept_loss)
+            st = mp_fail(err, MEMPHIS_CORRUPT, "two WAL files hold LSN %llu",
+                         (unsigned long long)h->base);
+        else if (h->base > end)
+            st = judge_hole(s, end, h->base, accept_loss, err);
+        if (h->base + h->size > end)
+            end = h->base + h->size;
+    }
+    if (st == MEMPHIS_OK && end < s->files_end)
+        st = judge_hole(s, end, s->files_end, accept_loss, err);
+    return st;
 }
 
 /* Whether batch b follows on `lsn`, where the good ones before it end. */
@@ -402,10 +459,12 @@ static memphis_status judge_gap(struct mp_scan *s, uint64_t from, uint64_t to,
  * of it, it is damage. */
 static memphis_status judge(struct mp_scan *s, bool accept_loss, memphis_error *err)
 {
-    uint64_t at = s->files_count > 0 ? s->files[0].header.base + MP_BLOCK_SIZE : 0;
+    uint64_t at = s->files_end;
     const struct mp_scan_batch *before = NULL;
     memphis_status st = MEMPHIS_OK;
 
+    if (s->files_count > 0)
+        at = s->files[0].header.base + MP_BLOCK_SIZE;
     for (size_t i = 0; i < s->batches_count && st == MEMPHIS_OK; i++) {
         const struct mp_scan_batch *b = &s->batches[i];
         if (settled_at(s, b->lsn) != NULL)
@@ -527,6 +586,8 @@ memphis_status mp_scan_run(struct mp_scan *s, struct mp_env *e, uint64_t durable
     memphis_status st = open_files(s, wal_first, accept_loss, err);
     for (uint32_t i = 0; i < s->files_count && st == MEMPHIS_OK; i++)
         st = scan_file(s, i, err);
+    if (st == MEMPHIS_OK)
+        st = judge_files(s, wal_first, accept_loss, err);
     if (st == MEMPHIS_OK)
         st = judge(s, accept_loss, err);
     for (uint32_t i = 0; i < s->lost_count && st == MEMPHIS_OK; i++)

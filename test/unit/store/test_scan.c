@@ -26,6 +26,7 @@ struct world {
     struct mp_env *env;
     uint64_t base, epoch; /* of the file being written */
     uint32_t chain;
+    uint64_t wal_first;   /* what `node` says */
     struct mp_scan scan;
     memphis_error err;
 };
@@ -170,7 +171,8 @@ static memphis_status scan(struct world *w, uint64_t durable_upto, bool accept_l
 {
     mp_scan_fini(&w->scan);
     w->err.message[0] = 0;
-    return mp_scan_run(&w->scan, w->env, durable_upto, 0, accept_loss, &w->err);
+    return mp_scan_run(&w->scan, w->env, durable_upto, w->wal_first, accept_loss,
+                       &w->err);
 }
 
 /* What was found, as a bit per index; each record is what was written, and comes once.
@@ -203,21 +205,29 @@ static uint64_t bits(uint64_t first, uint64_t last)
 
 /* -- what holds -------------------------------------------------------------------- */
 
-static void a_log_without_files_is_empty(void **state)
+static void a_log_without_files_is_damage(void **state)
 {
     struct world *w = begin();
 
     (void)state;
-    assert_int_equal(scan(w, 0, false), MEMPHIS_OK);
-    assert_int_equal(w->scan.files_count, 0);
-    assert_int_equal(w->scan.records_count, 0);
-    assert_int_equal(w->scan.end, 0);
     w->base = 99;
-    put_bytes(w, 0, "x", 1); /* and other names are nobody's business */
+    put_bytes(w, 0, "x", 1); /* other names are nobody's business */
     assert_int_equal(w->env->rename(w->env, "wal/00000000000000000099.wal", "wal/next",
                                     NULL), MEMPHIS_OK);
-    assert_int_equal(scan(w, 0, false), MEMPHIS_OK);
-    assert_int_equal(w->scan.files_count, 0);
+    w->wal_first = 5 * FILE_SIZE;
+    for (uint64_t durable = 0; durable < 7 * FILE_SIZE; durable += FILE_SIZE + 1) {
+        assert_int_equal(scan(w, durable, false), MEMPHIS_CORRUPT);
+        assert_non_null(strstr(w->err.message, "no WAL file"));
+        assert_int_equal(scan(w, durable, true), MEMPHIS_OK);
+        assert_int_equal(w->scan.files_count, 0);
+        assert_int_equal(w->scan.records_count, 0);
+        assert_int_equal(w->scan.lost_count, 1);
+        assert_int_equal(w->scan.lost[0].from, w->wal_first);
+        assert_int_equal(w->scan.files_end % MP_BLOCK_SIZE, 0);
+        assert_true(w->scan.files_end > w->wal_first);
+        assert_true(w->scan.files_end >= durable);
+        assert_int_equal(w->scan.end, w->scan.files_end);
+    }
     end(w);
 }
 
@@ -473,7 +483,7 @@ static void a_file_missing_in_the_middle_is_damage(void **state)
     end(w);
 }
 
-static void the_oldest_files_may_be_gone(void **state)
+static void the_oldest_files_may_be_gone_when_node_says_so(void **state)
 {
     struct world *w = begin();
     char name[MP_WAL_NAME_SIZE];
@@ -482,6 +492,12 @@ static void the_oldest_files_may_be_gone(void **state)
     three_files(w);
     mp_wal_name(0, name);
     assert_int_equal(w->env->unlink(w->env, name, NULL), MEMPHIS_OK);
+    assert_int_equal(scan(w, 0, false), MEMPHIS_CORRUPT);
+    assert_non_null(strstr(w->err.message, "missing: from LSN 0 to 24576"));
+    assert_int_equal(scan(w, 0, true), MEMPHIS_OK);
+    assert_int_equal(w->scan.lost_count, 1);
+    assert_int_equal(found(w), bits(5, 8));
+    w->wal_first = FILE_SIZE;
     assert_int_equal(scan(w, 0, false), MEMPHIS_OK);
     assert_int_equal(found(w), bits(5, 8));
     end(w);
@@ -642,7 +658,7 @@ static void a_record_that_changed_since_the_scan_is_corrupt(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        leak_checked(a_log_without_files_is_empty),
+        leak_checked(a_log_without_files_is_damage),
         leak_checked(good_batches_give_records_heads_and_clock),
         leak_checked(the_unused_rest_of_a_file_is_no_bad_batch),
         leak_checked(a_torn_last_batch_is_dropped_and_its_bytes_counted),
@@ -655,7 +671,7 @@ int main(void)
         leak_checked(a_good_batch_behind_a_torn_one_stays_settled),
         leak_checked(records_in_another_order_make_a_batch_bad),
         leak_checked(a_file_missing_in_the_middle_is_damage),
-        leak_checked(the_oldest_files_may_be_gone),
+        leak_checked(the_oldest_files_may_be_gone_when_node_says_so),
         leak_checked(a_file_of_the_wrong_size_or_name_is_damage),
         leak_checked(a_newer_release_is_told_apart_from_damage),
         leak_checked(accepted_loss_keeps_every_record_that_is_whole),
