@@ -8,9 +8,9 @@
 #include "store/load.h"
 
 enum {
-    SKIPPED_AFTER_LOSS = 65536,  /* sequences, so that none is given twice */
+    SKIPPED_AFTER_LOSS = 65536, /* sequences, so that none is given twice */
     STOP_ROUNDS_MAX = 1000,
-    FILES_MAX = 4                /* more WAL files at a start: a flush follows */
+    FILES_MAX = 4 /* more WAL files at a start: a flush follows */
 };
 
 /* -- open -------------------------------------------------------------------------- */
@@ -130,8 +130,11 @@ static void take_id(void *ctx, const struct mp_entry *e, memphis_slice bytes)
 {
     struct id_reader *r = ctx;
     struct mp_log_sink *sink = &r->shard->log.sink;
-    struct mp_entry id = { .type = MP_ENTRY_ID, .pid = e->pid, .seq = e->seq,
-                           .time_ns = e->time_ns, .id = e->id };
+    struct mp_entry id = { .type = MP_ENTRY_ID,
+                           .pid = e->pid,
+                           .seq = e->seq,
+                           .time_ns = e->time_ns,
+                           .id = e->id };
 
     (void)bytes;
     if (e->id.size > 0 && e->time_ns >= r->since_ns)
@@ -231,7 +234,8 @@ static memphis_status open_row(struct mp_shard *s, memphis_slice row,
     if (has_files && p->generation == 0)
         (void)mp_fail(&p->damaged, MEMPHIS_CORRUPT,
                       "the files of partition %u are missing: 's/%08x/%08x/meta' is "
-                      "not there or damaged", e.pid, s->log.shard, e.pid);
+                      "not there or damaged",
+                      e.pid, s->log.shard, e.pid);
     return attach(s, e.pid, err);
 }
 
@@ -245,7 +249,8 @@ static memphis_status check_table(struct mp_replica *r, const struct mp_partitio
     if (own->generation == 0 && mp_replica_base(r, MP_SHARD_DATA) > 0)
         (void)mp_fail(&why, MEMPHIS_CORRUPT,
                       "the table of partitions is missing: 's/%08x/dls/meta' is not "
-                      "there or damaged", MP_SHARD_DATA);
+                      "there or damaged",
+                      MP_SHARD_DATA);
     if (why.status == MEMPHIS_OK)
         return MEMPHIS_OK;
     r->lost_table = true;
@@ -253,7 +258,8 @@ static memphis_status check_table(struct mp_replica *r, const struct mp_partitio
         return MEMPHIS_OK;
     return mp_fail(err, MEMPHIS_CORRUPT,
                    "%s: restore it from a backup, or start with --accept-loss to keep "
-                   "the rest", why.message);
+                   "the rest",
+                   why.message);
 }
 
 /* The files of the data shard: which partitions there are, and what they hold. */
@@ -326,8 +332,9 @@ static memphis_status check_files(struct mp_replica *r, memphis_error *err)
             p->damage_is_range = true;
             (void)mp_fail(&p->damaged, MEMPHIS_CORRUPT,
                           "a segment of partition %u with messages up to %llu is "
-                          "missing in 's/%08x/%08x'", p->pid,
-                          (unsigned long long)p->missing_last, s->log.shard, p->pid);
+                          "missing in 's/%08x/%08x'",
+                          p->pid, (unsigned long long)p->missing_last, s->log.shard,
+                          p->pid);
         }
         if (p->damaged.status == MEMPHIS_OK ||
             (p->damage_is_range && !find_lost(r, p, false)))
@@ -335,7 +342,8 @@ static memphis_status check_files(struct mp_replica *r, memphis_error *err)
         if (!r->o.accept_loss)
             return mp_fail(err, MEMPHIS_CORRUPT,
                            "%s: restore it from a backup, or start with --accept-loss "
-                           "to keep the rest", p->damaged.message);
+                           "to keep the rest",
+                           p->damaged.message);
         accept_damage(r, p);
     }
     mp_partitions_check_dead(t);
@@ -439,6 +447,28 @@ static memphis_status replay_record(struct mp_shard *s,
     return st;
 }
 
+/* Somebody holds what the log had up to `index`; when that much of it was lost it goes
+ * on above: no index is given twice. */
+static bool reached(struct mp_shard *s, uint64_t index)
+{
+    if (index <= s->last_index)
+        return false;
+    s->last_index = s->commit = index;
+    return true;
+}
+
+/* Files of the data shard may have seen more of a log than is left of it. */
+static void go_on_above_files(struct mp_shard *s)
+{
+    const struct mp_partitions *t = &s->partitions;
+    struct mp_partition *p;
+
+    for (uint32_t i = 0; (p = mp_partitions_next(t, &i)) != NULL;)
+        (void)reached(s, p->flushed_index);
+    for (uint32_t i = 0; i < t->loaded_count; i++)
+        (void)reached(s, t->loaded[i]->flushed_index);
+}
+
 memphis_status mp_replica_start(struct mp_replica *r, uint32_t shard,
                                 memphis_error *err)
 {
@@ -459,9 +489,10 @@ memphis_status mp_replica_start(struct mp_replica *r, uint32_t shard,
         if (record->shard == shard && record->index > s->last_index)
             st = replay_record(s, record, err);
     }
-    if (st != MEMPHIS_OK)
-        return st;
-    return s->in_memory ? MEMPHIS_OK : check_end(s, err);
+    if (st == MEMPHIS_OK && !s->in_memory)
+        st = check_end(s, err);
+    go_on_above_files(s);
+    return st;
 }
 
 /* The base of the shard says so, from the next `node` on. */
@@ -470,13 +501,14 @@ bool mp_replica_meta_ahead(struct mp_replica *r, uint64_t index)
     struct mp_shard *s = mp_shard_of(r, MP_SHARD_META);
 
     mp_assert(s->has_started && !r->is_ready);
-    if (index <= s->last_index)
+    uint64_t last = s->last_index;
+    if (!reached(s, index))
         return false;
+    r->meta_safe = index;
     mp_logf(r->o.logger, MEMPHIS_LOG_WARN, "store",
             "the log of the metadata has lost its entries %llu to %llu, which meta.db "
             "has; it goes on behind them",
-            (unsigned long long)s->last_index + 1, (unsigned long long)index);
-    s->last_index = s->commit = r->meta_safe = index;
+            (unsigned long long)last + 1, (unsigned long long)index);
     return true;
 }
 
@@ -501,8 +533,8 @@ static void note_files(struct mp_replica *r)
 /* -- the closing batch ------------------------------------------------------------- */
 
 struct closing {
-    struct mp_buf settled;       /* body of the settled record; empty: none */
-    struct mp_buf bodies;        /* of the copies and of the loss entry */
+    struct mp_buf settled; /* body of the settled record; empty: none */
+    struct mp_buf bodies;  /* of the copies and of the loss entry */
     struct mp_group_header *headers;
     size_t count;
 };
@@ -591,7 +623,8 @@ static void collect_loss(struct mp_replica *r, struct closing *c)
     for (size_t i = 0; i < r->lost_count; i++) {
         const struct mp_lost_range *l = &r->lost[i];
         mp_damage_payload(l->first, l->last, range);
-        struct mp_entry e = { .type = MP_ENTRY_DAMAGE, .pid = l->pid,
+        struct mp_entry e = { .type = MP_ENTRY_DAMAGE,
+                              .pid = l->pid,
                               .payload = { range, sizeof range } };
         put_entry(c, &h, &e);
     }
@@ -599,7 +632,9 @@ static void collect_loss(struct mp_replica *r, struct closing *c)
         if (!has_loss(r) && !p->is_accepted)
             continue;
         mp_set_u64(range, p->last + SKIPPED_AFTER_LOSS);
-        struct mp_entry e = { .type = MP_ENTRY_SKIP, .pid = p->pid, .seq = p->last + 1,
+        struct mp_entry e = { .type = MP_ENTRY_SKIP,
+                              .pid = p->pid,
+                              .seq = p->last + 1,
                               .payload = { range, 8 } };
         put_entry(c, &h, &e);
     }
@@ -651,10 +686,11 @@ static void fill_node(struct mp_replica *r)
         n->items_count = 0;
         for (uint32_t i = 0; i < MP_SHARDS; i++)
             if (!r->shards[i].in_memory)
-                n->items[n->items_count++] = (struct mp_node_item){
-                    .shard = i + 1, .shard_epoch = 1, .replica = i + 1, .vote = i + 1,
-                    .term = 1
-                };
+                n->items[n->items_count++] = (struct mp_node_item){ .shard = i + 1,
+                                                                    .shard_epoch = 1,
+                                                                    .replica = i + 1,
+                                                                    .vote = i + 1,
+                                                                    .term = 1 };
     }
     for (uint32_t i = 0; i < n->items_count; i++)
         if (n->items[i].shard == MP_SHARD_META) {
@@ -670,8 +706,7 @@ static memphis_status close_recovery(struct mp_replica *r, struct closing *c,
 {
     struct mp_recovery *rec = &r->recovery;
     uint32_t records = (uint32_t)c->count + (c->settled.size > 0);
-    uint64_t size =
-        mp_wal_batch_size(2, records, c->settled.size + c->bodies.size);
+    uint64_t size = mp_wal_batch_size(2, records, c->settled.size + c->bodies.size);
     uint64_t from = rec->fresh ? MP_BLOCK_SIZE : mp_recover_settle_from(rec);
 
     /* What was found there may be known to the page cache only: a new name must not
@@ -720,15 +755,15 @@ memphis_status mp_replica_ready(struct mp_replica *r, struct mp_recovery_report 
                                            .clean = r->recovery.clean,
                                            .entries_replayed = r->replayed,
                                            .torn_bytes = scan->torn_bytes,
-                                           .lost_ranges = scan->lost_count +
-                                                          scan->bad_files };
+                                           .lost_ranges =
+                                               scan->lost_count + scan->bad_files };
     if (r->wal != NULL) {
         s = check_files(r, err);
         if (s == MEMPHIS_OK)
             s = mp_recover_drop_left_overs(r->o.env, r->recovery.node.wal_first, err);
         note_files(r);
-        bool settle = !r->recovery.fresh && (!r->recovery.clean || has_loss(r) ||
-                                             scan->torn_bytes > 0);
+        bool settle = !r->recovery.fresh &&
+                      (!r->recovery.clean || has_loss(r) || scan->torn_bytes > 0);
         if (settle && s == MEMPHIS_OK)
             s = collect_copies(r, &c, err);
         size_t copies = c.count;

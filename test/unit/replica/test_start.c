@@ -442,6 +442,104 @@ static void a_missing_wal_file_is_told_by_name(void **state)
     world_free(w);
 }
 
+/* A log of several files, the first of which is not the first one ever. */
+static struct world *with_files(bool slots_are_ahead)
+{
+    struct world *w = world_new(90);
+
+    w->options.memory_max = 64 << 20; /* nothing is given back by itself */
+    w->options.wal_total_max = 64 << 20;
+    must_start(w);
+    open_partition(w, 7);
+    open_partition(w, 8);
+    produce(w, 7, 20, 1000);
+    produce(w, 8, 20, 1000);
+    flush(w);
+    idle(w, 1);
+    assert_true(w->replica->node.wal_first > 0);
+    produce(w, 7, 100, 1000);
+    crash(w, MP_CRASH_NOTHING);
+    must_start(w); /* what it settles must not excuse what is missed later */
+    produce(w, 7, 100, 1000);
+    stop(w);
+    if (slots_are_ahead) { /* of `node`: a pass in the midst of a replay */
+        w->options.memory_max = 256 << 10;
+        must_start(w);
+        w->options.memory_max = 64 << 20;
+        assert_true(partition_of(w, 7)->flushed_index >
+                    w->replica->node.items[1].base_index);
+        stop(w);
+    }
+    return w;
+}
+
+/* Starts as often as the flag is not needed any more, and goes on in between. */
+static void expect_life_after_loss(struct world *w)
+{
+    w->options.accept_loss = true;
+    must_start(w);
+    w->options.accept_loss = false;
+    assert_true(w->report.lost_ranges > 0);
+    uint64_t last = mp_log_last(data_log(w), 7);
+    assert_true(last > 65536); /* no sequence twice */
+    w->next[7] = last + 1;
+    for (int round = 0; round < 4; round++) {
+        produce(w, 7, 1, 500);
+        if (round == 2)
+            flush(w);
+        crash(w, round == 1 ? MP_CRASH_PROCESS : MP_CRASH_NOTHING);
+        must_start(w);
+        assert_int_equal(w->report.lost_ranges, 0);
+        for (int i = 0; i <= round; i++)
+            expect_7(w, last + 1 + (uint64_t)i, MEMPHIS_OK, last + 1 + (uint64_t)i);
+        expect_7(w, 20, MEMPHIS_OK, 20);
+        expect_range(w, 8, 1, 20);
+    }
+}
+
+/* The first and the last one, too: refused, told, and not asked for again. */
+static void any_missing_wal_file_is_accepted_once(void **state)
+{
+    (void)state;
+
+    for (int n = 0;; n++) {
+        struct world *w = with_files(false);
+        struct nth_name file = { "wal/", ".wal", n, { 0 } };
+        mp_disk_each(w->disk, take_nth, &file);
+        int left = count_files(w, "wal/", ".wal");
+        if (n == left) {
+            assert_true(n >= 5);
+            world_free(w);
+            return;
+        }
+        remove_name(w, "wal", file.name + 4);
+        for (int round = 0; round < 2; round++)
+            refuses_to_start(w, MEMPHIS_CORRUPT, "WAL file is missing: from LSN");
+        assert_int_equal(count_files(w, "wal/", ".wal"), left - 1);
+        expect_life_after_loss(w);
+        world_free(w);
+    }
+}
+
+/* The log goes on above all that `node`, slots and files have seen of it. */
+static void a_log_that_is_gone_is_accepted_once(void **state)
+{
+    (void)state;
+
+    for (int ahead = 0; ahead < 2; ahead++) {
+        struct world *w = with_files(ahead > 0);
+        while (count_files(w, "wal/", ".wal") > 0) {
+            struct nth_name file = { "wal/", ".wal", 0, { 0 } };
+            mp_disk_each(w->disk, take_nth, &file);
+            remove_name(w, "wal", file.name + 4);
+        }
+        for (int round = 0; round < 2; round++)
+            refuses_to_start(w, MEMPHIS_CORRUPT, "no WAL file");
+        expect_life_after_loss(w);
+        world_free(w);
+    }
+}
+
 /* -- files of partitions ----------------------------------------------------------- */
 
 static void a_missing_segment_is_refused_or_accepted_once(void **state)
@@ -738,6 +836,8 @@ int main(void)
         leak_checked(a_replay_larger_than_memory_does_not_cover_damage),
         leak_checked(wal_files_that_were_given_back_are_left_overs_when_they_return),
         leak_checked(a_missing_wal_file_is_told_by_name),
+        leak_checked(any_missing_wal_file_is_accepted_once),
+        leak_checked(a_log_that_is_gone_is_accepted_once),
         leak_checked(a_missing_segment_is_refused_or_accepted_once),
         leak_checked(damaged_files_are_told_by_name_and_may_be_accepted),
         leak_checked(a_missing_state_file_is_told_by_name),

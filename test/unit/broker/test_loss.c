@@ -1,0 +1,95 @@
+/* A whole broker goes on after a loss that was accepted. */
+#include "world.h"
+
+static struct mp_env *disk(struct world *w)
+{
+    return mp_env_mem_open(w->disk, NULL);
+}
+
+struct names {
+    const char *in;
+    char items[16][64];
+    int count;
+};
+
+static void take_name(void *ctx, const char *name, uint64_t size)
+{
+    struct names *n = ctx;
+
+    (void)size;
+    if (strncmp(name, n->in, strlen(n->in)) == 0 && n->count < 16)
+        snprintf(n->items[n->count++], sizeof n->items[0], "%s", name);
+}
+
+static void remove_all(struct world *w, const char *in)
+{
+    struct names n = { .in = in };
+    struct mp_env *e = disk(w);
+
+    mp_disk_each(w->disk, take_name, &n);
+    assert_true(n.count > 0);
+    for (int i = 0; i < n.count; i++)
+        assert_int_equal(e->unlink(e, n.items[i], NULL), MEMPHIS_OK);
+    e->close(e);
+}
+
+static void start_with_loss(struct world *w)
+{
+    memphis_error err;
+
+    assert_int_equal(try_start(w, &err), MEMPHIS_CORRUPT);
+    w->accept_loss = true;
+    start(w);
+    w->accept_loss = false;
+    settle_down(w);
+    w->heard_count = 0;
+}
+
+/* The answer to a publish names this sequence. */
+static void expect_seq(struct world *w, const char *stream, uint64_t seq)
+{
+    char subject[64], expected[96];
+
+    snprintf(subject, sizeof subject, "%s.final", stream);
+    publish(w, subject, "hello");
+    settle_down(w);
+    snprintf(expected, sizeof expected, "{\"stream\":\"%s\", \"seq\":%llu", stream,
+             (unsigned long long)seq);
+    const char *text = heard(w);
+    if (strncmp(text, expected, strlen(expected)) != 0)
+        fail_msg("%s is not %s", text, expected);
+}
+
+/* meta.db has seen more of the log of shard 1 than is left: what comes is above it. */
+static void metadata_goes_on_when_the_log_is_gone(void **state)
+{
+    struct world *w = world_new();
+    (void)state;
+
+    make_station(w, "one", 1);
+    expect_seq(w, "one$1", 1);
+    stop(w);
+    remove_all(w, "wal/");
+    start_with_loss(w);
+    make_station(w, "two", 2);
+    expect_seq(w, "two$2", 1);
+    for (uint64_t round = 0; round < 3; round++) {
+        restart(w);
+        settle_down(w);
+        assert_non_null(station(w, "one"));
+        expect_seq(w, "two$2", 2 + round);
+        char name[] = "three0";
+        name[5] += (char)round;
+        make_station(w, name, 1);
+    }
+    world_free(w);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        leak_checked(metadata_goes_on_when_the_log_is_gone),
+    };
+
+    return run_tests("broker/loss", tests);
+}
