@@ -70,8 +70,8 @@ struct api_call {
     memphis_broker *b;
     void (*run)(
         struct api_call *c); /* on the core; ends, now or later, in api_finish */
-    void (*refuse)(struct api_call *c); /* NULL-able: instead of run, when the broker
-                                           is closed; ends in api_finish */
+    void (*refuse)(struct api_call *c); /* NULL-able: instead of run, when the close
+                                           finds it; ends in api_finish */
     void (*fini)(struct api_call *c);   /* NULL-able: before the memory goes */
     _Atomic uint32_t refs;
     _Atomic bool ran;  /* borrowed arguments are used up: the caller may leave */

@@ -21,7 +21,7 @@ enum {
     CORE_STACK = 512 << 10,
     ALIVE_SIZE = 4096,
     SPIN_US = 100,
-    FINISH_TURNS_MAX = 10000
+    FINISH_TRIES_MAX = 100
 };
 
 /* === Waking the core === */
@@ -468,16 +468,18 @@ uint32_t api_default_wait(const memphis_broker *b)
 }
 
 /* What was accepted comes to its end, however long the disk takes: nothing may be in
- * flight when the parts are taken down. */
+ * flight when the parts are taken down. Only what a full disk refuses again and again
+ * is left undone. */
 static void finish_work(memphis_broker *b)
 {
     struct mp_broker *c = b->core;
-    uint32_t turns = 0;
+    uint32_t tries = 0;
 
     while (!c->is_broken && !mp_broker_is_idle(c) &&
-           (!mp_replica_is_idle(c->replica) || turns++ < FINISH_TURNS_MAX)) {
+           (!mp_replica_is_idle(c->replica) || tries++ < FINISH_TRIES_MAX)) {
         uint64_t next_ns;
 
+        c->streams.urgent = true; /* acknowledgements gather no longer */
         mp_broker_turn(c, &next_ns);
         if (next_ns > 0 && !mp_replica_is_idle(c->replica))
             sleep_core(b, next_ns);
@@ -489,12 +491,17 @@ static void close_core(void *ctx)
 {
     memphis_broker *b = ctx;
 
+    mp_broker_enter(b->core);
+    mp_mailbox_drain(&b->core->mailbox); /* posted before: acknowledgements count */
+    if (b->core->is_broken)
+        return;
     api_consumers_close(b);
     api_sessions_close(b);
     finish_work(b);
     mp_sdk_stop(b->core);
     mp_jsapi_stop(b->core);
     mp_broker_close(b->core);
+    b->core = NULL;
 }
 
 static void abandon_core(void *ctx)
@@ -526,8 +533,8 @@ void memphis_close(memphis_broker *b)
     /* What a broken core leaves behind is leaked, not touched (design D13): only the
      * workers end and the directory is unlocked. */
     if (b->core != NULL && !broken)
-        broken = mp_guard_run(&b->heap, close_core, b, &ignored) != MEMPHIS_OK;
-    if (b->core != NULL && broken)
+        (void)mp_guard_run(&b->heap, close_core, b, &ignored);
+    if (b->core != NULL)
         (void)mp_guard_run(&b->heap, abandon_core, b, &ignored);
     b->core = NULL;
     pthread_mutex_lock(&b->lock);

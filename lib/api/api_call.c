@@ -64,10 +64,12 @@ void api_finish(struct api_call *c, memphis_status st, const char *text)
 static void deliver(struct mp_mail *m)
 {
     struct api_call *c = mp_container_of(m, struct api_call, mail);
-    memphis_broker *b = c->b;
+    int state = atomic_load(&c->b->state);
 
+    if (state == API_BROKEN)
+        return; /* nothing is touched any more; who waits hears it from the state */
     atomic_fetch_add(&c->refs, 1); /* run may finish it */
-    if (atomic_load(&b->state) == API_OPEN)
+    if (state == API_OPEN)
         c->run(c);
     else if (c->refuse != NULL)
         c->refuse(c);

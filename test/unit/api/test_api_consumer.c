@@ -378,6 +378,80 @@ static void consume_takes_no_more_than_it_was_asked_for(void **state)
     end(x);
 }
 
+/* -- closing ----------------------------------------------------------------------- */
+
+static int32_t say_done(void *ctx, memphis_message *m)
+{
+    (void)ctx, (void)m;
+    return MEMPHIS_ACK;
+}
+
+static void close_broker(struct world *x)
+{
+    memphis_close(x->w.b);
+    memphis_consumer_close(x->c);
+    memphis_producer_close(x->p);
+    memphis_station_close(x->s);
+    x->c = NULL;
+    x->p = NULL;
+}
+
+static void open_again(struct world *x)
+{
+    assert_int_equal(test_world_open(&x->w), MEMPHIS_OK);
+    assert_int_equal(memphis_station_open(x->w.b, "s", &x->s, NULL), MEMPHIS_OK);
+    x->c = join(x, "c", NULL);
+}
+
+static void what_was_acknowledged_before_a_close_is_done(void **state)
+{
+    (void)state;
+    for (int round = 0; round < 10 * TEST_MODES; round++) {
+        struct world *x = begin(round % TEST_MODES, 1);
+        x->c = join(x, "c", NULL);
+        produce(x, 1, 2);
+        assert_int_equal(memphis_consume(x->c, 1, 20000, say_done, NULL, NULL, NULL),
+                         MEMPHIS_OK);
+        settle(next(x->c), memphis_message_ack);
+        close_broker(x);
+        open_again(x);
+        expect_nothing(x->c);
+        end(x);
+    }
+}
+
+static uint64_t stopped_ns;
+
+static uint64_t stopped_clock(struct mp_env *e)
+{
+    (void)e;
+    return stopped_ns;
+}
+
+static void a_close_does_not_wait_for_the_delay_of_acknowledgements(void **state)
+{
+    (void)state;
+    for (int mode = 1; mode < TEST_MODES; mode++) {
+        struct world *x = begin(mode, 1);
+        x->c = join(x, "c", NULL);
+        produce(x, 1, 1);
+        assert_int_equal(memphis_consume(x->c, 1, 20000, say_done, NULL, NULL, NULL),
+                         MEMPHIS_OK);
+        while (!mp_broker_is_idle(x->w.b->core)) /* what its delivery has to log */
+            assert_int_equal(memphis_step(x->w.b, NULL), MEMPHIS_OK);
+        produce(x, 2, 2);
+        struct mp_env *env = x->w.b->core->env;
+        stopped_ns = env->boot_ns(env);
+        env->boot_ns = stopped_clock; /* so fast that no time passes */
+        settle(next(x->c), memphis_message_ack);
+        assert_int_equal(memphis_step(x->w.b, NULL), MEMPHIS_OK);
+        close_broker(x);
+        open_again(x);
+        expect_nothing(x->c);
+        end(x);
+    }
+}
+
 /* -- waiting ----------------------------------------------------------------------- */
 
 struct fetcher {
@@ -560,6 +634,8 @@ int main(void)
         leak_checked(options_that_make_no_sense_are_invalid),
         leak_checked(the_verdicts_of_a_handler_settle_its_messages),
         leak_checked(consume_takes_no_more_than_it_was_asked_for),
+        leak_checked(what_was_acknowledged_before_a_close_is_done),
+        leak_checked(a_close_does_not_wait_for_the_delay_of_acknowledgements),
         leak_checked(a_waiting_fetch_gets_what_comes),
         leak_checked(an_interrupt_ends_a_fetch_and_loses_nothing),
         leak_checked(a_manual_fetch_is_interrupted_while_it_waits),
