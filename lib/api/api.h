@@ -3,7 +3,8 @@
  *
  *   THREADED   caller: api_run ── mail ──▶ core thread: call->run ... api_finish
  *              waits ◀──────────── one broadcast at the end of the turn ────┘
- *   MANUAL     caller: api_run: call->run at once, then turns until it is finished
+ *   MANUAL     caller: api_run: mail, then call->run at once, then turns until it is
+ *              finished
  *
  * A call lives on the heap and belongs to both sides: a caller whose deadline passes
  * walks away, the core lets go when it is done. Arguments that are borrowed are used up

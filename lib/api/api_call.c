@@ -204,11 +204,13 @@ void api_idle(memphis_broker *b, uint64_t next_ns, uint64_t wait_ms)
         poll(&p, 1, (int)ms);
 }
 
+/* Behind the mail that was posted before it, as with a core thread. */
 static void run_guarded(void *ctx)
 {
     struct api_call *c = ctx;
 
     mp_broker_enter(c->b->core);
+    mp_mailbox_drain(&c->b->core->mailbox);
     deliver(&c->mail);
 }
 

@@ -420,6 +420,21 @@ static void what_was_acknowledged_before_a_close_is_done(void **state)
     }
 }
 
+static void a_consumer_that_closes_has_settled_what_it_said_before(void **state)
+{
+    (void)state;
+    for (int mode = 1; mode < TEST_MODES; mode++) {
+        struct world *x = begin(mode, 1);
+        x->c = join(x, "c", NULL);
+        produce(x, 1, 1);
+        settle(next(x->c), memphis_message_ack);
+        memphis_consumer_close(x->c);
+        x->c = NULL;
+        assert_int_equal(x->w.b->core->streams.counters.acked, 1);
+        end(x);
+    }
+}
+
 static uint64_t stopped_ns;
 
 static uint64_t stopped_clock(struct mp_env *e)
@@ -635,6 +650,7 @@ int main(void)
         leak_checked(the_verdicts_of_a_handler_settle_its_messages),
         leak_checked(consume_takes_no_more_than_it_was_asked_for),
         leak_checked(what_was_acknowledged_before_a_close_is_done),
+        leak_checked(a_consumer_that_closes_has_settled_what_it_said_before),
         leak_checked(a_close_does_not_wait_for_the_delay_of_acknowledgements),
         leak_checked(a_waiting_fetch_gets_what_comes),
         leak_checked(an_interrupt_ends_a_fetch_and_loses_nothing),

@@ -343,6 +343,22 @@ static void post(struct world *x, uint32_t n, struct outcomes *o)
             MEMPHIS_OK);
 }
 
+static void calls_take_effect_in_the_order_in_which_they_were_made(void **state)
+{
+    (void)state;
+    for (int mode = 0; mode < TEST_MODES; mode++) {
+        struct world *x = begin(mode, true, 1);
+        struct outcomes o = { 0 };
+        memphis_receipt r = { 0 };
+        post(x, 3, &o);
+        assert_int_equal(produce(x, NULL, &r), MEMPHIS_OK);
+        assert_int_equal(r.sequence, 4);
+        assert_int_equal(memphis_producer_flush(x->p, 30000), MEMPHIS_OK);
+        assert_int_equal(o.stored, 3);
+        end(x);
+    }
+}
+
 static void a_flush_has_a_deadline_and_can_be_interrupted(void **state)
 {
     struct world *x = begin(1, true, 1);
@@ -486,6 +502,7 @@ int main(void)
         leak_checked(a_header_that_would_break_the_block_is_invalid),
         leak_checked(without_memory_a_message_is_refused_and_the_next_is_not),
         leak_checked(outcomes_are_called_back_in_order_by_a_flush),
+        leak_checked(calls_take_effect_in_the_order_in_which_they_were_made),
         leak_checked(a_flush_has_a_deadline_and_can_be_interrupted),
         leak_checked(a_flush_ends_with_the_turn_that_brought_the_last_outcome),
         leak_checked(only_so_many_are_under_way),
