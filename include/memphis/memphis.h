@@ -10,7 +10,8 @@
  * are written as zero;
  *   - after fork() the child may not use a broker of its parent: MEMPHIS_MISUSE;
  *   - callbacks run only inside a call that you make, on your thread (exceptions: the
- * log function and on_fatal, any thread; memphis_pipe, the core thread).
+ * log function and on_fatal, any thread; memphis_pipe, the core thread; inside those
+ * of a pipe, calls that wait return MISUSE).
  */
 #ifndef MEMPHIS_MEMPHIS_H
 #define MEMPHIS_MEMPHIS_H

@@ -9,7 +9,9 @@
  * or a slow reader cannot be told from a fast one.
  *
  * Thread: MANUAL: the core thread. THREADED: any thread, one at a time per session; the
- * pipe's functions run on the core thread and must not block.
+ * pipe's functions run on the core thread and must not block. Inside them
+ * memphis_session_feed and memphis_session_drained may be called; every call that would
+ * wait returns MISUSE.
  */
 #ifndef MEMPHIS_SESSION_H
 #define MEMPHIS_SESSION_H

@@ -40,6 +40,8 @@ struct memphis_broker {
     pid_t pid;
     pthread_t thread; /* THREADED: the core; MANUAL: whose loop it is */
     bool thread_known;
+    bool in_turn;    /* core: and what calls then is a callback of a pipe */
+    bool is_stirred; /* core: such a call brought work */
     _Atomic bool stop;
     /* waking the core */
     int wake_fd;
@@ -100,6 +102,11 @@ uint64_t api_finish_number(memphis_broker *b);
 void api_wait_finish(memphis_broker *b, uint64_t number, uint64_t wait_ms);
 
 memphis_status api_usable(memphis_broker *b, memphis_error *err);
+/* Likewise, and MISUSE inside a callback of the core, where nothing can be waited for.
+ */
+memphis_status api_may_wait(memphis_broker *b, memphis_error *err);
+/* Whether the caller is such a callback. */
+bool api_is_inside(const memphis_broker *b);
 /* Whether this process is a child of the one that opened it: it touches nothing. */
 bool api_is_forked(const memphis_broker *b);
 memphis_broker *api_ref(memphis_broker *b);
@@ -110,6 +117,8 @@ uint64_t api_boot_ms(void);
 
 /* One turn under the guard. False: broken. */
 bool api_turn(memphis_broker *b, uint64_t *next_ns);
+/* MANUAL, or inside: a call that is no mail brought work for the next turn. */
+void api_stir(memphis_broker *b);
 /* MANUAL: sleeps until something is due, at most `wait_ms`. */
 void api_idle(memphis_broker *b, uint64_t next_ns, uint64_t wait_ms);
 

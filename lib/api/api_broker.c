@@ -42,6 +42,14 @@ static void wake(void *ctx)
         signal_fd(b);
 }
 
+void api_stir(memphis_broker *b)
+{
+    if (b->in_turn)
+        b->is_stirred = true;
+    else
+        wake(b);
+}
+
 /* A flag that saves this call when nobody has signalled would lag behind the write, and
  * the core would turn around an fd that stays readable. */
 static void drain_fd(memphis_broker *b)
@@ -143,12 +151,15 @@ bool api_turn(memphis_broker *b, uint64_t *next_ns)
     atomic_store(&b->sleeping, false);
     if (b->mode == MEMPHIS_MANUAL)
         drain_fd(b);
+    b->is_stirred = false;
+    b->in_turn = true;
     if (mp_guard_run(&b->heap, run_turn, &t, &why) != MEMPHIS_OK)
         mp_broker_break(b->core, &why);
+    b->in_turn = false;
     tell_callers(b);
     if (b->mode == MEMPHIS_MANUAL) /* a core thread says so itself, after it has spun */
         atomic_store(&b->sleeping, true);
-    if (mp_mailbox_has_mail(&b->core->mailbox))
+    if (b->is_stirred || mp_mailbox_has_mail(&b->core->mailbox))
         t.next_ns = 0;
     *next_ns = t.next_ns;
     return atomic_load(&b->state) == API_OPEN;
@@ -161,7 +172,7 @@ memphis_status memphis_step(memphis_broker *b, uint64_t *next_ms)
 
     if (b == NULL || b->mode != MEMPHIS_MANUAL)
         return MEMPHIS_MISUSE;
-    st = api_usable(b, NULL);
+    st = api_may_wait(b, NULL);
     if (st != MEMPHIS_OK)
         return st;
     if (!api_turn(b, &next_ns))

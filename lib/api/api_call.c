@@ -108,6 +108,22 @@ memphis_status api_usable(memphis_broker *b, memphis_error *err)
     return MEMPHIS_OK;
 }
 
+bool api_is_inside(const memphis_broker *b)
+{
+    return (b->mode == MEMPHIS_MANUAL || pthread_equal(b->thread, pthread_self())) &&
+           b->in_turn;
+}
+
+memphis_status api_may_wait(memphis_broker *b, memphis_error *err)
+{
+    memphis_status st = api_usable(b, err);
+
+    if (st == MEMPHIS_OK && api_is_inside(b))
+        st = mp_fail(err, MEMPHIS_MISUSE,
+                     "inside a callback of a pipe nothing can be waited for");
+    return st;
+}
+
 /* === THREADED === */
 
 enum { LOOK_AGAIN_MS = 5 };
@@ -261,7 +277,7 @@ memphis_status api_run(struct api_call *c, uint32_t wait_ms, memphis_error *err)
 {
     bool is_manual = c->b->mode == MEMPHIS_MANUAL;
     uint32_t interrupts = atomic_load(&c->b->interrupts);
-    memphis_status st = api_usable(c->b, err);
+    memphis_status st = api_may_wait(c->b, err);
 
     if (st == MEMPHIS_OK && !is_manual)
         st = post(c, err);

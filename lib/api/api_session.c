@@ -270,7 +270,8 @@ memphis_status memphis_session_feed(memphis_session *s, const void *bytes, size_
 
     if (st != MEMPHIS_OK)
         return st;
-    if (s->b->mode == MEMPHIS_MANUAL) {
+    if (s->b->mode == MEMPHIS_MANUAL || api_is_inside(s->b)) {
+        api_stir(s->b);
         if (mp_guard_run(&s->b->heap, feed_guarded, &direct, &why) == MEMPHIS_OK)
             return direct.status;
         mp_broker_break(s->b->core, &why);
@@ -308,7 +309,7 @@ void memphis_session_drained(memphis_session *s, size_t bytes)
 
     if (api_usable(s->b, NULL) != MEMPHIS_OK)
         return;
-    if (s->b->mode == MEMPHIS_MANUAL) {
+    if (s->b->mode == MEMPHIS_MANUAL || api_is_inside(s->b)) {
         if (s->s != NULL)
             mp_session_drained(s->s, bytes);
         return;

@@ -615,7 +615,7 @@ memphis_status memphis_producer_flush(memphis_producer *p, uint32_t wait_ms)
     until = wait_ms == UINT32_MAX ? UINT64_MAX : api_boot_ms() + wait_ms;
     interrupts = atomic_load(&b->interrupts);
     for (;;) {
-        memphis_status st = api_usable(b, NULL);
+        memphis_status st = api_may_wait(b, NULL);
         uint64_t number, now;
 
         if (st == MEMPHIS_MISUSE)

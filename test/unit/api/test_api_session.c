@@ -291,6 +291,63 @@ static void a_session_may_go_while_its_verdict_is_out(void **state)
     }
 }
 
+/* -- inside the pipe --------------------------------------------------------------- */
+
+static struct {
+    struct peer *p;
+    int writes;
+    memphis_status feed, station, session, step;
+} inside;
+
+/* Tells at once what the peer took, answers for it, and tries what cannot be. */
+static void on_write_call(void *ctx, const memphis_slice *v, size_t n)
+{
+    struct peer *p = ctx;
+    memphis_pipe pipe = { .write = on_write, .close = on_close, .ctx = p };
+    memphis_session *other = NULL;
+    memphis_station *s = NULL;
+
+    on_write(ctx, v, n);
+    if (!has(p, "PONG\r\n") || inside.writes++ > 0)
+        return;
+    for (size_t i = 0; i < n; i++)
+        memphis_session_drained(p->s, v[i].size);
+    inside.feed = feed(p, "PUB from.inside 2\r\nhi\r\n");
+    inside.station = memphis_station_create(w.b, "s", NULL, &s, &w.err);
+    inside.session = memphis_session_new(w.b, &pipe, NULL, &other, NULL);
+    inside.step = memphis_step(w.b, NULL);
+}
+
+static void a_pipe_may_feed_and_drain_and_must_not_wait(void **state)
+{
+    (void)state;
+    for (int mode = 0; mode < TEST_MODES; mode++) {
+        static struct peer p;
+        memphis_pipe pipe = { .write = on_write_call, .close = on_close, .ctx = &p };
+        memphis_session_options o = { .user = "root" };
+        begin(mode);
+        memset(&p, 0, sizeof p);
+        memset(&inside, 0, sizeof inside);
+        pthread_mutex_init(&p.lock, NULL);
+        alarm(60); /* a core that waits for itself waits for ever */
+        assert_int_equal(memphis_session_new(w.b, &pipe, &o, &p.s, NULL), MEMPHIS_OK);
+        assert_int_equal(feed(&p, "SUB from.* 7\r\nPING\r\n"), MEMPHIS_OK);
+        for (uint64_t next = 0; mode > 0 && !has(&p, "PONG\r\n");) {
+            assert_int_equal(memphis_step(w.b, &next), MEMPHIS_OK);
+            assert_int_equal(next, 0); /* before it, and with what was fed in it */
+        }
+        until(&p, "MSG from.inside 7 2\r\nhi\r\n");
+        alarm(0);
+        assert_int_equal(inside.feed, MEMPHIS_OK);
+        assert_int_equal(inside.station, MEMPHIS_MISUSE);
+        assert_non_null(strstr(w.err.message, "callback"));
+        assert_int_equal(inside.session, MEMPHIS_MISUSE);
+        assert_int_equal(inside.step, MEMPHIS_MISUSE);
+        leave(&p);
+        test_world_end(&w);
+    }
+}
+
 /* -- refused ----------------------------------------------------------------------- */
 
 static void arguments_are_checked(void **state)
@@ -386,6 +443,7 @@ int main(void)
         leak_checked(too_much_input_is_fed_again_after_a_step),
         leak_checked(a_broker_that_closes_ends_its_sessions),
         leak_checked(a_session_may_go_while_its_verdict_is_out),
+        leak_checked(a_pipe_may_feed_and_drain_and_must_not_wait),
         leak_checked(arguments_are_checked),
         leak_checked(one_session_too_many_is_refused_until_another_goes),
         leak_checked(without_memory_there_is_no_session),
