@@ -542,6 +542,20 @@ static void a_start_that_cannot_make_its_file_says_so(void **state)
 
 /* Each operation of the disk in turn is the last one; with each outcome a start finds
  * everything that was said to be durable, and no more than was begun. */
+static bool note_file(void *ctx, const char *name)
+{
+    *(bool *)ctx |= strstr(name, ".wal") != NULL;
+    return true;
+}
+
+static bool has_file(struct mp_env *e)
+{
+    bool any = false;
+
+    assert_int_equal(e->dir_list(e, "wal", note_file, &any, NULL), MEMPHIS_OK);
+    return any;
+}
+
 static void a_crash_anywhere_loses_nothing_that_was_durable(void **state)
 {
     struct mp_disk *d = mp_disk_new(3);
@@ -562,7 +576,8 @@ static void a_crash_anywhere_loses_nothing_that_was_durable(void **state)
             struct mp_disk *after = mp_disk_clone(disk);
             mp_disk_crash(after, outcome, n);
             struct mp_env *e = mp_env_mem_open(after, NULL);
-            uint64_t found = readable(e, 0, 1);
+            /* The first file may not be there yet: `node` comes after it. */
+            uint64_t found = has_file(e) ? readable(e, 0, 1) : 0;
             assert_true(found >= w->done && found <= w->index);
             e->close(e);
             mp_disk_free(after);
