@@ -44,11 +44,28 @@ static void on_accept(struct evconnlistener *l, evutil_socket_t fd,
     conn_accept(s, fd, peer);
 }
 
+static void on_pause_end(evutil_socket_t fd, short what, void *ctx)
+{
+    struct server *s = ctx;
+
+    (void)fd, (void)what;
+    evconnlistener_enable(s->listener);
+}
+
+/* The connection stays in the queue of the system, and would be tried again at once. */
 static void on_error(struct evconnlistener *l, void *ctx)
 {
-    (void)l, (void)ctx;
-    fprintf(stderr, "memphisd: a connection could not be accepted: %s.\n",
+    struct server *s = ctx;
+    static const struct timeval pause = { 0, 100000 };
+
+    if (!s->is_full)
+        fprintf(
+            stderr,
+            "memphisd: a connection could not be accepted: %s; it is tried again.\n",
             strerror(errno));
+    s->is_full = true;
+    if (event_add(s->accept_again, &pause) == 0)
+        evconnlistener_disable(l);
 }
 
 int listener_start(struct server *s)
@@ -76,6 +93,11 @@ int listener_start(struct server *s)
             where, strerror(errno));
         return 1;
     }
+    s->accept_again = evtimer_new(s->base, on_pause_end, s);
+    if (s->accept_again == NULL) {
+        fprintf(stderr, "memphisd: no memory for a timer.\n");
+        return 1;
+    }
     evconnlistener_set_error_cb(s->listener, on_error);
     return 0;
 }
@@ -84,5 +106,8 @@ void listener_stop(struct server *s)
 {
     if (s->listener != NULL)
         evconnlistener_free(s->listener);
+    if (s->accept_again != NULL)
+        event_free(s->accept_again);
     s->listener = NULL;
+    s->accept_again = NULL;
 }

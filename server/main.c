@@ -12,7 +12,7 @@
 /* sysexits.h: what an init system or an operator can tell apart. */
 enum { EXIT_USAGE = 2, EXIT_DATA = 65, EXIT_STORE_IO = 74 };
 
-enum { DESCRIPTORS_KEPT = 64 }; /* for the store and the monitor */
+enum { DESCRIPTORS_KEPT = 64 }; /* for the store and the monitor; half at most */
 
 static void log_line(void *ctx, int32_t level, const char *module, const char *line)
 {
@@ -112,7 +112,9 @@ static void raise_limit(struct server *s)
     if (setrlimit(RLIMIT_NOFILE, &l) != 0 && getrlimit(RLIMIT_NOFILE, &l) != 0)
         return;
     if (l.rlim_cur < INT_MAX)
-        s->fd_max = (int)l.rlim_cur - DESCRIPTORS_KEPT;
+        s->fd_max =
+            (int)l.rlim_cur - (l.rlim_cur < 2 * DESCRIPTORS_KEPT ? (int)l.rlim_cur / 2
+                                                                 : DESCRIPTORS_KEPT);
 }
 
 static int start(struct server *s)

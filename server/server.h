@@ -22,11 +22,12 @@ struct server {
     memphis_broker *broker;
     struct event *wakeup, *timer, *step, *signals[2];
     struct evconnlistener *listener;
+    struct event *accept_again; /* after an error of accept */
     struct evhttp *http;
     struct conn *conns; /* list of open connections */
     unsigned conns_count;
     int fd_max;   /* connections have descriptors below it */
-    bool is_full; /* the last connection had none of those */
+    bool is_full; /* the last connection could not be taken */
     int exit_status;
     char read_buffer[READ_MAX]; /* of whichever connection is read */
 };

@@ -127,6 +127,20 @@ t = connect()
 until(t, b"INFO {")
 END
 check "1,000 connections on 256 descriptors stop nobody who is in" $?
+
+# The limit falls below what is open: accept itself fails, until it rises again.
+prlimit -p $pid --nofile=10:256
+before=$(awk '{print $14 + $15}' /proc/$pid/stat)
+python3 - $port $pid <<'END'
+import os, socket, sys, time
+s = socket.create_connection(("127.0.0.1", int(sys.argv[1])), 5)
+time.sleep(2)
+os.system(f"prlimit -p {sys.argv[2]} --nofile=256:256")
+assert s.recv(10).startswith(b"INFO")
+END
+check "a connection that cannot be accepted is accepted later" $?
+[ $(($(awk '{print $14 + $15}' /proc/$pid/stat) - before)) -lt 50 ]
+check "and until then costs little time" $?
 [ "$(wc -l <"$work/few.log")" -lt 100 ]; check "and are told in a few lines" $?
 kill -TERM $pid
 wait $pid
