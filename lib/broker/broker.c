@@ -273,14 +273,21 @@ open_replica(struct mp_broker *b, const struct mp_broker_options *o, memphis_err
     return MEMPHIS_OK;
 }
 
+static memphis_status replay(struct mp_broker *b, uint32_t shard, memphis_error *err)
+{
+    memphis_status st = mp_replica_start(b->replica, shard, err);
+
+    if (st == MEMPHIS_OK && b->is_broken) /* an entry that cannot be applied */
+        st = mp_fail(err, b->why.status, "%s", b->why.message);
+    return st;
+}
+
 /* What SQLite lacks comes from the log. It may also be ahead: of a log whose end was
  * not synced when the power went, or was damaged and given up. */
 static memphis_status replay_meta(struct mp_broker *b, memphis_error *err)
 {
-    memphis_status st = mp_replica_start(b->replica, MP_SHARD_META, err);
+    memphis_status st = replay(b, MP_SHARD_META, err);
 
-    if (st == MEMPHIS_OK && b->is_broken)
-        st = mp_fail(err, b->why.status, "%s", b->why.message);
     if (st == MEMPHIS_OK &&
         mp_replica_meta_ahead(b->replica, mp_meta_applied_index(b->meta)))
         st = mp_meta_secure(b->meta, err);
@@ -314,9 +321,9 @@ static memphis_status recover(struct mp_broker *b, const struct mp_broker_option
     if (st == MEMPHIS_OK)
         mp_stations_load(b);
     if (st == MEMPHIS_OK)
-        st = mp_replica_start(b->replica, MP_SHARD_DATA, err);
+        st = replay(b, MP_SHARD_DATA, err);
     if (st == MEMPHIS_OK)
-        st = mp_replica_start(b->replica, MP_SHARD_MEMORY, err);
+        st = replay(b, MP_SHARD_MEMORY, err);
     if (st == MEMPHIS_OK)
         st = mp_replica_ready(b->replica, &b->recovery, err);
     b->starting = false;

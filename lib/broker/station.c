@@ -418,6 +418,16 @@ static void drop_stream(struct mp_broker *b, uint32_t pid, uint32_t station_id,
     b->counters.partitions--;
 }
 
+/* Opened with other settings it would lose what these say. */
+static void cannot_read(struct mp_broker *b, uint32_t pid, memphis_status st)
+{
+    memphis_error why;
+
+    (void)mp_fail(&why, st, "the settings of partition %u %s", pid,
+                  st == MEMPHIS_UNSUPPORTED ? "need a newer release" : "make no sense");
+    mp_broker_break(b, &why);
+}
+
 void mp_station_partition_applied(struct mp_broker *b, struct mp_log *log,
                                   const struct mp_entry *e)
 {
@@ -433,11 +443,11 @@ void mp_station_partition_applied(struct mp_broker *b, struct mp_log *log,
     if (c.bad)
         return;
     if (op == PARTITION_OPEN) {
-        if (mp_stream_settings_decode(&c, &arena, &settings) == MEMPHIS_OK)
+        memphis_status st = mp_stream_settings_decode(&c, &arena, &settings);
+        if (st == MEMPHIS_OK)
             open_stream(b, log, e->pid, &settings);
         else
-            mp_logf(b->logger, MEMPHIS_LOG_ERROR, "station",
-                    "the settings of a partition cannot be read pid=%u", e->pid);
+            cannot_read(b, e->pid, st);
     } else if (op == PARTITION_DROP) {
         drop_stream(b, e->pid, station_id, number);
     }

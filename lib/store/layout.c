@@ -33,6 +33,14 @@ static bool is_sealed(const uint8_t *p, size_t size)
     return mp_crc32c(0, p + AT_REST, size - AT_REST) == mp_get_u32(p + AT_CRC);
 }
 
+/* OK; CORRUPT; VERSION: whole, and the last character names a newer release. */
+static memphis_status check_block(const uint8_t *p, const char *magic, size_t size)
+{
+    if (memcmp(p, magic, 3) != 0 || p[3] < magic[3] || !is_sealed(p, size))
+        return MEMPHIS_CORRUPT;
+    return p[3] == magic[3] ? MEMPHIS_OK : MEMPHIS_VERSION;
+}
+
 /* -- WAL file header --------------------------------------------------------------- */
 
 enum {
@@ -67,11 +75,13 @@ memphis_status mp_wal_header_decode(memphis_slice bytes, struct mp_wal_header *o
                                     memphis_error *err)
 {
     const uint8_t *p = bytes.data;
+    memphis_status s = MEMPHIS_CORRUPT;
 
-    if (bytes.size < MP_BLOCK_SIZE || !has_magic(p, "MWF1") ||
-        !is_sealed(p, MP_BLOCK_SIZE))
-        return mp_fail(err, MEMPHIS_CORRUPT, "the header of a WAL file is damaged");
-    if (mp_get_u16(p + WAL_OLDEST_READER) > MP_FORMAT_VERSION ||
+    if (bytes.size >= MP_BLOCK_SIZE)
+        s = check_block(p, "MWF1", MP_BLOCK_SIZE);
+    if (s == MEMPHIS_CORRUPT)
+        return mp_fail(err, s, "the header of a WAL file is damaged");
+    if (s != MEMPHIS_OK || mp_get_u16(p + WAL_OLDEST_READER) > MP_FORMAT_VERSION ||
         mp_get_u32(p + WAL_FLAGS) != 0)
         return mp_fail(err, MEMPHIS_VERSION, "the WAL was written by a newer release");
     *out = (struct mp_wal_header){ .epoch = mp_get_u64(p + WAL_EPOCH),
@@ -119,11 +129,14 @@ void mp_batch_header_encode(struct mp_batch_header *h,
 bool mp_batch_header_decode(memphis_slice bytes, struct mp_batch_header *out)
 {
     const uint8_t *p = bytes.data;
+    memphis_status s = MEMPHIS_CORRUPT;
 
-    if (bytes.size < MP_BATCH_HEADER_SIZE || !has_magic(p, "MWB1") ||
-        !is_sealed(p, MP_BATCH_HEADER_SIZE))
+    if (bytes.size >= MP_BATCH_HEADER_SIZE)
+        s = check_block(p, "MWB1", MP_BATCH_HEADER_SIZE);
+    if (s == MEMPHIS_CORRUPT)
         return false;
-    *out = (struct mp_batch_header){ .epoch = mp_get_u64(p + BATCH_EPOCH),
+    *out = (struct mp_batch_header){ .is_newer = s != MEMPHIS_OK,
+                                     .epoch = mp_get_u64(p + BATCH_EPOCH),
                                      .lsn = mp_get_u64(p + BATCH_LSN),
                                      .durable_upto = mp_get_u64(p + BATCH_DURABLE),
                                      .body_size = mp_get_u32(p + BATCH_BODY_SIZE),
@@ -133,7 +146,7 @@ bool mp_batch_header_decode(memphis_slice bytes, struct mp_batch_header *out)
                                      .wall_ns = mp_get_u64(p + BATCH_WALL),
                                      .broker_ns = mp_get_u64(p + BATCH_BROKER),
                                      .crc = mp_get_u32(p + AT_CRC) };
-    return out->body_size % 8 == 0;
+    return out->is_newer || out->body_size % 8 == 0;
 }
 
 /* -- group record header ----------------------------------------------------------- */
@@ -320,7 +333,8 @@ memphis_status mp_node_decode(memphis_slice bytes, struct mp_node *out,
     if (bytes.size < MP_BLOCK_SIZE || !has_magic(p, "MPN1") ||
         !is_sealed(p, MP_BLOCK_SIZE) || mp_get_u32(p + NODE_COUNT) > MP_NODE_ITEMS_MAX)
         return mp_fail(err, MEMPHIS_CORRUPT, "a slot of 'node' is not valid");
-    if (mp_get_u16(p + NODE_OLDEST_READER) > MP_FORMAT_VERSION)
+    if (mp_get_u16(p + NODE_OLDEST_READER) > MP_FORMAT_VERSION ||
+        (mp_get_u32(p + NODE_FLAGS) & ~(uint32_t)MP_NODE_CLEAN) != 0)
         return mp_fail(err, MEMPHIS_VERSION,
                        "the data was written by a newer release; use that one");
     memset(out, 0, sizeof *out);
@@ -472,15 +486,19 @@ void mp_segment_header_encode(const struct mp_segment_header *h,
     (void)seal(out, MP_BLOCK_SIZE);
 }
 
-bool mp_segment_header_decode(memphis_slice bytes, struct mp_segment_header *out)
+memphis_status mp_segment_header_decode(memphis_slice bytes,
+                                        struct mp_segment_header *out)
 {
     const uint8_t *p = bytes.data;
+    memphis_status s = MEMPHIS_CORRUPT;
 
-    if (bytes.size < MP_BLOCK_SIZE || !has_magic(p, "MSG1") ||
-        !is_sealed(p, MP_BLOCK_SIZE) ||
-        mp_get_u16(p + SEGMENT_VERSION) > MP_FORMAT_VERSION ||
+    if (bytes.size >= MP_BLOCK_SIZE)
+        s = check_block(p, "MSG1", MP_BLOCK_SIZE);
+    if (s != MEMPHIS_OK)
+        return s;
+    if (mp_get_u16(p + SEGMENT_VERSION) > MP_FORMAT_VERSION ||
         mp_get_u16(p + SEGMENT_FLAGS) != 0)
-        return false;
+        return MEMPHIS_VERSION;
     *out =
         (struct mp_segment_header){ .pid = mp_get_u32(p + SEGMENT_PID),
                                     .shard = mp_get_u32(p + SEGMENT_SHARD),
@@ -493,7 +511,7 @@ bool mp_segment_header_decode(memphis_slice bytes, struct mp_segment_header *out
                                         mp_get_u64(p + SEGMENT_BEFORE_FIRST),
                                     .before_last =
                                         mp_get_u64(p + SEGMENT_BEFORE_LAST) };
-    return out->first_seq > 0;
+    return out->first_seq > 0 ? MEMPHIS_OK : MEMPHIS_CORRUPT;
 }
 
 void mp_segment_footer_encode(const struct mp_segment_footer *f,
@@ -569,13 +587,14 @@ memphis_status mp_state_decode(memphis_slice file, struct mp_state_header *out,
                                memphis_slice *items, memphis_error *err)
 {
     const uint8_t *p = file.data;
+    memphis_status s = MEMPHIS_CORRUPT;
 
-    if (file.size < MP_STATE_HEADER_SIZE || !has_magic(p, "MPT1") ||
-        mp_get_u32(p + STATE_LENGTH) != file.size || !is_sealed(p, file.size))
-        return mp_fail(err, MEMPHIS_CORRUPT, "a state file is damaged");
-    if (mp_get_u16(p + STATE_OLDEST_READER) > MP_FORMAT_VERSION)
-        return mp_fail(err, MEMPHIS_VERSION,
-                       "a state file was written by a newer release");
+    if (file.size >= MP_STATE_HEADER_SIZE && mp_get_u32(p + STATE_LENGTH) == file.size)
+        s = check_block(p, "MPT1", file.size);
+    if (s == MEMPHIS_CORRUPT)
+        return mp_fail(err, s, "a state file is damaged");
+    if (s != MEMPHIS_OK || mp_get_u16(p + STATE_OLDEST_READER) > MP_FORMAT_VERSION)
+        return mp_fail(err, MEMPHIS_VERSION, "it was written by a newer release");
     *out = (struct mp_state_header){ .pid = mp_get_u32(p + STATE_PID),
                                      .items = mp_get_u32(p + STATE_ITEMS),
                                      .index = mp_get_u64(p + STATE_INDEX),

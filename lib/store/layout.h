@@ -50,6 +50,7 @@ struct mp_batch_header {
     uint32_t chain;           /* `crc` of the batch before in this file; 0: the first */
     uint64_t wall_ns, broker_ns;
     uint32_t crc;             /* its own; set by both functions */
+    bool is_newer;            /* of a newer release: nothing else is to be trusted */
 };
 void mp_batch_header_encode(struct mp_batch_header *h,
                             uint8_t out[MP_BATCH_HEADER_SIZE]);
@@ -145,7 +146,9 @@ struct mp_segment_footer {
 };
 void mp_segment_header_encode(const struct mp_segment_header *h,
                               uint8_t out[MP_BLOCK_SIZE]);
-bool mp_segment_header_decode(memphis_slice bytes, struct mp_segment_header *out);
+/* CORRUPT; VERSION: written by a newer release. */
+memphis_status mp_segment_header_decode(memphis_slice bytes,
+                                        struct mp_segment_header *out);
 void mp_segment_footer_encode(const struct mp_segment_footer *f,
                               uint8_t out[MP_BLOCK_SIZE]);
 bool mp_segment_footer_decode(memphis_slice bytes, struct mp_segment_footer *out);
@@ -153,9 +156,11 @@ bool mp_segment_footer_decode(memphis_slice bytes, struct mp_segment_footer *out
 /* -- state file (4.9): a header, then items {tag u16, length u32, value} -- */
 enum {
     MP_STATE_HEADER_SIZE = 40,
+    MP_STATE_GROUP = 1,       /* the sink's: a consumer group */
     MP_STATE_DEAD = 3,        /* pairs {first u64, last u64}: deleted or never there */
     MP_STATE_DAMAGE = 4,      /* pairs {first u64, last u64}: declared lost */
-    MP_STATE_PARTITION = 16   /* pid 0 only: one of the partition table */
+    MP_STATE_PARTITION = 16,  /* pid 0 only: one of the partition table */
+    MP_STATE_OPTIONAL = 32768 /* from here on: unknown ones are skipped */
 };
 struct mp_state_header {
     uint32_t pid, items;

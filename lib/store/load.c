@@ -115,7 +115,7 @@ static memphis_status load_active(struct loader *l, struct mp_file *f, const cha
         (void)mp_fail(complaint(l, true), MEMPHIS_CORRUPT, "'%s': %s", path,
                       why.message);
     else if (s != MEMPHIS_OK)
-        (void)mp_fail(err, s, "%s", why.message);
+        (void)mp_fail(err, s, "'%s': %s", path, why.message);
     struct mp_segment g = { .first = first,
                             .last = scan.footer.last_seq,
                             .length = scan.end,
@@ -125,6 +125,12 @@ static memphis_status load_active(struct loader *l, struct mp_file *f, const cha
         push_segment(l->p, &g);
     mp_segment_scan_fini(&scan);
     return s == MEMPHIS_CORRUPT ? MEMPHIS_OK : s;
+}
+
+static memphis_status too_new(const char *path, memphis_error *err)
+{
+    return mp_fail(err, MEMPHIS_VERSION,
+                   "'%s' was written by a newer release; use that one", path);
 }
 
 /* Reads the header: which segment came before. A damaged one ends the chain. */
@@ -138,8 +144,10 @@ static memphis_status read_header(struct loader *l, struct mp_file *f, uint64_t 
     memphis_status s = l->e->file_read(l->e, f, 0, block, sizeof block, &got, err);
     if (s != MEMPHIS_OK)
         return s;
-    if (mp_segment_header_decode(mp_slice(block, got), &h) && h.pid == l->p->pid &&
-        h.first_seq == first) {
+    memphis_status verdict = mp_segment_header_decode(mp_slice(block, got), &h);
+    if (verdict == MEMPHIS_VERSION)
+        return too_new(path, err);
+    if (verdict == MEMPHIS_OK && h.pid == l->p->pid && h.first_seq == first) {
         l->expected = h.before_first;
         l->expected_last = h.before_last;
         return s;
@@ -194,8 +202,10 @@ static memphis_status remove_left_over(struct loader *l, uint64_t first,
     e->file_close(e, f);
     if (s != MEMPHIS_OK)
         return s;
-    if (first > l->slot.flushed_seq &&
-        mp_segment_header_decode(mp_slice(block, got), &h) &&
+    memphis_status verdict = mp_segment_header_decode(mp_slice(block, got), &h);
+    if (verdict == MEMPHIS_VERSION)
+        return too_new(path, err);
+    if (first > l->slot.flushed_seq && verdict == MEMPHIS_OK &&
         h.index <= l->ended_index) {
         tell_old_slot(l, path);
         return MEMPHIS_OK;
@@ -291,9 +301,10 @@ static memphis_status load_state(struct loader *l, memphis_error *err)
             st = mp_partition_state_take(l->p, items, &why);
         if (st == MEMPHIS_OK)
             mp_buf_put_slice(&l->p->loaded_state, items);
+        else if (st == MEMPHIS_CORRUPT)
+            (void)mp_fail(complaint(l, false), st, "'%s': %s", path, why.message);
         else
-            (void)mp_fail(complaint(l, false), MEMPHIS_CORRUPT, "'%s': %s", path,
-                          why.message);
+            s = mp_fail(err, st, "'%s': %s", path, why.message);
     }
     mp_buf_fini(&bytes);
     return s;

@@ -762,6 +762,10 @@ memphis_status mp_partition_state_take(struct mp_partition *p, memphis_slice ite
             good = take_ranges(&p->dead, v, p->last);
         else if (tag == MP_STATE_DAMAGE)
             good = take_ranges(&p->damage, v, p->last);
+        else if (tag != MP_STATE_GROUP && tag != MP_STATE_PARTITION &&
+                 tag < MP_STATE_OPTIONAL)
+            return mp_fail(err, MEMPHIS_UNSUPPORTED,
+                           "items of type %u need a newer release", tag);
     }
     if (!good || c.bad)
         return mp_fail(err, MEMPHIS_CORRUPT,

@@ -132,7 +132,8 @@ void mp_partitions_evict(struct mp_partitions *t, struct mp_chunk *c);
 void mp_partition_state_put(const struct mp_partition *p, struct mp_buf *out);
 /* For a pass that writes the slots of all partitions which were touched. */
 void mp_partitions_table_put(const struct mp_partitions *t, struct mp_buf *out);
-/* Fills dead and damage from the items; CORRUPT. */
+/* Fills dead and damage from the items. CORRUPT; UNSUPPORTED: one of them is unknown
+ * (the sink need not look for that again). */
 memphis_status mp_partition_state_take(struct mp_partition *p, memphis_slice items,
                                        memphis_error *err);
 /* A row of the table as the entry that opened it; `payload` holds its bytes. */

@@ -23,9 +23,8 @@ enum {
 static_assert(AT_PAYLOAD_STORED + 4 == MP_ENTRY_HEADER_SIZE, "no holes");
 
 enum {
-    SOURCE_SIZE = 12,
-    FLAGS_OF_PARTS = MP_ENTRY_HAS_HEADERS | MP_ENTRY_HAS_ID | MP_ENTRY_HAS_SOURCE |
-                     MP_ENTRY_HAS_SUBJECT
+    FLAGS_OF_PARTS = MP_ENTRY_HAS_HEADERS | MP_ENTRY_HAS_ID | MP_ENTRY_HAS_SUBJECT,
+    FLAGS_RESERVED = MP_ENTRY_ZSTD | MP_ENTRY_TOMBSTONE | MP_ENTRY_HAS_SOURCE
 };
 
 static size_t pad8(size_t n)
@@ -41,8 +40,6 @@ static size_t parts_size(const struct mp_entry *e)
         size += 2 + e->subject.size;
     if (e->id.size > 0)
         size += 1 + e->id.size;
-    if (e->source != 0)
-        size += SOURCE_SIZE;
     return size;
 }
 
@@ -59,8 +56,6 @@ static uint8_t flags_of(const struct mp_entry *e)
         flags |= MP_ENTRY_HAS_SUBJECT;
     if (e->id.size > 0)
         flags |= MP_ENTRY_HAS_ID;
-    if (e->source != 0)
-        flags |= MP_ENTRY_HAS_SOURCE;
     if (e->headers.size > 0)
         flags |= MP_ENTRY_HAS_HEADERS;
     return (uint8_t)flags;
@@ -81,11 +76,6 @@ static uint8_t *put_small_parts(const struct mp_entry *e, uint8_t *at)
         memcpy(at + 1, e->id.data, e->id.size);
         at += 1 + e->id.size;
     }
-    if (e->source != 0) {
-        mp_set_u32(at, e->source);
-        mp_set_u64(at + 4, e->source_number);
-        at += SOURCE_SIZE;
-    }
     return at;
 }
 
@@ -95,7 +85,7 @@ uint32_t mp_entry_encode(const struct mp_entry *e, uint8_t *out)
 
     mp_assert(e->headers.size <= MP_HEADERS_MAX);
     mp_assert(size <= UINT32_MAX);
-    mp_assert(!(e->flags & MP_ENTRY_ZSTD));
+    mp_assert(!(e->flags & FLAGS_RESERVED));
     mp_set_u32(out + AT_LENGTH, (uint32_t)size);
     out[AT_TYPE] = e->type;
     out[AT_FLAGS] = flags_of(e);
@@ -133,10 +123,8 @@ static bool is_known(uint8_t type)
     case MP_ENTRY_GROUP:
     case MP_ENTRY_DELETE:
     case MP_ENTRY_ID:
-    case MP_ENTRY_DLS:
     case MP_ENTRY_PARTITION:
     case MP_ENTRY_SKIP:
-    case MP_ENTRY_FORWARD:
     case MP_ENTRY_FLOOR:
     case MP_ENTRY_DAMAGE:
     case MP_ENTRY_META:
@@ -160,11 +148,6 @@ static bool take_parts(memphis_slice parts, size_t headers_size, size_t payload_
     if (out->flags & MP_ENTRY_HAS_ID) {
         out->id = mp_cursor_take(&c, mp_cursor_u8(&c));
         c.bad |= out->id.size == 0;
-    }
-    if (out->flags & MP_ENTRY_HAS_SOURCE) {
-        out->source = mp_cursor_u32(&c);
-        out->source_number = mp_cursor_u64(&c);
-        c.bad |= out->source == 0;
     }
     out->headers = mp_cursor_take(&c, headers_size);
     out->payload = mp_cursor_take(&c, payload_size);
@@ -194,9 +177,10 @@ memphis_status mp_entry_decode(memphis_slice bytes, bool check, struct mp_entry 
                        "entries of type %u need a newer release", out->type);
     if (out->type >= MP_ENTRY_OPTIONAL)
         return MEMPHIS_OK; /* a reader that does not know it skips it by its length */
-    if (out->flags & MP_ENTRY_ZSTD)
+    if (out->flags & FLAGS_RESERVED)
         return mp_fail(err, MEMPHIS_UNSUPPORTED,
-                       "compressed entries need a newer release");
+                       "entries with the flag %u need a newer release",
+                       out->flags & FLAGS_RESERVED);
     size_t headers_size = mp_get_u16(p + AT_HEADERS_SIZE);
     size_t payload_size = mp_get_u32(p + AT_PAYLOAD_STORED);
     memphis_slice parts = { p + MP_ENTRY_HEADER_SIZE, length - MP_ENTRY_HEADER_SIZE };

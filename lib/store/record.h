@@ -17,29 +17,29 @@
 /* -- entry (4.2): WAL and segment share it, so a flush is a copy -- */
 enum {
     MP_ENTRY_MESSAGE = 1,
-    MP_ENTRY_MESSAGE_BATCH = 2,   /* second release */
+    MP_ENTRY_MESSAGE_BATCH = 2,   /* reserved */
     MP_ENTRY_GROUP = 3,
     MP_ENTRY_DELETE = 4,
     MP_ENTRY_ID = 5,
-    MP_ENTRY_DLS = 6,
+    MP_ENTRY_DLS = 6,             /* reserved */
     MP_ENTRY_PARTITION = 7,
-    MP_ENTRY_BYPASS = 9,          /* second release */
+    MP_ENTRY_BYPASS = 9,          /* reserved */
     MP_ENTRY_SKIP = 10,
-    MP_ENTRY_FORWARD = 11,
+    MP_ENTRY_FORWARD = 11,        /* reserved */
     MP_ENTRY_FLOOR = 12,
-    MP_ENTRY_HASH = 13,
+    MP_ENTRY_HASH = 13,           /* reserved */
     MP_ENTRY_DAMAGE = 14,
     MP_ENTRY_META = 15,
     MP_ENTRY_CLOCK = 16,
     MP_ENTRY_OPTIONAL = 128       /* from here on: unknown ones are skipped */
 };
 enum {
-    MP_ENTRY_ZSTD = 1,
+    MP_ENTRY_ZSTD = 1,            /* reserved */
     MP_ENTRY_HAS_HEADERS = 2,
     MP_ENTRY_HAS_ID = 4,
     MP_ENTRY_NO_REPLY = 8,
-    MP_ENTRY_TOMBSTONE = 16,
-    MP_ENTRY_HAS_SOURCE = 32,
+    MP_ENTRY_TOMBSTONE = 16,      /* reserved */
+    MP_ENTRY_HAS_SOURCE = 32,     /* reserved: design D20 */
     MP_ENTRY_CHAINED = 64,        /* belongs with the next entry: one atomic commit */
     MP_ENTRY_HAS_SUBJECT = 128    /* absent: "<stream>.final" */
 };
@@ -56,8 +56,6 @@ struct mp_entry {
     memphis_slice id;             /* message id, at most 255 bytes */
     memphis_slice headers;        /* verbatim NATS/1.0 block, at most 65,535 bytes */
     memphis_slice payload;
-    uint32_t source;              /* design D20; 0: none */
-    uint64_t source_number;
 };
 
 size_t mp_entry_size(const struct mp_entry *e);  /* encoded, padded to 8 */

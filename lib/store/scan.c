@@ -124,6 +124,10 @@ static memphis_status note_record(struct mp_scan *s, uint32_t file, uint64_t lsn
     memphis_slice body = { (const uint8_t *)bytes.data + MP_GROUP_HEADER_SIZE,
                            h->length - MP_GROUP_HEADER_SIZE };
 
+    if ((h->flags & ~MP_RECORD_COPY) != 0)
+        return mp_fail(err, MEMPHIS_VERSION,
+                       "the WAL holds records with flags %u, which need a newer "
+                       "release", h->flags);
     switch (h->kind) {
     case MP_RECORD_HEADS:
         note_heads(s, body, lsn);
@@ -140,6 +144,10 @@ static memphis_status note_record(struct mp_scan *s, uint32_t file, uint64_t lsn
                        "the WAL holds records of kind %u, which need a newer release",
                        h->kind);
     }
+    if (h->raft_type != MP_RAFT_NORMAL)
+        return mp_fail(err, MEMPHIS_VERSION,
+                       "the WAL holds entries of type %u of RAFT, which need a newer "
+                       "release", h->raft_type);
     s->records = grow(s->records, sizeof *s->records, s->records_count,
                       &s->records_capacity);
     s->records[s->records_count++] = (struct mp_scan_record){
@@ -208,6 +216,9 @@ static memphis_status try_batch(struct mp_scan *s, uint32_t file, uint64_t lsn,
         return st;
     if (!mp_batch_header_decode(v, &h) || h.epoch != f->epoch || h.lsn != lsn)
         return MEMPHIS_OK;
+    if (h.is_newer)
+        return mp_fail(err, MEMPHIS_VERSION,
+                       "the WAL holds batches that were written by a newer release");
     uint64_t total = mp_block_up(MP_BATCH_HEADER_SIZE + (uint64_t)h.body_size);
     if (total > f->base + f->size - lsn)
         return MEMPHIS_OK;
@@ -505,6 +516,16 @@ static void measure_tail(struct mp_scan *s)
 
 /* -- accepted loss ----------------------------------------------------------------- */
 
+/* What a damaged batch says of itself and of ranges does not count. */
+static memphis_status salvage_record(struct mp_scan *s, uint32_t file, uint64_t lsn,
+                                     const struct mp_group_header *h,
+                                     memphis_slice bytes, memphis_error *err)
+{
+    if (h->kind == MP_RECORD_HEADS || h->kind == MP_RECORD_SETTLED)
+        return MEMPHIS_OK;
+    return note_record(s, file, lsn, h, bytes, err);
+}
+
 /* Records inside a lost range that are whole: searched at each multiple of 8. */
 static memphis_status salvage(struct mp_scan *s, const struct mp_lsn_range *r,
                               memphis_error *err)
@@ -517,7 +538,8 @@ static memphis_status salvage(struct mp_scan *s, const struct mp_lsn_range *r,
         const struct mp_wal_header *f = &s->files[i].header;
         uint64_t at = r->from > f->base ? r->from : f->base + MP_BLOCK_SIZE;
         uint64_t end = r->to < f->base + f->size ? r->to : f->base + f->size;
-        while (at >= f->base && at <= end && end - at >= MP_GROUP_HEADER_SIZE) {
+        while (st == MEMPHIS_OK && at >= f->base && at <= end &&
+               end - at >= MP_GROUP_HEADER_SIZE) {
             st = view(s, i, at, MP_GROUP_HEADER_SIZE, &v, err);
             if (st != MEMPHIS_OK)
                 return st;
@@ -526,8 +548,8 @@ static memphis_status salvage(struct mp_scan *s, const struct mp_lsn_range *r,
                 st = view(s, i, at, g.length, &v, err);
                 if (st != MEMPHIS_OK)
                     return st;
-                if (g.kind == MP_RECORD_ENTRY && is_good_record(v, f->epoch, &g)) {
-                    st = note_record(s, i, at, &g, v, err);
+                if (is_good_record(v, f->epoch, &g)) {
+                    st = salvage_record(s, i, at, &g, v, err);
                     step = g.length;
                 }
             }

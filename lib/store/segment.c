@@ -98,8 +98,10 @@ static void note_entry(void *ctx, const struct mp_entry *e, memphis_slice bytes)
     scan->end += bytes.size;
 }
 
-/* Hands the whole good entries of a window out; returns their bytes. */
-static size_t each_in(memphis_slice window, bool check, mp_segment_fn fn, void *ctx)
+/* Hands the whole good entries of a window out; returns their bytes, and in `end` why
+ * there are no more. */
+static size_t each_in(memphis_slice window, bool check, mp_segment_fn fn, void *ctx,
+                      memphis_error *end)
 {
     const uint8_t *p = window.data;
     struct mp_entry e;
@@ -107,7 +109,7 @@ static size_t each_in(memphis_slice window, bool check, mp_segment_fn fn, void *
 
     while (at < window.size) {
         memphis_slice rest = { p + at, window.size - at };
-        if (mp_entry_decode(rest, check, &e, &size, NULL) != MEMPHIS_OK)
+        if (mp_entry_decode(rest, check, &e, &size, end) != MEMPHIS_OK)
             break;
         fn(ctx, &e, mp_slice(p + at, size));
         at += size;
@@ -130,10 +132,13 @@ memphis_status mp_segment_each(struct mp_env *e, struct mp_file *f, uint64_t *at
         s = e->file_read(e, f, *at, window.data, size, &window.size, err);
         if (s != MEMPHIS_OK)
             break;
-        size_t good = each_in(mp_buf_slice(&window), check, fn, ctx);
+        memphis_error end = { 0 };
+        size_t good = each_in(mp_buf_slice(&window), check, fn, ctx, &end);
         *at += good;
         wanted = READ_SIZE;
-        if (good == 0) {
+        if (good == 0 && end.status == MEMPHIS_UNSUPPORTED) {
+            s = mp_fail(err, end.status, "%s", end.message);
+        } else if (good == 0) {
             /* A large entry, or no entry at all: its own length decides. */
             uint64_t own = window.size >= 4 ? mp_get_u32(window.data + AT_LENGTH) : 0;
             if (own <= size || own > length - *at)

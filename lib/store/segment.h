@@ -69,14 +69,14 @@ void mp_path_state(uint32_t shard, uint32_t pid, uint64_t index,
 
 /* Calls fn for each entry in [*at, length), checked when `check`; *at moves behind the
  * last good one. The bytes are borrowed during the call. CORRUPT: no good entry
- * there. */
+ * there; UNSUPPORTED: one that needs a newer release. */
 typedef void (*mp_segment_fn)(void *ctx, const struct mp_entry *e, memphis_slice bytes);
 memphis_status mp_segment_each(struct mp_env *e, struct mp_file *f, uint64_t *at,
                                uint64_t length, bool check, mp_segment_fn fn, void *ctx,
                                memphis_error *err);
 
 /* Reads the entries in [scan->end or the first, length) and adds them to the scan.
- * CORRUPT: at scan->end there is no good entry. */
+ * CORRUPT, UNSUPPORTED: at scan->end there is no good entry. */
 memphis_status mp_segment_scan(struct mp_env *e, struct mp_file *f, uint64_t first,
                                uint64_t length, bool check,
                                struct mp_segment_scan *scan, memphis_error *err);

@@ -6,9 +6,10 @@
 
 enum { AT_CRC = 4, AT_GENERATION = 8 };
 
+/* Of that kind; of which version tells the last character of the magic. */
 static bool is_valid(const uint8_t *p, const char *magic)
 {
-    return memcmp(p, magic, 4) == 0 &&
+    return memcmp(p, magic, 3) == 0 && p[3] >= magic[3] &&
            mp_crc32c(0, p + AT_GENERATION, MP_BLOCK_SIZE - AT_GENERATION) ==
                mp_get_u32(p + AT_CRC);
 }
@@ -31,8 +32,11 @@ memphis_status mp_slot_read(struct mp_env *e, const char *name, const char magic
         s = e->file_read(e, f, i * MP_BLOCK_SIZE, block, sizeof block, &got, err);
         if (s != MEMPHIS_OK || got < sizeof block || !is_valid(block, magic))
             continue;
-        if (!found ||
-            mp_get_u64(block + AT_GENERATION) > mp_get_u64(out + AT_GENERATION))
+        if (block[3] != magic[3])
+            s = mp_fail(err, MEMPHIS_VERSION,
+                        "'%s' was written by a newer release; use that one", name);
+        else if (!found ||
+                 mp_get_u64(block + AT_GENERATION) > mp_get_u64(out + AT_GENERATION))
             memcpy(out, block, sizeof block);
         found = true;
     }

@@ -149,7 +149,7 @@ static bool again_segment(memphis_slice in, uint8_t *out)
 {
     struct mp_segment_header h;
 
-    if (!mp_segment_header_decode(in, &h))
+    if (mp_segment_header_decode(in, &h) != MEMPHIS_OK)
         return false;
     mp_segment_header_encode(&h, out);
     return true;
@@ -325,11 +325,7 @@ static size_t seed_entry(size_t which, uint8_t *out)
         e.id = mp_slice("id-1", 4);
     if (which & 4)
         e.headers = mp_slice("NATS/1.0\r\na: b\r\n\r\n", 18);
-    if (which & 8) {
-        e.source = 3;
-        e.source_number = 99;
-    }
-    if (which == 16)
+    if (which == 8)
         e.type = MP_ENTRY_GROUP;
     mp_entry_encode(&e, out);
     return mp_entry_size(&e);

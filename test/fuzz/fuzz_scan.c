@@ -98,6 +98,7 @@ static void put_record(struct mp_cursor *c, bool first, uint64_t epoch, uint64_t
     struct mp_buf body = { 0 };
     struct mp_group_header h = { .kind = first && how < 250 ? MP_RECORD_HEADS
                                                             : kinds[how % 8],
+                                 .raft_type = MP_RAFT_NORMAL,
                                  .shard = 1 + (how >> 3) % 2,
                                  .flags = how > 220 ? MP_RECORD_COPY : 0,
                                  .index = mp_cursor_u8(c) };

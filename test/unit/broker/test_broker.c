@@ -495,6 +495,29 @@ static void a_command_that_nobody_can_read_refuses_the_start(void **state)
     world_free(w);
 }
 
+static void settings_that_nobody_can_read_refuse_the_start(void **state)
+{
+    struct world *w = world_new();
+    struct mp_stream_settings s = { .name = "orders$2", .number = 2 };
+    struct mp_buf payload = { 0 };
+
+    (void)state;
+    make_station(w, "orders", 1);
+    s.station_id = station(w, "orders")->id;
+    mp_buf_put(&payload, "\1\1\0\0\0\2\0\0\0\1\0\0\0", 13); /* open */
+    mp_stream_settings_encode(&s, &payload);
+    mp_buf_put(&payload, "\x20\0\0\0\0\0", 6); /* a tag of a newer release */
+    struct mp_entry e = { .type = MP_ENTRY_PARTITION, .pid = 77,
+                          .payload = mp_buf_slice(&payload) };
+    assert_int_equal(mp_log_append(w->broker->data_log, &e, 1, 0), MEMPHIS_OK);
+    turn(w);
+    turn(w);
+    stop(w);
+    expect_refused(w, MEMPHIS_UNSUPPORTED, "partition 77");
+    mp_buf_fini(&payload);
+    world_free(w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -513,6 +536,7 @@ int main(void)
         leak_checked(a_log_that_lost_what_meta_db_knows_goes_on_behind_it),
         leak_checked(a_log_that_waits_for_a_reader_of_meta_db_goes_on_behind_him),
         leak_checked(a_command_that_nobody_can_read_refuses_the_start),
+        leak_checked(settings_that_nobody_can_read_refuse_the_start),
     };
 
     return run_tests("broker/broker", tests);

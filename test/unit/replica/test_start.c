@@ -1,5 +1,6 @@
 #include "unit/replica/world.h"
 
+#include "base/enc.h"
 #include "base/str.h"
 #include "store/slot.h"
 
@@ -635,6 +636,85 @@ static void damaged_files_are_told_by_name_and_may_be_accepted(void **state)
     }
 }
 
+/* A byte becomes another one, in a block that is sealed at its start. */
+static void set_byte(struct world *w, const char *name, uint64_t block, uint64_t at,
+                     uint8_t value, size_t sealed)
+{
+    struct mp_env *e = mp_env_mem_open(w->disk, NULL);
+    uint8_t bytes[MP_BLOCK_SIZE];
+    struct mp_file *f = NULL;
+    size_t got;
+
+    assert_int_equal(e->file_open(e, name, MP_FILE_WRITE, &f, NULL), MEMPHIS_OK);
+    assert_int_equal(e->file_read(e, f, block, bytes, sizeof bytes, &got, NULL), 0);
+    bytes[at] = value;
+    sealed = sealed > 0 ? sealed : got;
+    mp_set_u32(bytes + 4, mp_crc32c(0, bytes + 8, sealed - 8));
+    memphis_slice v = mp_slice(bytes, got);
+    assert_int_equal(e->file_write(e, f, block, &v, 1, NULL), MEMPHIS_OK);
+    assert_int_equal(e->file_sync(e, f, NULL), MEMPHIS_OK);
+    e->file_close(e, f);
+    e->close(e);
+}
+
+static void nth_file(const struct world *w, struct nth_name *x)
+{
+    mp_disk_each(w->disk, take_nth, x);
+    assert_true(x->name[0] != 0);
+}
+
+static void files_of_a_newer_release_are_refused_whatever_is_accepted(void **state)
+{
+    struct nth_name sealed = { .part = DIR7, .suffix = ".seg", .n = 1 };
+    struct nth_name last = { .part = "s/00000002/00000008/", .suffix = ".seg" };
+    struct nth_name state_file = { .part = DIR7 "/state.", .suffix = "" };
+    struct world *w = with_history(51);
+    (void)state;
+
+    stop(w);
+    nth_file(w, &sealed);
+    nth_file(w, &last);
+    nth_file(w, &state_file);
+    struct {
+        const char *file, *text;
+        uint64_t block, at;
+        size_t sealed;
+        memphis_status status;
+        uint8_t value;
+    } cases[] = {
+        { sealed.name, sealed.name, 0, 3, MP_BLOCK_SIZE, MEMPHIS_VERSION, '2' },
+        { sealed.name, sealed.name, 0, 8, MP_BLOCK_SIZE, MEMPHIS_VERSION, 2 },
+        { sealed.name, sealed.name, 0, 10, MP_BLOCK_SIZE, MEMPHIS_VERSION, 1 },
+        { last.name, last.name, MP_BLOCK_SIZE, 8, 0, MEMPHIS_UNSUPPORTED, 6 },
+        { state_file.name, state_file.name, 0, 3, 0, MEMPHIS_VERSION, '2' },
+        { state_file.name, state_file.name, 0, 10, 0, MEMPHIS_VERSION, 2 },
+        { state_file.name, state_file.name, 0, 40, 0, MEMPHIS_UNSUPPORTED, 99 },
+        { DIR7 "/meta", DIR7 "/meta", newest_slot(w, DIR7 "/meta"), 3, MP_BLOCK_SIZE,
+          MEMPHIS_VERSION, '2' },
+        { "node", "'node'", newest_slot(w, "node"), 3, MP_BLOCK_SIZE, MEMPHIS_VERSION,
+          '2' },
+        { "node", "newer", newest_slot(w, "node"), 76, MP_BLOCK_SIZE, MEMPHIS_VERSION,
+          3 },
+    };
+    struct mp_disk *before = w->disk;
+    for (size_t i = 0; i < 2 * sizeof cases / sizeof cases[0]; i++) {
+        size_t length = cases[i / 2].sealed;
+        w->disk = mp_disk_clone(before);
+        if (cases[i / 2].block == MP_BLOCK_SIZE && length == 0) /* of its first entry */
+            length = mp_entry_size(&(struct mp_entry){ .payload = { "", 100 } });
+        set_byte(w, cases[i / 2].file, cases[i / 2].block, cases[i / 2].at,
+                 cases[i / 2].value, length);
+        w->options.accept_loss = i % 2 == 1;
+        refuses_to_start(w, cases[i / 2].status, cases[i / 2].text);
+        mp_disk_free(w->disk);
+    }
+    w->disk = before;
+    w->options.accept_loss = false;
+    must_start(w);
+    expect_history(w);
+    world_free(w);
+}
+
 static void a_missing_state_file_is_told_by_name(void **state)
 {
     struct world *w = with_history(65);
@@ -840,6 +920,7 @@ int main(void)
         leak_checked(a_log_that_is_gone_is_accepted_once),
         leak_checked(a_missing_segment_is_refused_or_accepted_once),
         leak_checked(damaged_files_are_told_by_name_and_may_be_accepted),
+        leak_checked(files_of_a_newer_release_are_refused_whatever_is_accepted),
         leak_checked(a_missing_state_file_is_told_by_name),
         leak_checked(a_damaged_table_of_partitions_costs_nobody_his_files),
         leak_checked(an_old_slot_of_a_partition_is_not_taken_for_the_newest),

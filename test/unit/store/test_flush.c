@@ -119,7 +119,8 @@ static void segments_are_sealed_at_their_size_and_name_the_one_before(void **sta
         assert_true(mp_block_up(s->length) + MP_BLOCK_SIZE <= SEGMENT_SIZE);
         mp_path_segment(SHARD, 7, s->first, path);
         assert_int_equal(get_file(w, path, 0, block, sizeof block), sizeof block);
-        assert_true(mp_segment_header_decode(mp_slice(block, sizeof block), &h));
+        assert_int_equal(mp_segment_header_decode(mp_slice(block, sizeof block), &h),
+                         MEMPHIS_OK);
         assert_int_equal(h.pid, 7);
         assert_int_equal(h.before_first, i > 0 ? before->first : 0);
         assert_int_equal(h.before_last, i > 0 ? before->last : 0);

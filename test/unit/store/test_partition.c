@@ -413,6 +413,25 @@ static void a_state_file_that_makes_no_sense_is_refused(void **state)
     world_free(w);
 }
 
+static void an_unknown_item_of_a_state_file_is_refused(void **state)
+{
+    struct mp_partition *p = mp_partition_new(7);
+    memphis_error err = { 0 };
+    (void)state;
+
+    for (uint32_t tag = 0; tag <= UINT16_MAX; tag++) {
+        bool known = tag == 1 || tag == MP_STATE_DEAD || tag == MP_STATE_DAMAGE ||
+                     tag == MP_STATE_PARTITION || tag >= 32768;
+        struct mp_buf b = { 0 };
+        mp_state_put(&b, (uint16_t)tag, "", 0);
+        assert_int_equal(mp_partition_state_take(p, mp_buf_slice(&b), &err),
+                         known ? MEMPHIS_OK : MEMPHIS_UNSUPPORTED);
+        mp_buf_fini(&b);
+    }
+    assert_non_null(strstr(err.message, "items of type 32767 "));
+    mp_partition_free(p, NULL);
+}
+
 /* What a read finds out never moves the end of the partition. */
 static void what_cannot_be_read_is_bounded_by_what_there_is(void **state)
 {
@@ -451,6 +470,7 @@ int main(void)
         leak_checked(entries_of_a_partition_that_is_not_open_are_ignored),
         leak_checked(entries_that_make_no_sense_are_refused),
         leak_checked(a_state_file_that_makes_no_sense_is_refused),
+        leak_checked(an_unknown_item_of_a_state_file_is_refused),
         leak_checked(what_cannot_be_read_is_bounded_by_what_there_is),
     };
 

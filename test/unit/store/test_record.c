@@ -29,10 +29,6 @@ static struct mp_entry message(uint32_t parts, const char *bytes)
         e.id = MP_STR("order-17");
     if (parts & 4)
         e.headers = MP_STR("NATS/1.0\r\na: b\r\n\r\n");
-    if (parts & 8) {
-        e.source = 3;
-        e.source_number = 99;
-    }
     return e;
 }
 
@@ -42,8 +38,6 @@ static void assert_same(const struct mp_entry *a, const struct mp_entry *b)
     assert_int_equal(a->pid, b->pid);
     assert_int_equal(a->seq, b->seq);
     assert_int_equal(a->time_ns, b->time_ns);
-    assert_int_equal(a->source, b->source);
-    assert_int_equal(a->source_number, b->source_number);
     assert_true(mp_slice_equal(a->subject, b->subject));
     assert_true(mp_slice_equal(a->id, b->id));
     assert_true(mp_slice_equal(a->headers, b->headers));
@@ -170,6 +164,43 @@ static void an_unknown_type_is_refused_and_an_optional_one_is_not(void **state)
     assert_int_equal(used, size);
 }
 
+static memphis_status decode_with(size_t at, uint8_t value, memphis_error *err)
+{
+    struct mp_entry e = message(0, ""), got;
+    size_t size = mp_entry_size(&e), used;
+    uint8_t out[512];
+
+    mp_entry_encode(&e, out);
+    out[at] = value;
+    mp_set_u32(out + 4, mp_crc32c(0, out + 8, size - 8));
+    return mp_entry_decode(mp_slice(out, size), true, &got, &used, err);
+}
+
+static void what_is_reserved_is_refused_by_name(void **state)
+{
+    static const uint8_t types[] = { 2, 6, 9, 11, 13, 17, 127 };
+    static const struct {
+        uint8_t flag;
+        const char *name;
+    } flags[] = { { 1, "flag 1 " }, { 16, "flag 16 " }, { 32, "flag 32 " } };
+    char name[16];
+    memphis_error err;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof types; i++) {
+        err = (memphis_error){ 0 };
+        assert_int_equal(decode_with(8, types[i], &err), MEMPHIS_UNSUPPORTED);
+        mp_format(name, sizeof name, "type %u ", types[i]);
+        assert_non_null(strstr(err.message, name));
+    }
+    for (size_t i = 0; i < sizeof flags / sizeof flags[0]; i++) {
+        err = (memphis_error){ 0 };
+        assert_int_equal(decode_with(9, flags[i].flag, &err), MEMPHIS_UNSUPPORTED);
+        assert_non_null(strstr(err.message, flags[i].name));
+    }
+    assert_int_equal(decode_with(9, 8 | 64, &err), MEMPHIS_OK);
+}
+
 static void the_bytes_of_version_1_stay_as_they_are(void **state)
 {
     /* A message "hi" in partition 2, sequence 3, time 4, written once and kept. */
@@ -201,6 +232,7 @@ int main(void)
         leak_checked(a_cut_entry_is_corrupt_at_every_length),
         leak_checked(lengths_that_lie_behind_a_right_checksum_never_read_outside),
         leak_checked(an_unknown_type_is_refused_and_an_optional_one_is_not),
+        leak_checked(what_is_reserved_is_refused_by_name),
         leak_checked(the_bytes_of_version_1_stay_as_they_are),
     };
 

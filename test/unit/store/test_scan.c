@@ -18,6 +18,7 @@ struct batch {
     uint32_t records;
     uint16_t flags;        /* of the records */
     uint8_t kind;          /* of the records; 0: entries */
+    uint8_t raft_more;     /* of the records: their RAFT type less 1 */
     struct mp_lsn_range settled; /* to: 0: none */
 };
 
@@ -119,6 +120,7 @@ static uint32_t put_records(struct world *w, const struct batch *b, struct mp_bu
     }
     for (uint32_t i = 0; i < b->records; i++, ++*count) {
         struct mp_group_header h = { .kind = b->kind ? b->kind : MP_RECORD_ENTRY,
+                                     .raft_type = MP_RAFT_NORMAL + b->raft_more,
                                      .flags = b->flags, .shard = 2, .entries = 1,
                                      .index = b->index + i };
         fill_body(h.index, bytes);
@@ -556,6 +558,71 @@ static void a_newer_release_is_told_apart_from_damage(void **state)
 
 /* -- accepted loss ----------------------------------------------------------------- */
 
+static void set_byte(struct world *w, uint64_t offset, uint8_t value, size_t sealed)
+{
+    uint8_t block[MP_BLOCK_SIZE];
+    char name[MP_WAL_NAME_SIZE];
+    struct mp_file *f;
+    size_t got;
+
+    mp_wal_name(w->base, name);
+    w->env->file_open(w->env, name, MP_FILE_READ, &f, NULL);
+    w->env->file_read(w->env, f, offset & ~(uint64_t)(MP_BLOCK_SIZE - 1), block,
+                      sizeof block, &got, NULL);
+    w->env->file_close(w->env, f);
+    block[offset % MP_BLOCK_SIZE] = value;
+    mp_set_u32(block + 4, mp_crc32c(0, block + 8, sealed - 8));
+    put_bytes(w, offset & ~(uint64_t)(MP_BLOCK_SIZE - 1), block, sizeof block);
+}
+
+static void refused_as_newer(struct world *w, const char *what)
+{
+    for (int accept_loss = 0; accept_loss < 2; accept_loss++) {
+        assert_int_equal(scan(w, 0, accept_loss), MEMPHIS_VERSION);
+        if (strstr(w->err.message, what) == NULL)
+            fail_msg("'%s' does not say '%s'", w->err.message, what);
+    }
+}
+
+static void parts_of_a_newer_release_are_refused_whatever_is_accepted(void **state)
+{
+    struct world *w = begin();
+
+    (void)state;
+    uint64_t lsn = put_batches(w, 2);
+    put_batch(w, (struct batch){ .lsn = lsn, .index = 5, .records = 1, .flags = 4 });
+    refused_as_newer(w, "flags 4");
+    put_batches(w, 2);
+    put_batch(w, (struct batch){ .lsn = lsn, .index = 5, .records = 1,
+                                 .raft_more = 1 });
+    refused_as_newer(w, "type 2");
+    put_batches(w, 3);
+    set_byte(w, lsn + 3, '2', MP_BATCH_HEADER_SIZE);
+    refused_as_newer(w, "newer release");
+    put_batches(w, 3);
+    set_byte(w, 3, '2', MP_BLOCK_SIZE);
+    refused_as_newer(w, "newer release");
+    end(w);
+}
+
+/* Not only in batches that are whole. */
+static void a_newer_record_in_what_is_salvaged_is_refused(void **state)
+{
+    struct world *w = begin();
+
+    (void)state;
+    uint64_t lsn = put_batches(w, 1);
+    uint64_t next = put_batch(w, (struct batch){ .lsn = lsn, .durable = lsn, .index = 3,
+                                                 .records = 2, .kind = 9 });
+    put_batch(w, (struct batch){ .lsn = next, .durable = next, .index = 5,
+                                 .records = 1 });
+    flip(w, 0, lsn + 20); /* the header of the batch, so that only records are left */
+    assert_int_equal(scan(w, 0, false), MEMPHIS_CORRUPT);
+    assert_int_equal(scan(w, 0, true), MEMPHIS_VERSION);
+    assert_non_null(strstr(w->err.message, "kind 9"));
+    end(w);
+}
+
 static void accepted_loss_keeps_every_record_that_is_whole(void **state)
 {
     struct world *w = begin();
@@ -674,6 +741,8 @@ int main(void)
         leak_checked(the_oldest_files_may_be_gone_when_node_says_so),
         leak_checked(a_file_of_the_wrong_size_or_name_is_damage),
         leak_checked(a_newer_release_is_told_apart_from_damage),
+        leak_checked(parts_of_a_newer_release_are_refused_whatever_is_accepted),
+        leak_checked(a_newer_record_in_what_is_salvaged_is_refused),
         leak_checked(accepted_loss_keeps_every_record_that_is_whole),
         leak_checked(accepted_loss_of_nothing_is_no_loss),
         leak_checked(a_flip_anywhere_never_gives_a_different_record),

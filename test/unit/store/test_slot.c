@@ -135,6 +135,28 @@ static void a_flipped_bit_makes_the_older_one_count(void **state)
     mp_disk_free(d);
 }
 
+static void a_slot_of_a_newer_release_is_refused(void **state)
+{
+    uint8_t block[MP_BLOCK_SIZE] = "MPN2";
+    bool exists;
+
+    (void)state;
+    for (uint64_t g = 1; g <= 4; g++) { /* newer or older than the one beside it */
+        struct mp_disk *d = disk_with(3);
+        struct mp_env *e = mp_env_mem_open(d, NULL);
+        memphis_error err = { 0 };
+        mp_set_u64(block + 8, g);
+        mp_set_u32(block + 4, mp_crc32c(0, block + 8, sizeof block - 8));
+        uint8_t out[MP_BLOCK_SIZE];
+        assert_int_equal(mp_slot_write(e, NAME, block, true, NULL), MEMPHIS_OK);
+        assert_int_equal(mp_slot_read(e, NAME, "MPN1", out, &exists, &err),
+                         MEMPHIS_VERSION);
+        assert_non_null(strstr(err.message, NAME));
+        e->close(e);
+        mp_disk_free(d);
+    }
+}
+
 static void a_read_error_is_no_missing_slot(void **state)
 {
     struct mp_disk *d = disk_with(2);
@@ -181,6 +203,7 @@ int main(void)
         leak_checked(a_missing_file_and_one_without_a_slot_are_told_apart),
         leak_checked(a_torn_write_of_either_slot_leaves_the_other),
         leak_checked(a_flipped_bit_makes_the_older_one_count),
+        leak_checked(a_slot_of_a_newer_release_is_refused),
         leak_checked(a_read_error_is_no_missing_slot),
         leak_checked(a_failed_write_or_sync_is_told),
     };

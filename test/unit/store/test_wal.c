@@ -97,7 +97,9 @@ static bool build(struct world *w, uint32_t body_size)
     fill_body(w->body, ++w->index, body_size);
     struct mp_group_header h = { .length = MP_GROUP_HEADER_SIZE + body_size,
                                  .body_crc = mp_crc32c(0, w->body, body_size),
-                                 .kind = MP_RECORD_ENTRY, .shard = 2, .entries = 1,
+                                 .kind = MP_RECORD_ENTRY,
+                                 .raft_type = MP_RAFT_NORMAL, .shard = 2,
+                                 .entries = 1,
                                  .index = w->index };
     mp_wal_begin(w->wal, size, &head, 1, 1);
     mp_wal_add(w->wal, &h);
