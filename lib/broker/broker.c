@@ -21,6 +21,16 @@ static struct mp_stream *stream_by_pid(struct mp_broker *b, uint32_t pid)
     return mp_map_find(&b->streams_by_pid, mp_slice(&pid, sizeof(pid)));
 }
 
+static void cannot_apply(struct mp_broker *b, const struct mp_stream *s)
+{
+    memphis_error why;
+
+    (void)mp_fail(&why, MEMPHIS_UNSUPPORTED,
+                  "what the log says of a consumer group of '%s' needs a newer release",
+                  s->name);
+    mp_broker_break(b, &why);
+}
+
 static void apply_entries(struct mp_broker *b, struct mp_log *log,
                           const struct mp_entry *entries, size_t n, uint64_t own_tag)
 {
@@ -31,7 +41,8 @@ static void apply_entries(struct mp_broker *b, struct mp_log *log,
         if (e->type == MP_ENTRY_PARTITION) {
             mp_station_partition_applied(b, log, e);
         } else if ((s = stream_by_pid(b, e->pid)) != NULL) {
-            mp_stream_apply(s, e, own_tag);
+            if (mp_stream_apply(s, e, own_tag) == MEMPHIS_UNSUPPORTED)
+                cannot_apply(b, s);
         }
     }
     if (mp_operation_of(own_tag) != NULL)

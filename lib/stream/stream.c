@@ -11,6 +11,7 @@ static const uint64_t MS = 1000000;
 
 /* First byte of a group entry (storage-design 4.8). */
 enum { GROUP_CREATE = 1, GROUP_UPDATE = 2, GROUP_DELETE = 3, GROUP_PROGRESS = 4 };
+enum { GROUP_HAS_FILTER = 1, GROUP_IS_PLAIN = 2 }; /* flags of a create op */
 
 /* Tags of the settings (docs/disk-format.md); odd ones out are skipped from 32,768 on.
  */
@@ -236,7 +237,8 @@ void mp_stream_group_create_encode(struct mp_stream *s,
     mp_buf_put_u16(out, (uint16_t)c->group.deliveries_max);
     mp_buf_put_u8(out, (uint8_t)name);
     mp_buf_put(out, c->name, name);
-    mp_buf_put_u8(out, (uint8_t)((c->filter ? 1 : 0) | (c->plain ? 2 : 0)));
+    mp_buf_put_u8(out, (uint8_t)((c->filter ? GROUP_HAS_FILTER : 0) |
+                                 (c->plain ? GROUP_IS_PLAIN : 0)));
     mp_buf_put_u8(out, (uint8_t)c->policy);
     mp_buf_put_u64(out, c->asked_start);
     mp_buf_put_u32(out, c->group.pending_max);
@@ -285,7 +287,7 @@ static bool has_zero(memphis_slice s)
     return s.size > 0 && memchr(s.data, 0, s.size) != NULL;
 }
 
-static bool decode_group(struct mp_cursor *c, struct group_fields *f)
+static memphis_status decode_group(struct mp_cursor *c, struct group_fields *f)
 {
     f->gid = mp_cursor_u32(c);
     f->start = mp_cursor_u64(c);
@@ -297,9 +299,13 @@ static bool decode_group(struct mp_cursor *c, struct group_fields *f)
     f->asked_start = mp_cursor_u64(c);
     f->pending_max = mp_cursor_u32(c);
     f->filter = mp_cursor_take(c, mp_cursor_u16(c));
-    return !c->bad && f->start >= 1 && f->name.size > 0 &&
-           f->name.size <= MP_NAME_MAX && f->ack_wait_ms < UINT64_MAX / MS &&
-           !has_zero(f->name) && !has_zero(f->filter);
+    if (c->bad || f->start < 1 || f->name.size == 0 || f->name.size > MP_NAME_MAX ||
+        f->ack_wait_ms >= UINT64_MAX / MS || has_zero(f->name) || has_zero(f->filter))
+        return MEMPHIS_CORRUPT;
+    if ((f->flags & ~(GROUP_HAS_FILTER | GROUP_IS_PLAIN)) != 0 ||
+        f->policy > MP_START_LAST)
+        return MEMPHIS_UNSUPPORTED;
+    return MEMPHIS_OK;
 }
 
 static struct mp_stream_group *add_group(struct mp_stream *s,
@@ -320,9 +326,9 @@ static struct mp_stream_group *add_group(struct mp_stream *s,
     g->gid = f->gid;
     g->name = mp_strndup(f->name.data, f->name.size);
     g->name_size = (uint32_t)f->name.size;
-    if (f->flags & 1)
+    if (f->flags & GROUP_HAS_FILTER)
         g->filter = mp_strndup(f->filter.data, f->filter.size);
-    g->plain = f->flags & 2;
+    g->plain = f->flags & GROUP_IS_PLAIN;
     g->policy = f->policy;
     g->asked_start = f->asked_start;
     g->created_ns = time_ns + (uint64_t)*s->host->wall_offset_ns;
@@ -349,22 +355,27 @@ static void apply_update(struct mp_stream_group *g, struct mp_cursor *c)
     mp_stream_group_arm(g);
 }
 
-static void apply_group(struct mp_stream *s, const struct mp_entry *e, uint64_t own_tag)
+/* What cannot be read is left out; what could be read by a newer release is not. */
+static memphis_status apply_group(struct mp_stream *s, const struct mp_entry *e,
+                                  uint64_t own_tag)
 {
     struct mp_cursor c = mp_cursor_of(e->payload);
     uint8_t op = mp_cursor_u8(&c);
     struct group_fields f;
     struct mp_stream_group *g;
 
+    if (!c.bad && (op < GROUP_CREATE || op > GROUP_PROGRESS))
+        return MEMPHIS_UNSUPPORTED;
     if (op == GROUP_CREATE) {
-        g = decode_group(&c, &f) ? add_group(s, &f, e->time_ns) : NULL;
+        memphis_status st = decode_group(&c, &f);
+        g = st == MEMPHIS_OK ? add_group(s, &f, e->time_ns) : NULL;
         if (g != NULL && own_tag != 0) /* messages may have gone since it was asked */
             mp_group_trim(&g->group, mp_log_first(s->log, s->pid));
-        return;
+        return st == MEMPHIS_UNSUPPORTED ? st : MEMPHIS_OK;
     }
     g = group_by_gid(s, mp_cursor_u32(&c));
     if (g == NULL)
-        return; /* deleted meanwhile: its progress was on the way */
+        return MEMPHIS_OK; /* deleted meanwhile: its progress was on the way */
     if (op == GROUP_UPDATE) {
         apply_update(g, &c);
     } else if (op == GROUP_DELETE) {
@@ -379,6 +390,7 @@ static void apply_group(struct mp_stream *s, const struct mp_entry *e, uint64_t 
                     "delivered again group=%s stream=%s",
                     g->name, s->name);
     }
+    return MEMPHIS_OK;
 }
 
 /* === The log's side === */
@@ -420,7 +432,8 @@ static void apply_message(struct mp_stream *s, const struct mp_entry *e,
         mp_stream_check_limits(s);
 }
 
-void mp_stream_apply(struct mp_stream *s, const struct mp_entry *e, uint64_t own_tag)
+memphis_status mp_stream_apply(struct mp_stream *s, const struct mp_entry *e,
+                               uint64_t own_tag)
 {
     switch (e->type) {
     case MP_ENTRY_MESSAGE:
@@ -431,8 +444,7 @@ void mp_stream_apply(struct mp_stream *s, const struct mp_entry *e, uint64_t own
             mp_dedup_put(&s->dedup, e->id, e->seq, e->time_ns);
         break;
     case MP_ENTRY_GROUP:
-        apply_group(s, e, own_tag);
-        break;
+        return apply_group(s, e, own_tag);
     case MP_ENTRY_FLOOR:
     case MP_ENTRY_DELETE:
     case MP_ENTRY_DAMAGE:
@@ -444,6 +456,7 @@ void mp_stream_apply(struct mp_stream *s, const struct mp_entry *e, uint64_t own
     default: /* the log knows the rest */
         break;
     }
+    return MEMPHIS_OK;
 }
 
 static void call_waiters(struct mp_stream *s, bool gone)
@@ -527,8 +540,12 @@ static memphis_status restore_group(struct mp_stream *s, memphis_slice item)
     struct group_fields f;
     struct mp_stream_group *g;
 
-    if (mp_cursor_u8(&c) != GROUP_CREATE || !decode_group(&c, &f))
-        return MEMPHIS_CORRUPT;
+    uint8_t op = mp_cursor_u8(&c);
+    if (!c.bad && op != GROUP_CREATE)
+        return MEMPHIS_UNSUPPORTED;
+    memphis_status st = decode_group(&c, &f);
+    if (st != MEMPHIS_OK)
+        return st;
     g = add_group(s, &f, 0);
     if (g == NULL)
         return MEMPHIS_CORRUPT;
@@ -545,9 +562,16 @@ memphis_status mp_stream_restore(struct mp_stream *s, memphis_slice state,
         uint16_t tag = mp_cursor_u16(&c);
         memphis_slice item = mp_cursor_take(&c, mp_cursor_u32(&c));
 
-        if (c.bad || (tag == ITEM_GROUP && restore_group(s, item) != MEMPHIS_OK))
-            return mp_fail(err, MEMPHIS_CORRUPT,
-                           "the state file of stream '%s' cannot be read", s->name);
+        memphis_status st = MEMPHIS_OK;
+
+        if (c.bad)
+            st = MEMPHIS_CORRUPT;
+        else if (tag == ITEM_GROUP)
+            st = restore_group(s, item);
+        if (st != MEMPHIS_OK)
+            return mp_fail(err, st, "the state file of stream '%s' %s", s->name,
+                           st == MEMPHIS_UNSUPPORTED ? "needs a newer release"
+                                                     : "cannot be read");
     }
     return MEMPHIS_OK;
 }

@@ -155,7 +155,9 @@ void mp_stream_produce(struct mp_stream *s, memphis_slice headers,
 
 /* -- the log's side: called by the broker's sink -- */
 
-void mp_stream_apply(struct mp_stream *s, const struct mp_entry *e, uint64_t own_tag);
+/* UNSUPPORTED: a newer release said something of a group that cannot be left out. */
+memphis_status mp_stream_apply(struct mp_stream *s, const struct mp_entry *e,
+                               uint64_t own_tag);
 /* The log gave all appends of its streams back that were not applied. NO_SPACE: what
  * was only assumed is dropped, who waits is refused, progress is logged again a second
  * later. Otherwise their fate is unknown: nothing is answered any more. Once is enough

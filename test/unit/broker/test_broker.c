@@ -518,6 +518,22 @@ static void settings_that_nobody_can_read_refuse_the_start(void **state)
     world_free(w);
 }
 
+static void a_group_entry_of_a_newer_release_refuses_the_start(void **state)
+{
+    struct world *w = world_new();
+    struct mp_entry e = { .type = MP_ENTRY_GROUP, .payload = MP_STR("\5\1\0\0\0") };
+
+    (void)state;
+    make_station(w, "orders", 1);
+    e.pid = mp_station_stream(station(w, "orders"), 1)->pid;
+    assert_int_equal(mp_log_append(w->broker->data_log, &e, 1, 0), MEMPHIS_OK);
+    turn(w);
+    turn(w);
+    stop(w);
+    expect_refused(w, MEMPHIS_UNSUPPORTED, "orders$1");
+    world_free(w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -537,6 +553,7 @@ int main(void)
         leak_checked(a_log_that_waits_for_a_reader_of_meta_db_goes_on_behind_him),
         leak_checked(a_command_that_nobody_can_read_refuses_the_start),
         leak_checked(settings_that_nobody_can_read_refuse_the_start),
+        leak_checked(a_group_entry_of_a_newer_release_refuses_the_start),
     };
 
     return run_tests("broker/broker", tests);

@@ -341,6 +341,55 @@ static void an_unreadable_group_entry_harms_nothing(void **state)
     world_free(w);
 }
 
+static struct mp_buf group_entry(struct world *w, size_t from_end, uint8_t value)
+{
+    struct mp_stream_group_config c = { .name = "of-tomorrow", .start = 1 };
+    struct mp_buf b = { 0 };
+
+    mp_stream_group_create_encode(w->stream, &c, &b);
+    b.data[from_end < b.size ? b.size - from_end : 0] = value;
+    return b;
+}
+
+static void what_a_newer_release_said_of_a_group_is_refused(void **state)
+{
+    static const struct {
+        size_t from_end;
+        uint8_t value;
+        memphis_status status;
+    } cases[] = {
+        { 99, 9, MEMPHIS_UNSUPPORTED },  /* operation */
+        { 16, 4, MEMPHIS_UNSUPPORTED },  /* flags */
+        { 15, 4, MEMPHIS_UNSUPPORTED },  /* policy */
+        { 15, 3, MEMPHIS_OK },
+    };
+    struct world *w = world_new(&ORDERS);
+    struct mp_entry e = { .type = MP_ENTRY_GROUP, .pid = PID };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct mp_buf b = group_entry(w, cases[i].from_end, cases[i].value);
+        struct mp_buf item = { 0 };
+        memphis_error err = { 0 };
+
+        e.payload = mp_buf_slice(&b);
+        assert_int_equal(mp_stream_apply(w->stream, &e, 0), cases[i].status);
+        assert_int_equal(group(w, "of-tomorrow") != NULL,
+                         cases[i].status == MEMPHIS_OK);
+        mp_buf_put_u16(&item, 1); /* and in a state file */
+        mp_buf_put_u32(&item, (uint32_t)b.size);
+        mp_buf_put_slice(&item, mp_buf_slice(&b));
+        if (cases[i].status != MEMPHIS_OK) {
+            assert_int_equal(mp_stream_restore(w->stream, mp_buf_slice(&item), &err),
+                             MEMPHIS_UNSUPPORTED);
+            assert_non_null(strstr(err.message, "newer release"));
+        }
+        mp_buf_fini(&item);
+        mp_buf_fini(&b);
+    }
+    world_free(w);
+}
+
 static void a_new_group_does_not_count_what_went_while_it_was_made(void **state)
 {
     struct mp_stream_settings s = limited(MP_LIMIT_MESSAGES, 2);
@@ -404,6 +453,7 @@ int main(void)
         leak_checked(a_changed_ack_wait_holds_for_what_is_pending),
         leak_checked(CSM_23_a_deleted_group_stays_deleted_and_ignores_late_words),
         leak_checked(an_unreadable_group_entry_harms_nothing),
+        leak_checked(what_a_newer_release_said_of_a_group_is_refused),
         leak_checked(a_new_group_does_not_count_what_went_while_it_was_made),
         leak_checked(a_dropped_stream_takes_groups_timers_and_its_service_along),
     };
