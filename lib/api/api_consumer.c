@@ -281,7 +281,7 @@ static void take_message(memphis_consumer *c, const struct mp_stored *stored,
     m->refs = 1;
     m->stored = *stored;
     mp_chunk_ref(m->stored.chunk);
-    m->time_ms = (stored->entry.time_ns + (uint64_t)core->wall_offset_ns) / MS;
+    m->time_ms = mp_wall_of(&core->streams.wall, stored->entry.time_ns) / MS;
     m->partition = partition;
     m->deliveries = (uint32_t)deliveries;
     m->c = c;

@@ -11,6 +11,7 @@
 #include <inttypes.h>
 
 static const uint64_t MS = 1000000;
+static const int64_t STEP_NS = 1000000000; /* less is no step: clocks drift */
 
 enum { SERVE_MESSAGES_MAX = 4096, SERVE_BYTES_MAX = 4 << 20 };
 
@@ -38,7 +39,9 @@ static void apply_entries(struct mp_broker *b, struct mp_log *log,
         const struct mp_entry *e = &entries[i];
         struct mp_stream *s;
 
-        if (e->type == MP_ENTRY_PARTITION) {
+        if (e->type == MP_ENTRY_CLOCK) {
+            mp_wall_take(&b->streams.wall, e->payload);
+        } else if (e->type == MP_ENTRY_PARTITION) {
             mp_station_partition_applied(b, log, e);
         } else if ((s = stream_by_pid(b, e->pid)) != NULL) {
             if (mp_stream_apply(s, e, own_tag) == MEMPHIS_UNSUPPORTED)
@@ -96,6 +99,7 @@ static void entries_failed(struct mp_broker *b, const struct mp_log *log, uint64
         if (s->log == log)
             mp_stream_failed(s, status);
     }
+    b->wall_told_ns = mp_wall_offset(&b->streams.wall);
     mp_stations_failed(b, log, status);
 }
 
@@ -123,18 +127,24 @@ static void log_ready(void *ctx, uint32_t pid)
 
 static void log_state(void *ctx, uint32_t pid, struct mp_buf *out)
 {
-    struct mp_stream *s = stream_by_pid(ctx, pid);
+    struct mp_broker *b = ctx;
+    struct mp_stream *s = stream_by_pid(b, pid);
 
     if (s != NULL)
         mp_stream_state(s, out);
+    else if (pid == 0)
+        mp_wall_state(&b->streams.wall, out);
 }
 
 static memphis_status log_restore(void *ctx, uint32_t pid, uint64_t index,
                                   memphis_slice state, memphis_error *err)
 {
-    struct mp_stream *s = stream_by_pid(ctx, pid);
+    struct mp_broker *b = ctx;
+    struct mp_stream *s = stream_by_pid(b, pid);
 
     (void)index;
+    if (pid == 0)
+        mp_wall_restore(&b->streams.wall, state);
     return s != NULL ? mp_stream_restore(s, state, err) : MEMPHIS_OK;
 }
 
@@ -205,6 +215,22 @@ static void set_time(struct mp_broker *b)
     b->wall_offset_ns = (int64_t)(b->clock->wall_ns - b->clock->broker_ns);
 }
 
+/* The wall clock has stepped: what came before keeps the time it had. */
+static void note_step(struct mp_broker *b)
+{
+    int64_t moved = b->wall_offset_ns - b->wall_told_ns;
+    struct mp_entry e = { .type = MP_ENTRY_CLOCK, .time_ns = b->now_ns };
+    struct mp_buf step = { 0 };
+
+    if (moved >= -STEP_NS && moved <= STEP_NS)
+        return;
+    mp_wall_put_step(&step, b->now_ns, b->wall_offset_ns);
+    e.payload = mp_buf_slice(&step);
+    if (mp_log_append(b->data_log, &e, 1, MP_STREAM_TAG) == MEMPHIS_OK)
+        b->wall_told_ns = b->wall_offset_ns;
+    mp_buf_fini(&step);
+}
+
 static void make_names(struct mp_broker *b)
 {
     static const char base32[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
@@ -235,7 +261,6 @@ static void init_parts(struct mp_broker *b)
     b->streams.timers = &b->timers;
     b->streams.logger = b->logger;
     b->streams.now_ns = &b->now_ns;
-    b->streams.wall_offset_ns = &b->wall_offset_ns;
     b->env->random(b->env, b->streams.dedup_key, sizeof(b->streams.dedup_key));
     make_names(b);
 }
@@ -341,6 +366,7 @@ static memphis_status recover(struct mp_broker *b, const struct mp_broker_option
     if (st != MEMPHIS_OK)
         return st;
     set_time(b);
+    b->wall_told_ns = mp_wall_offset(&b->streams.wall);
     for (l = b->all_streams.next; l != &b->all_streams; l = l->next)
         mp_stream_replay_done(mp_container_of(l, struct mp_stream, node));
     mp_stations_finish_start(b);
@@ -504,6 +530,7 @@ void mp_broker_turn(struct mp_broker *b, uint64_t *next_ns)
     mp_mailbox_drain(&b->mailbox);
     if (b->is_broken)
         return;
+    note_step(b);
     mp_timers_advance(&b->timers, b->now_ns / MS);
     take_input(b);
     mp_streams_serve(&b->streams, SERVE_MESSAGES_MAX, SERVE_BYTES_MAX);
@@ -519,6 +546,7 @@ void mp_broker_turn(struct mp_broker *b, uint64_t *next_ns)
 void mp_broker_enter(struct mp_broker *b)
 {
     set_time(b);
+    note_step(b);
 }
 
 void mp_broker_wants_turn(struct mp_broker *b, struct mp_source *s)

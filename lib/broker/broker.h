@@ -74,7 +74,8 @@ struct mp_broker {
     struct mp_log *meta_log, *data_log, *memory_log;
     struct mp_clock *clock;
     uint64_t now_ns; /* broker time of this turn */
-    int64_t wall_offset_ns;
+    int64_t wall_offset_ns; /* of now; what was before is in streams.wall */
+    int64_t wall_told_ns;   /* the one that the data log was told last */
     struct mp_timers timers; /* ms of broker time */
     struct mp_bus *bus;
     struct mp_meta *meta;

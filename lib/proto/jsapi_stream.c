@@ -65,7 +65,7 @@ static void put_time_or_zero(struct mp_json_writer *w, const char *key,
     if (broker_ns == 0)
         mp_json_put_str(w, key, ZERO_TIME);
     else
-        mp_jsapi_put_time(w, key, broker_ns + (uint64_t)b->wall_offset_ns);
+        mp_jsapi_put_time(w, key, mp_wall_of(&b->streams.wall, broker_ns));
 }
 
 static void put_state(struct mp_json_writer *w, const struct mp_broker *b,
@@ -408,7 +408,7 @@ static void send_message(struct mp_jsapi_call *c, const struct mp_stream *s,
     mp_json_put_uint(&c->w, "seq", e->seq);
     put_base64(&c->w, "hdrs", e->headers);
     put_base64(&c->w, "data", e->payload);
-    mp_jsapi_put_time(&c->w, "time", e->time_ns + (uint64_t)c->broker->wall_offset_ns);
+    mp_jsapi_put_time(&c->w, "time", mp_wall_of(&c->broker->streams.wall, e->time_ns));
     mp_json_put_str(&c->w, "reply_subject", "");
     mp_json_put_str(&c->w, "tenant_name", "");
     mp_json_object_end(&c->w);

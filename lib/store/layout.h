@@ -160,6 +160,7 @@ enum {
     MP_STATE_DEAD = 3,        /* pairs {first u64, last u64}: deleted or never there */
     MP_STATE_DAMAGE = 4,      /* pairs {first u64, last u64}: declared lost */
     MP_STATE_PARTITION = 16,  /* pid 0 only: one of the partition table */
+    MP_STATE_CLOCK = 18,      /* pid 0 only, the sink's: steps of the wall clock */
     MP_STATE_OPTIONAL = 32768 /* from here on: unknown ones are skipped */
 };
 struct mp_state_header {

@@ -763,7 +763,7 @@ memphis_status mp_partition_state_take(struct mp_partition *p, memphis_slice ite
         else if (tag == MP_STATE_DAMAGE)
             good = take_ranges(&p->damage, v, p->last);
         else if (tag != MP_STATE_GROUP && tag != MP_STATE_PARTITION &&
-                 tag < MP_STATE_OPTIONAL)
+                 tag != MP_STATE_CLOCK && tag < MP_STATE_OPTIONAL)
             return mp_fail(err, MEMPHIS_UNSUPPORTED,
                            "items of type %u need a newer release", tag);
     }

@@ -19,7 +19,7 @@ static uint64_t now_of(const struct mp_stream_group *g)
 
 static uint64_t wall_of(const struct mp_stream_group *g, uint64_t broker_ns)
 {
-    return broker_ns + (uint64_t)*g->stream->host->wall_offset_ns;
+    return mp_wall_of(&g->stream->host->wall, broker_ns);
 }
 
 /* A group that is held back is linked, too: only room wakes it, or a new pull. */

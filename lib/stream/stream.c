@@ -331,7 +331,7 @@ static struct mp_stream_group *add_group(struct mp_stream *s,
     g->plain = f->flags & GROUP_IS_PLAIN;
     g->policy = f->policy;
     g->asked_start = f->asked_start;
-    g->created_ns = time_ns + (uint64_t)*s->host->wall_offset_ns;
+    g->created_ns = mp_wall_of(&s->host->wall, time_ns);
     mp_buf_format(&prefix, "$JS.ACK.%s.%s.", s->name, g->name);
     g->ack_prefix_size = (uint32_t)prefix.size;
     g->ack_prefix = mp_strndup(prefix.data, prefix.size);
@@ -621,7 +621,7 @@ struct mp_stream *mp_stream_new(struct mp_stream_host *h, struct mp_log *log,
     s->name = mp_strdup(settings->name);
     s->name_size = (uint32_t)strlen(s->name);
     s->settings.name = s->name;
-    s->created_ns = *h->now_ns + (uint64_t)*h->wall_offset_ns;
+    s->created_ns = mp_wall_of(&h->wall, *h->now_ns);
     s->next_gid = 1;
     mp_buf_format(&subject, "%s.final", s->name);
     s->final_size = (uint32_t)subject.size;

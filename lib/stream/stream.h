@@ -26,6 +26,7 @@
 #include "stream/dedup.h"
 #include "stream/group.h"
 #include "stream/pull.h"
+#include "stream/wall.h"
 
 enum { MP_STREAM_TAG = 1 }; /* appends of streams; the broker's own tags are above */
 
@@ -49,8 +50,8 @@ struct mp_stream_host {
     struct mp_bus *bus;
     struct mp_timers *timers; /* ms of broker time */
     struct mp_logger *logger;
-    const uint64_t *now_ns;        /* broker time of this turn */
-    const int64_t *wall_offset_ns; /* wall = broker time + this */
+    const uint64_t *now_ns;   /* broker time of this turn */
+    struct mp_wall wall;      /* what is shown for broker times */
     uint64_t dedup_key[2];
     struct mp_list serving;  /* groups with a pull and perhaps a message */
     struct mp_list held;     /* groups all of whose clients read too slowly */

@@ -73,7 +73,6 @@ static const struct mp_log_ops ops = { .append = no_append,
 /* -- the world --------------------------------------------------------------------- */
 
 static uint64_t now_ns = 1000000;
-static int64_t wall_offset_ns = 5;
 static struct mp_timers timers;
 static struct mp_stream_host host;
 static struct mp_log stub = { .ops = &ops, .shard = 2 };
@@ -177,7 +176,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     host.bus = bus;
     host.timers = &timers;
     host.now_ns = &now_ns;
-    host.wall_offset_ns = &wall_offset_ns;
     struct mp_stream *s = stream_new(3, "orders$1");
     take_pieces(s, mp_slice(data, size));
     mp_stream_replay_done(s);

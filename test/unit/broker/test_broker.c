@@ -1,5 +1,6 @@
 #include "world.h"
 
+#include "base/status.h"
 #include "replica/solo.h"
 #include "support/sqlite.h"
 
@@ -162,6 +163,69 @@ static void a_step_of_the_wall_clock_moves_no_deadline(void **state)
     turn(w);
     assert_in_range(mp_broker_now_ms(w->broker) - now, 0, 1);
     assert_true(mp_broker_wall_ns(w->broker) - wall >= 3600 * 1000000000ull);
+    world_free(w);
+}
+
+static uint64_t shown(struct world *w, uint64_t seq)
+{
+    struct mp_stream *s = mp_station_stream(station(w, "orders"), 1);
+    struct mp_stored m;
+
+    while (mp_log_read(s->log, s->pid, seq, &m) == MP_PENDING)
+        turn(w);
+    assert_int_equal(m.entry.seq, seq);
+    uint64_t wall = mp_wall_of(&w->broker->streams.wall, m.entry.time_ns);
+    mp_stored_release(&m);
+    return wall;
+}
+
+/* Stored with one time, shown with that for ever: before a step, behind it, after a
+ * restart with the log, and one with the files. */
+static void a_message_keeps_the_time_that_the_wall_clock_showed(void **state)
+{
+    struct world *w = world_new();
+    const int64_t steps[] = { 3600, -7200, 30 };
+    uint64_t was[4];
+
+    (void)state;
+    make_station(w, "orders", 1);
+    for (uint64_t i = 0; i < 4; i++) {
+        if (i > 0)
+            mp_disk_step_wall(w->disk, steps[i - 1] * 1000000000);
+        if (i == 2)
+            restart(w); /* the step came while it was off */
+        pass(w, 10);
+        mp_broker_enter(w->broker);
+        was[i] = mp_broker_wall_ns(w->broker);
+        publish(w, "orders$1.final", "x");
+        settle_down(w);
+        w->heard_count = 0;
+    }
+    for (int round = 0; round < 3; round++) {
+        for (uint64_t i = 0; i < 4; i++)
+            assert_in_range(shown(w, i + 1) + 1000000 - was[i], 0, 2000000);
+        if (round == 1) {
+            w->broker->replica->wants_flush = true;
+            pass(w, 5);
+        }
+        restart(w);
+    }
+    world_free(w);
+}
+
+static void a_step_that_the_log_did_not_take_is_told_again(void **state)
+{
+    struct world *w = world_new();
+
+    (void)state;
+    make_station(w, "orders", 1);
+    mp_disk_step_wall(w->disk, 3600 * 1000000000ll);
+    mp_broker_enter(w->broker);
+    struct mp_log_sink *sink = &w->broker->data_log->sink;
+    sink->failed(sink->ctx, MP_STREAM_TAG, MEMPHIS_NO_SPACE);
+    assert_int_equal(w->broker->streams.wall.count, 0);
+    settle_down(w);
+    assert_true(w->broker->streams.wall.count > 0);
     world_free(w);
 }
 
@@ -542,6 +606,8 @@ int main(void)
         leak_checked(an_idle_broker_sleeps_and_a_group_wakes_it_for_its_progress),
         leak_checked(what_memory_commits_in_a_turn_is_served_in_the_next_at_once),
         leak_checked(a_step_of_the_wall_clock_moves_no_deadline),
+        leak_checked(a_message_keeps_the_time_that_the_wall_clock_showed),
+        leak_checked(a_step_that_the_log_did_not_take_is_told_again),
         leak_checked(the_state_of_a_partition_goes_out_and_in_by_the_sink),
         leak_checked(what_one_log_gives_back_is_not_the_other_ones),
         leak_checked(an_io_error_breaks_the_broker_once_and_silences_it),

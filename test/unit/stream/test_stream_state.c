@@ -20,7 +20,6 @@ static void copy_begin(struct copy *c, struct world *w)
     c->host.bus = mp_bus_new(5);
     c->host.timers = &c->timers;
     c->host.now_ns = &w->now_ns;
-    c->host.wall_offset_ns = &w->offset_ns;
     c->stream = mp_stream_new(&c->host, w->log, PID, &s);
 }
 

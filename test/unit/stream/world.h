@@ -32,7 +32,6 @@ struct world {
     struct mp_log *log;
     bool in_memory;    /* the log is the memory shard's */
     uint64_t now_ns;   /* of this turn */
-    int64_t offset_ns; /* wall time = broker time + this */
     struct mp_timers timers;
     struct mp_stream_host host;
     struct mp_stream *stream;
@@ -140,7 +139,6 @@ static inline void begin_turn(struct world *w)
 
     mp_clock_tick(c);
     w->now_ns = c->broker_ns;
-    w->offset_ns = (int64_t)(c->wall_ns - c->broker_ns);
     mp_mailbox_drain(&w->box);
     mp_timers_advance(&w->timers, w->now_ns / MILLI);
 }
@@ -192,7 +190,6 @@ static inline void init_host(struct world *w)
     w->host.bus = mp_bus_new(3);
     w->host.timers = &w->timers;
     w->host.now_ns = &w->now_ns;
-    w->host.wall_offset_ns = &w->offset_ns;
 }
 
 static inline void listen_to(struct world *w, const char *subject)
