@@ -149,8 +149,10 @@ static memphis_status fail_sqlite(struct mp_db *db, int rc, const char *doing,
     memphis_status s = status_of(db, rc);
 
     mp_assert(s != MEMPHIS_OK);
+    const char *why = s == MEMPHIS_NO_SPACE ? "no space on disk" /* not "I/O error" */
+                                            : sqlite3_errmsg(db->handle);
     return mp_fail(err, s, "the metadata database cannot %s: %s (SQLite %d)", doing,
-                   sqlite3_errmsg(db->handle), rc);
+                   why, rc);
 }
 
 static memphis_status execute(struct mp_db *db, const char *sql, const char *doing,
@@ -393,6 +395,9 @@ static memphis_status set_up(struct mp_db *db, uint64_t base, memphis_error *err
     mp_assert(!db->is_loaded);
     sqlite3_busy_timeout(db->handle, BUSY_MS);
     sqlite3_db_config(db->handle, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
+    if (sqlite3_db_readonly(db->handle, "main") == 1)
+        return mp_fail(err, MEMPHIS_IO,
+                       "the metadata database is read-only: make 'meta.db' writable");
     memphis_status s = read_version(db, &version, err);
     if (s == MEMPHIS_OK)
         s = check_reach(db, version, base, err);

@@ -3,6 +3,7 @@
 #include "support/sqlite.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -13,12 +14,30 @@
 
 static struct {
     int write_error, sync_error; /* errno, 0: works */
+    const char *read_only;       /* files with such an end; "": all; NULL: none */
     uint32_t syncs;
 } disk;
 
 __attribute__((visibility("default"))) ssize_t pwrite64(int fd, const void *data,
                                                         size_t size, off64_t offset);
 __attribute__((visibility("default"))) int fdatasync(int fd);
+__attribute__((visibility("default"))) int open64(const char *path, int flags, ...);
+
+int open64(const char *path, int flags, ...)
+{
+    va_list args;
+
+    va_start(args, flags);
+    mode_t mode = (flags & O_CREAT) != 0 ? va_arg(args, mode_t) : 0;
+    va_end(args);
+    const char *end = disk.read_only;
+    if (end != NULL && (flags & O_ACCMODE) != O_RDONLY &&
+        strcmp(path + strlen(path) - strlen(end), end) == 0) {
+        errno = EROFS;
+        return -1;
+    }
+    return (int)syscall(SYS_openat, AT_FDCWD, path, flags, mode);
+}
 
 ssize_t pwrite64(int fd, const void *data, size_t size, off64_t offset)
 {
@@ -423,6 +442,80 @@ static void a_missing_directory_is_an_io_error(void **state)
     refused("/nonexistent/meta.db", MEMPHIS_IO, "cannot be opened");
 }
 
+static bool are_same(const char *a, const char *b)
+{
+    char command[2 * sizeof dir + 64];
+
+    mp_format(command, sizeof command, "cmp -s '%s' '%s'", a, b);
+    return system(command) == 0;
+}
+
+static void random_bytes_are_refused_and_left_as_they_are(void **state)
+{
+    uint64_t x = 88172645463325252;
+    uint8_t bytes[3 * 4096];
+
+    (void)state;
+    for (size_t i = 0; i < sizeof bytes; i++) {
+        x ^= x << 13, x ^= x >> 7, x ^= x << 17;
+        bytes[i] = (uint8_t)x;
+    }
+    for (size_t size = 2; size <= sizeof bytes; size = size * 4 - 1) {
+        FILE *f = fopen(db_path, "wb");
+        assert_int_equal(fwrite(bytes, 1, size, f), size);
+        assert_int_equal(fclose(f), 0);
+        copy_files(db_path, copy_path);
+        refused(db_path, MEMPHIS_CORRUPT, "database");
+        assert_true(are_same(db_path, copy_path));
+    }
+}
+
+/* A new one, one that was stopped, and one that was killed: the disk takes nothing. */
+static void a_disk_that_takes_nothing_refuses_the_start(void **state)
+{
+    static const struct {
+        int write_error;
+        const char *read_only;
+        memphis_status status;
+        const char *text;
+    } cases[] = { { ENOSPC, NULL, MEMPHIS_NO_SPACE, "no space on disk" },
+                  { 0, "", MEMPHIS_IO, "database" },
+                  { 0, ".db", MEMPHIS_IO, "database" },
+                  { EROFS, NULL, MEMPHIS_IO, "database" } };
+    char wal[sizeof dir + 24], old_wal[sizeof dir + 24];
+    uint32_t id;
+
+    path_of(wal, db_path, "-wal");
+    path_of(old_wal, copy_path, "-wal");
+    for (int kind = 0; kind < 3; kind++) {
+        for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+            struct world *w = kind > 0 ? world_with_station(copy_path, &id) : NULL;
+            if (w != NULL)
+                world_turn(w);
+            if (kind == 1)
+                world_stop(w);
+            copy_files(copy_path, db_path);
+            if (w != NULL)
+                world_free(w);
+            copy_files(db_path, copy_path);
+
+            disk.write_error = cases[i].write_error;
+            disk.read_only = cases[i].read_only;
+            refused(db_path, cases[i].status, cases[i].text);
+            disk.write_error = 0;
+            disk.read_only = NULL;
+            if (kind > 0)
+                assert_true(are_same(db_path, copy_path));
+            if (kind > 1)
+                assert_true(are_same(wal, old_wal));
+            w = world_new(db_path); /* and when it is over nothing is lost */
+            assert_int_equal(mp_meta_applied_index(w->meta), kind > 0);
+            world_free(w);
+            clean(state);
+        }
+    }
+}
+
 /* Whatever byte is damaged: an open refuses, or what is read are rows that can be. */
 static void damaged_bytes_never_crash(void **state)
 {
@@ -713,6 +806,8 @@ int main(void)
         on_disk(a_database_of_another_program_is_refused),
         on_disk(a_file_that_is_no_database_is_refused),
         on_disk(a_missing_directory_is_an_io_error),
+        on_disk(random_bytes_are_refused_and_left_as_they_are),
+        on_disk(a_disk_that_takes_nothing_refuses_the_start),
         on_disk(damaged_bytes_never_crash),
         on_disk(two_databases_live_side_by_side),
         on_disk(a_checkpoint_that_somebody_is_in_the_way_of_is_made_later),
