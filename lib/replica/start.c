@@ -50,6 +50,26 @@ static void set_defaults(struct mp_replica_options *o)
         o->chunk_size = MP_CHUNK_SIZE;
 }
 
+static memphis_status check_shard(uint32_t shard, memphis_error *err)
+{
+    if (shard == MP_SHARD_META || shard == MP_SHARD_DATA)
+        return MEMPHIS_OK;
+    return mp_fail(err, MEMPHIS_VERSION,
+                   "the log of shard %u needs a newer release; use that one", shard);
+}
+
+/* Of a shard that nobody replays the log would go with the WAL files. */
+static memphis_status check_shards(const struct mp_recovery *rec, memphis_error *err)
+{
+    memphis_status s = MEMPHIS_OK;
+
+    for (uint32_t i = 0; i < rec->node.items_count && s == MEMPHIS_OK; i++)
+        s = check_shard(rec->node.items[i].shard, err);
+    for (size_t i = 0; i < rec->scan.records_count && s == MEMPHIS_OK; i++)
+        s = check_shard(rec->scan.records[i].shard, err);
+    return s;
+}
+
 memphis_status mp_replica_open(const struct mp_replica_options *o,
                                struct mp_replica **out, memphis_error *err)
 {
@@ -65,6 +85,8 @@ memphis_status mp_replica_open(const struct mp_replica_options *o,
         s = o->env->lock(o->env, err);
         if (s == MEMPHIS_OK)
             s = mp_recover(&r->recovery, o->env, o->accept_loss, err);
+        if (s == MEMPHIS_OK)
+            s = check_shards(&r->recovery, err);
         if (s == MEMPHIS_OK)
             s = open_wal(r, err);
     }

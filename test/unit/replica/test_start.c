@@ -695,6 +695,8 @@ static void files_of_a_newer_release_are_refused_whatever_is_accepted(void **sta
           '2' },
         { "node", "newer", newest_slot(w, "node"), 76, MP_BLOCK_SIZE, MEMPHIS_VERSION,
           3 },
+        { "node", "shard 9", newest_slot(w, "node"), 128, MP_BLOCK_SIZE,
+          MEMPHIS_VERSION, 9 },
     };
     struct mp_disk *before = w->disk;
     for (size_t i = 0; i < 2 * sizeof cases / sizeof cases[0]; i++) {
@@ -712,6 +714,23 @@ static void files_of_a_newer_release_are_refused_whatever_is_accepted(void **sta
     w->options.accept_loss = false;
     must_start(w);
     expect_history(w);
+    world_free(w);
+}
+
+static void a_log_of_a_shard_that_is_not_known_is_refused(void **state)
+{
+    struct world *w = world_new(52);
+    (void)state;
+
+    must_start(w);
+    mp_shard_of(w->replica, MP_SHARD_MEMORY)->in_memory = false; /* of tomorrow */
+    assert_int_equal(change(w, MP_SHARD_MEMORY, 7, 1), MEMPHIS_OK);
+    settle(w);
+    stop(w);
+    for (int accept_loss = 0; accept_loss < 2; accept_loss++) {
+        w->options.accept_loss = accept_loss;
+        refuses_to_start(w, MEMPHIS_VERSION, "shard 3");
+    }
     world_free(w);
 }
 
@@ -921,6 +940,7 @@ int main(void)
         leak_checked(a_missing_segment_is_refused_or_accepted_once),
         leak_checked(damaged_files_are_told_by_name_and_may_be_accepted),
         leak_checked(files_of_a_newer_release_are_refused_whatever_is_accepted),
+        leak_checked(a_log_of_a_shard_that_is_not_known_is_refused),
         leak_checked(a_missing_state_file_is_told_by_name),
         leak_checked(a_damaged_table_of_partitions_costs_nobody_his_files),
         leak_checked(an_old_slot_of_a_partition_is_not_taken_for_the_newest),
