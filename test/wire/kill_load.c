@@ -233,6 +233,9 @@ int main(int argc, char **argv)
         fflush(stdout);
         if (!run_round(&t))
             break;
+        if (t.round % 50 == 0)
+            fprintf(stderr, "%u of %u rounds, %llu s\n", t.round, rounds,
+                    (unsigned long long)((client_now_ns() - began) / 1000000000u));
     }
     t.round = t.round > rounds ? rounds : t.round;
     close_clients(&t);
