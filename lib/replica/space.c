@@ -360,6 +360,37 @@ static void take_segments(struct mp_partition *p, const struct mp_flush_part *pa
     p->segments_capacity = count + 1;
 }
 
+static void cold_damaged(void *ctx, uint32_t pid, uint64_t first, uint64_t last,
+                         const memphis_error *why)
+{
+    struct mp_shard *s = ctx;
+    struct mp_partition *p = mp_partitions_find(&s->partitions, pid);
+
+    if (p == NULL || last < p->floor)
+        return; /* its messages are gone, and so may be the file */
+    if (mp_ranges_skip(&p->damage, first) > last)
+        return; /* it was accepted */
+    mp_logf(s->replica->o.logger, MEMPHIS_LOG_ERROR, "store",
+            "%s; these messages cannot be read: restore the file from a backup, or "
+            "purge the station partition=%u first=%llu last=%llu",
+            why->message, pid, (unsigned long long)first, (unsigned long long)last);
+    s->replica->damaged_ranges++;
+    mp_partition_lose(p, first, last);
+}
+
+/* Sealing reads a segment again: so old rot comes to light. */
+static void tell_damage(struct mp_shard *s, const struct mp_flush_part *part)
+{
+    char path[MP_PATH_SIZE];
+    memphis_error why;
+
+    mp_path_partition(s->log.shard, part->pid, path);
+    (void)mp_fail(&why, MEMPHIS_CORRUPT, "a segment in '%s' is damaged", path);
+    for (size_t i = 0; i < part->damage.count; i++)
+        cold_damaged(s, part->pid, part->damage.items[i].first,
+                     part->damage.items[i].last, &why);
+}
+
 static void take_part(struct mp_shard *s, const struct mp_flush_part *part)
 {
     struct mp_partition *p = mp_partitions_find(&s->partitions, part->pid);
@@ -373,6 +404,7 @@ static void take_part(struct mp_shard *s, const struct mp_flush_part *part)
     p->generation = part->slot.generation;
     p->must_flush = false;
     mp_partition_forget_ids(p);
+    tell_damage(s, part);
 }
 
 static void finish(struct mp_replica *r)
@@ -622,22 +654,6 @@ static void cold_ready(void *ctx, uint32_t pid)
 
     if (s->log.sink.ready != NULL && !s->replica->broken)
         s->log.sink.ready(s->log.sink.ctx, pid);
-}
-
-static void cold_damaged(void *ctx, uint32_t pid, uint64_t first, uint64_t last,
-                         const memphis_error *why)
-{
-    struct mp_shard *s = ctx;
-    struct mp_partition *p = mp_partitions_find(&s->partitions, pid);
-
-    if (p == NULL || last < p->floor)
-        return; /* its messages are gone, and so may be the file */
-    mp_logf(s->replica->o.logger, MEMPHIS_LOG_ERROR, "store",
-            "%s; these messages cannot be read: restore the file from a backup, or "
-            "purge the station partition=%u first=%llu last=%llu",
-            why->message, pid, (unsigned long long)first, (unsigned long long)last);
-    s->replica->damaged_ranges++;
-    mp_partition_lose(p, first, last);
 }
 
 static void cold_failed(void *ctx, const memphis_error *why)

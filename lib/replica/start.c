@@ -175,8 +175,20 @@ static bool is_told(const struct mp_partition *p, uint64_t at, uint64_t last)
     return true;
 }
 
-/* What should be in segments, is in none, and nobody knows why, is lost: it becomes a
- * damage entry when `accept`. Returns whether there is any. */
+/* Sequences first..last are lost, unless that is known: they become a damage entry when
+ * `accept`. */
+static bool note_lost(struct mp_replica *r, const struct mp_partition *p,
+                      uint64_t first, uint64_t last, bool accept)
+{
+    if (first > last || is_told(p, first, last))
+        return false;
+    if (accept)
+        add_lost(r, p->pid, first, last);
+    return true;
+}
+
+/* What should be in segments, and is in none or cannot be read there, and nobody knows
+ * why, is lost. Returns whether there is any. */
 static bool find_lost(struct mp_replica *r, const struct mp_partition *p, bool accept)
 {
     uint64_t at = p->floor;
@@ -185,14 +197,13 @@ static bool find_lost(struct mp_replica *r, const struct mp_partition *p, bool a
     for (uint32_t i = 0; i <= p->segments_count; i++) {
         bool is_end = i == p->segments_count;
         uint64_t end = is_end ? p->flushed_seq + 1 : p->segments[i].first;
-        if (at < end && !is_told(p, at, end - 1)) {
-            any = true;
-            if (accept)
-                add_lost(r, p->pid, at, end - 1);
-        }
+        any |= note_lost(r, p, at, end - 1, accept);
         if (!is_end && p->segments[i].last >= at)
             at = p->segments[i].last + 1;
     }
+    for (size_t i = 0; i < p->unreadable.count; i++)
+        any |= note_lost(r, p, p->unreadable.items[i].first,
+                         p->unreadable.items[i].last, accept);
     return any;
 }
 

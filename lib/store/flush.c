@@ -107,7 +107,8 @@ static memphis_status close_segment(struct writer *w, bool seal)
         return s;
     s = write_slices(w);
     if (s == MEMPHIS_OK && seal)
-        s = mp_segment_seal(e, w->file, f->shard, w->part->pid, w->segment, &f->why);
+        s = mp_segment_seal(e, w->file, f->shard, w->part->pid, w->segment,
+                            &w->part->damage, &f->why);
     if (s == MEMPHIS_OK && f->parts_count <= SERIAL_SYNCS_MAX) {
         s = e->file_sync(e, w->file, &f->why);
         if (seal) /* fresh pages are dear: the next segment takes over the ones of
@@ -486,6 +487,7 @@ void mp_flush_fini(struct mp_flush *f)
         mp_free(f->parts[i].slots);
         mp_free(f->parts[i].segments);
         mp_free(f->parts[i].dead);
+        mp_ranges_fini(&f->parts[i].damage);
         mp_buf_fini(&f->parts[i].state);
     }
     for (size_t i = 0; i < f->chunks_count; i++)

@@ -33,6 +33,7 @@ struct mp_flush_part {
     struct mp_segment *segments;  /* in: the last one, if any; out: that and new ones */
     uint32_t segments_count;
     bool is_new;                  /* no directory yet */
+    struct mp_ranges damage;      /* out: old rot in what was sealed */
     uint64_t *dead;               /* first sequences of segments that go */
     uint32_t dead_count;
 };

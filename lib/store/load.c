@@ -107,24 +107,30 @@ static memphis_status load_active(struct loader *l, struct mp_file *f, const cha
                                   memphis_error *err)
 {
     struct mp_segment_scan scan = { 0 };
-    memphis_error why;
-    uint64_t first = l->slot.active_first, length = l->slot.active_length;
+    struct mp_ranges damage = { 0 };
+    struct mp_segment g = { .first = l->slot.active_first,
+                            .last = l->slot.flushed_seq,
+                            .length = l->slot.active_length };
 
-    memphis_status s = mp_segment_scan(l->e, f, first, length, true, &scan, &why);
-    if (s == MEMPHIS_CORRUPT)
-        (void)mp_fail(complaint(l, true), MEMPHIS_CORRUPT, "'%s': %s", path,
-                      why.message);
-    else if (s != MEMPHIS_OK)
+    memphis_error why = { 0 };
+    memphis_status s = mp_segment_scan(l->e, f, l->p->pid, &g, &damage, &scan, &why);
+    if (s != MEMPHIS_OK)
         (void)mp_fail(err, s, "'%s': %s", path, why.message);
-    struct mp_segment g = { .first = first,
-                            .last = scan.footer.last_seq,
-                            .length = scan.end,
-                            .min_time_ns = scan.footer.min_time_ns,
-                            .max_time_ns = scan.footer.max_time_ns };
+    if (damage.count > 0)
+        (void)mp_fail(complaint(l, true), MEMPHIS_CORRUPT,
+                      "'%s' is damaged from message %llu on", path,
+                      (unsigned long long)damage.items[0].first);
+    for (size_t i = 0; i < damage.count; i++)
+        mp_partition_lose(l->p, damage.items[i].first, damage.items[i].last);
+    g.min_time_ns = scan.footer.min_time_ns;
+    g.max_time_ns = scan.footer.max_time_ns;
     if (scan.footer.count > 0)
+        g.last = scan.footer.last_seq;
+    if (scan.footer.count > 0 || damage.count > 0)
         push_segment(l->p, &g);
+    mp_ranges_fini(&damage);
     mp_segment_scan_fini(&scan);
-    return s == MEMPHIS_CORRUPT ? MEMPHIS_OK : s;
+    return s;
 }
 
 static memphis_status too_new(const char *path, memphis_error *err)
@@ -465,10 +471,15 @@ memphis_status mp_load_since(struct mp_env *e, uint32_t shard,
             continue;
         mp_path_segment(shard, p->pid, g->first, path);
         memphis_status s = e->file_open(e, path, MP_FILE_READ, &f, err);
-        if (s == MEMPHIS_OK)
+        while (s == MEMPHIS_OK && at < g->length) {
             s = mp_segment_each(e, f, &at, g->length, true, fn, ctx, err);
+            if (s != MEMPHIS_CORRUPT)
+                break;
+            (void)mp_segment_skip(e, f, p->pid, 0, g->last, &at, g->length);
+            s = MEMPHIS_OK;
+        }
         e->file_close(e, f);
-        if (s != MEMPHIS_OK && s != MEMPHIS_CORRUPT)
+        if (s != MEMPHIS_OK)
             return s;
     }
     return MEMPHIS_OK;

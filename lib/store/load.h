@@ -23,7 +23,7 @@ memphis_status mp_load_shard(struct mp_env *e, uint32_t shard, uint64_t ended_in
                              struct mp_partitions *t, memphis_error *err);
 
 /* Calls fn for the messages and ids of the partition's segments that are not older than
- * `since_ns`. A damaged entry ends its segment: reading it will tell. */
+ * `since_ns`. Damaged ones are left out: reading them will tell. */
 memphis_status mp_load_since(struct mp_env *e, uint32_t shard,
                              const struct mp_partition *p, uint64_t since_ns,
                              mp_segment_fn fn, void *ctx, memphis_error *err);

@@ -10,6 +10,7 @@ enum {
     INDEX_ITEM_SIZE = 16,
     INDEX_STEP = 4096,
     AT_LENGTH = 0,
+    AT_PID = 12,
     AT_SEQ = 16,
     READ_SIZE = 256 << 10
 };
@@ -93,7 +94,6 @@ static void note_entry(void *ctx, const struct mp_entry *e, memphis_slice bytes)
         f->max_time_ns = e->time_ns;
     f->count++;
     f->last_seq = e->seq;
-    f->data_bytes += bytes.size;
     f->data_crc = mp_crc32c(f->data_crc, bytes.data, bytes.size);
     scan->end += bytes.size;
 }
@@ -117,6 +117,28 @@ static size_t each_in(memphis_slice window, bool check, mp_segment_fn fn, void *
     return at;
 }
 
+/* As much as the disk gives: up to the first block that it does not. */
+static memphis_status read_some(struct mp_env *e, struct mp_file *f, uint64_t at,
+                                size_t size, struct mp_buf *out, memphis_error *err)
+{
+    size_t got = 0;
+
+    mp_buf_clear(out);
+    mp_buf_reserve(out, size);
+    memphis_status s = e->file_read(e, f, at, out->data, size, &out->size, err);
+    if (s != MEMPHIS_IO)
+        return s;
+    for (out->size = 0; out->size < size; out->size += got) {
+        size_t left = MP_BLOCK_SIZE - (size_t)((at + out->size) % MP_BLOCK_SIZE);
+        left = left < size - out->size ? left : size - out->size;
+        if (e->file_read(e, f, at + out->size, out->data + out->size, left, &got,
+                         err) != MEMPHIS_OK ||
+            got == 0)
+            break;
+    }
+    return out->size > 0 ? MEMPHIS_OK : s;
+}
+
 memphis_status mp_segment_each(struct mp_env *e, struct mp_file *f, uint64_t *at,
                                uint64_t length, bool check, mp_segment_fn fn, void *ctx,
                                memphis_error *err)
@@ -127,9 +149,7 @@ memphis_status mp_segment_each(struct mp_env *e, struct mp_file *f, uint64_t *at
 
     while (s == MEMPHIS_OK && *at < length) {
         size_t size = length - *at < wanted ? (size_t)(length - *at) : wanted;
-        mp_buf_clear(&window);
-        mp_buf_reserve(&window, size);
-        s = e->file_read(e, f, *at, window.data, size, &window.size, err);
+        s = read_some(e, f, *at, size, &window, err);
         if (s != MEMPHIS_OK)
             break;
         memphis_error end = { 0 };
@@ -163,17 +183,117 @@ static uint32_t good_entry(memphis_slice bytes, bool check)
     return (uint32_t)size;
 }
 
-memphis_status mp_segment_scan(struct mp_env *e, struct mp_file *f, uint64_t first,
-                               uint64_t length, bool check,
-                               struct mp_segment_scan *scan, memphis_error *err)
+/* The sequence of the entry that seems to begin there; 0: none does. */
+static uint64_t seq_of(memphis_slice bytes, uint32_t pid, uint64_t after, uint64_t last,
+                       uint64_t left)
 {
+    const uint8_t *p = bytes.data;
+
+    if (bytes.size < MP_ENTRY_HEADER_SIZE || mp_get_u32(p + AT_PID) != pid)
+        return 0;
+    uint64_t size = mp_get_u32(p + AT_LENGTH), seq = mp_get_u64(p + AT_SEQ);
+    bool fits = size >= MP_ENTRY_HEADER_SIZE && size % 8 == 0 && size <= left;
+    return fits && seq > after && seq <= last ? seq : 0;
+}
+
+/* The same when it is whole and good. `bytes`: what is at hand of it. */
+static uint64_t good_seq_of(struct mp_env *e, struct mp_file *f, uint64_t at,
+                            memphis_slice bytes, uint64_t seq)
+{
+    struct mp_buf own = { 0 };
+    size_t size = mp_get_u32((const uint8_t *)bytes.data + AT_LENGTH);
+
+    if (size > bytes.size) {
+        if (read_some(e, f, at, size, &own, NULL) != MEMPHIS_OK)
+            own.size = 0;
+        bytes = mp_buf_slice(&own);
+    }
+    if (good_entry(bytes, true) == 0)
+        seq = 0;
+    mp_buf_fini(&own);
+    return seq;
+}
+
+/* The first good entry that begins in [from, end), looked for at each place where one
+ * may; *at: its offset. */
+static uint64_t find_entry(struct mp_env *e, struct mp_file *f, uint32_t pid,
+                           uint64_t after, uint64_t last, uint64_t from, uint64_t end,
+                           uint64_t length, uint64_t *at)
+{
+    struct mp_buf window = { 0 };
+    uint64_t seq = 0;
+
+    while (seq == 0 && from < end) {
+        uint64_t left = length - from;
+        size_t wanted = left < READ_SIZE ? (size_t)left : READ_SIZE, i = 0;
+        if (read_some(e, f, from, wanted, &window, NULL) != MEMPHIS_OK ||
+            window.size < MP_ENTRY_HEADER_SIZE) {
+            from = mp_block_up(from + 1);
+            continue;
+        }
+        for (; seq == 0 && i + MP_ENTRY_HEADER_SIZE <= window.size && from + i < end;
+             i += 8) {
+            memphis_slice bytes = { window.data + i, window.size - i };
+            *at = from + i;
+            seq = seq_of(bytes, pid, after, last, left - i);
+            if (seq > 0)
+                seq = good_seq_of(e, f, *at, bytes, seq);
+        }
+        from += i;
+    }
+    mp_buf_fini(&window);
+    return seq;
+}
+
+uint64_t mp_segment_skip(struct mp_env *e, struct mp_file *f, uint32_t pid,
+                         uint64_t after, uint64_t last, uint64_t *at, uint64_t length)
+{
+    uint64_t from = *at, seq = 0;
+    uint8_t own[4] = { 0 };
+    size_t got;
+
+    /* Its own length leads to the next one, if that is whole: what its payload holds is
+     * nobody's entry. */
+    if (e->file_read(e, f, from, own, sizeof own, &got, NULL) == MEMPHIS_OK) {
+        uint64_t to = from + mp_get_u32(own);
+        if (to >= from + MP_ENTRY_HEADER_SIZE && to % 8 == 0 && to < length)
+            seq = find_entry(e, f, pid, after, last, to, to + 8, length, at);
+    }
+    if (seq == 0)
+        seq = find_entry(e, f, pid, after, last, from + 8, length, length, at);
+    if (seq == 0)
+        *at = length;
+    return seq;
+}
+
+memphis_status mp_segment_scan(struct mp_env *e, struct mp_file *f, uint32_t pid,
+                               const struct mp_segment *segment,
+                               struct mp_ranges *damage, struct mp_segment_scan *scan,
+                               memphis_error *err)
+{
+    struct mp_segment_footer *footer = &scan->footer;
+    memphis_status s;
+
     if (scan->end == 0) {
         scan->end = MP_BLOCK_SIZE;
-        scan->footer.first_seq = first;
-        scan->footer.last_seq = first;
+        footer->first_seq = segment->first;
+        footer->last_seq = segment->first;
     }
-    uint64_t at = scan->end; /* note_entry moves scan->end along */
-    return mp_segment_each(e, f, &at, length, check, note_entry, scan, err);
+    for (;;) {
+        uint64_t at = scan->end; /* note_entry moves scan->end along */
+        s = mp_segment_each(e, f, &at, segment->length, damage != NULL, note_entry,
+                            scan, err);
+        if (damage == NULL || (s != MEMPHIS_CORRUPT && s != MEMPHIS_IO))
+            break;
+        uint64_t after = footer->count > 0 ? footer->last_seq : segment->first - 1;
+        uint64_t next = mp_segment_skip(e, f, pid, after, segment->last, &scan->end,
+                                        segment->length);
+        uint64_t end = next > 0 ? next : segment->last + 1;
+        if (after + 1 < end)
+            mp_ranges_add(damage, after + 1, end - 1);
+    }
+    footer->data_bytes = scan->end - MP_BLOCK_SIZE;
+    return s;
 }
 
 void mp_segment_scan_fini(struct mp_segment_scan *scan)
@@ -216,15 +336,15 @@ static memphis_status write_index(struct mp_env *e, uint32_t shard, uint32_t pid
 
 memphis_status mp_segment_seal(struct mp_env *e, struct mp_file *f, uint32_t shard,
                                uint32_t pid, struct mp_segment *segment,
-                               memphis_error *err)
+                               struct mp_ranges *damage, memphis_error *err)
 {
     struct mp_segment_scan scan = { 0 };
     uint8_t block[MP_BLOCK_SIZE];
     memphis_slice v = { block, sizeof block };
 
     mp_assert(!segment->is_sealed);
-    memphis_status s =
-        mp_segment_scan(e, f, segment->first, segment->length, true, &scan, err);
+    memphis_status s = mp_segment_scan(e, f, pid, segment, damage, &scan, err);
+    scan.footer.last_seq = segment->last;
     if (s == MEMPHIS_OK)
         s = write_index(e, shard, pid, &scan, err);
     if (s == MEMPHIS_OK) {
@@ -236,7 +356,6 @@ memphis_status mp_segment_seal(struct mp_env *e, struct mp_file *f, uint32_t sha
     if (s == MEMPHIS_OK)
         s = e->file_write(e, f, mp_block_up(segment->length), &v, 1, err);
     if (s == MEMPHIS_OK) {
-        segment->last = scan.footer.last_seq;
         segment->min_time_ns = scan.footer.min_time_ns;
         segment->max_time_ns = scan.footer.max_time_ns;
         segment->is_sealed = true;
@@ -362,7 +481,7 @@ static uint64_t find_offset(struct mp_env *e, struct mp_file *f, uint32_t shard,
         load_index(e, shard, pid, segment, footer.index_crc, scan))
         scan->end = segment->length;
     if (scan->end < segment->length)
-        (void)mp_segment_scan(e, f, segment->first, segment->length, false, scan, NULL);
+        (void)mp_segment_scan(e, f, pid, segment, NULL, scan, NULL);
     size_t low = 0, high = scan->count;
     while (low < high) {
         size_t middle = low + (high - low) / 2;
@@ -398,27 +517,6 @@ static size_t measure(memphis_slice bytes, uint64_t seq, size_t *skip)
         at += size;
     }
     return at;
-}
-
-/* The sequence of the good entry behind a damaged one of that length, so that no more
- * than that is given up; 0: its length is damaged, too, or it is the last one. */
-static uint64_t seq_behind(struct mp_env *e, struct mp_file *f, uint64_t at,
-                           uint64_t length, uint64_t left)
-{
-    struct mp_buf window = { 0 };
-    uint64_t seq = 0;
-
-    if (length < MP_ENTRY_HEADER_SIZE || length >= left)
-        return 0;
-    size_t size = left - length < MP_COLD_BLOCK_SIZE ? (size_t)(left - length)
-                                                     : MP_COLD_BLOCK_SIZE;
-    mp_buf_reserve(&window, size);
-    if (e->file_read(e, f, at + length, window.data, size, &window.size, NULL) ==
-            MEMPHIS_OK &&
-        good_entry(mp_buf_slice(&window), true) > 0)
-        seq = mp_get_u64(window.data + AT_SEQ);
-    mp_buf_fini(&window);
-    return seq;
 }
 
 memphis_status mp_segment_read(struct mp_env *e, uint32_t shard, uint32_t pid,
@@ -468,9 +566,11 @@ memphis_status mp_segment_read(struct mp_env *e, uint32_t shard, uint32_t pid,
         } else if (own > wanted && own <= left) {
             wanted = (size_t)own; /* one entry that is larger than a block */
         } else {
-            uint64_t next = seq_behind(e, f, at, own, left);
+            uint64_t to = at,
+                     next = mp_segment_skip(e, f, pid, segment->first - 1,
+                                            segment->last, &to, segment->length);
             if (next > 0 && next <= seq) {
-                at += own; /* what is damaged lies before */
+                at = to; /* what is damaged lies before */
                 continue;
             }
             if (next > seq && next - 1 < *damage_last)

@@ -14,6 +14,7 @@
 
 #include "env/env.h"
 #include "store/layout.h"
+#include "store/ranges.h"
 #include "store/record.h"
 
 struct mp_chunk;
@@ -75,17 +76,25 @@ memphis_status mp_segment_each(struct mp_env *e, struct mp_file *f, uint64_t *at
                                uint64_t length, bool check, mp_segment_fn fn, void *ctx,
                                memphis_error *err);
 
-/* Reads the entries in [scan->end or the first, length) and adds them to the scan.
- * CORRUPT, UNSUPPORTED: at scan->end there is no good entry. */
-memphis_status mp_segment_scan(struct mp_env *e, struct mp_file *f, uint64_t first,
-                               uint64_t length, bool check,
-                               struct mp_segment_scan *scan, memphis_error *err);
+/* Behind damage at *at: moves it to the next good entry of the partition whose sequence
+ * is in (after, last], and returns that; 0: there is none below `length`. */
+uint64_t mp_segment_skip(struct mp_env *e, struct mp_file *f, uint32_t pid,
+                         uint64_t after, uint64_t last, uint64_t *at, uint64_t length);
+
+/* Reads the entries in [scan->end or the first, segment->length) and adds them to the
+ * scan. `damage` NULL: by their lengths only; CORRUPT: at scan->end there is none. Else
+ * they are checked, and what cannot be read is skipped: the sequences go there. */
+memphis_status mp_segment_scan(struct mp_env *e, struct mp_file *f, uint32_t pid,
+                               const struct mp_segment *segment,
+                               struct mp_ranges *damage, struct mp_segment_scan *scan,
+                               memphis_error *err);
 void mp_segment_scan_fini(struct mp_segment_scan *scan);
 
-/* Writes index file and footer behind `length`; the caller syncs. */
+/* Writes index file and footer behind `length`; the caller syncs. Old damage that it
+ * meets is no reason to fail: it goes to `damage`. */
 memphis_status mp_segment_seal(struct mp_env *e, struct mp_file *f, uint32_t shard,
                                uint32_t pid, struct mp_segment *segment,
-                               memphis_error *err);
+                               struct mp_ranges *damage, memphis_error *err);
 
 /* Fills `segment` of a sealed file from its footer. NOT_FOUND: it has no good one. */
 memphis_status mp_segment_open_sealed(struct mp_env *e, uint32_t shard, uint32_t pid,

@@ -696,6 +696,53 @@ static void a_read_that_lacks_a_descriptor_is_repeated_and_tells_no_damage(void 
     world_free(w);
 }
 
+/* A pass that seals a segment reads it again: one rotten entry is told, as by a read,
+ * and the broker goes on. */
+static void rot_in_an_active_segment_costs_one_message(void **state)
+{
+    const char *name = "s/00000002/00000007/00000000000000000001.seg";
+    (void)state;
+
+    for (int how = 0; how < 3; how++) { /* running; started with it; in the length */
+        struct world *w = world_new(21);
+        struct mp_stored m;
+        must_start(w);
+        open_partition(w, 7);
+        produce(w, 7, 15, 1000);
+        flush(w);
+        uint64_t at = 4096 + 4 * 1040 + (how == 2 ? 1 : 500);
+        assert_true(mp_disk_flip(w->disk, name, at, 4));
+        if (how == 1) {
+            stop(w);
+            refuses_to_start(w, MEMPHIS_CORRUPT, name);
+            w->options.accept_loss = true;
+            must_start(w);
+            assert_int_equal(w->report.lost_ranges, 1);
+            w->options.accept_loss = false;
+            w->next[7] = mp_log_last(data_log(w), 7) + 1;
+        }
+        uint64_t next = w->next[7];
+        produce(w, 7, 60, 1000);
+        flush(w);
+        assert_int_equal(w->broken, 0);
+        assert_int_equal(stats_of(w).damaged_ranges, how != 1);
+        for (int round = 0; round < 2; round++) {
+            for (uint64_t seq = 1; seq < next + 60; seq++) {
+                if (seq > 15 && seq < next)
+                    continue;
+                memphis_status s = read_at(w, MP_SHARD_DATA, 7, seq, &m);
+                assert_int_equal(s, seq == 5 ? MEMPHIS_CORRUPT : MEMPHIS_OK);
+                assert_int_equal(m.entry.seq, seq);
+                if (s == MEMPHIS_OK)
+                    mp_stored_release(&m);
+            }
+            stop(w);
+            must_start(w);
+        }
+        world_free(w);
+    }
+}
+
 static void a_failed_write_of_the_flusher_breaks_the_broker_with_its_sentence(
     void **state)
 {
@@ -796,6 +843,7 @@ int main(void)
         leak_checked(damage_that_a_read_meets_is_told_and_not_written_down),
         leak_checked(a_read_that_lacks_a_descriptor_is_repeated_and_tells_no_damage),
         leak_checked(what_the_wal_writes_stays_until_its_worker_has_stopped),
+        leak_checked(rot_in_an_active_segment_costs_one_message),
         leak_checked(a_failed_write_of_the_flusher_breaks_the_broker_with_its_sentence),
         leak_checked(a_job_whose_guard_caught_something_breaks_the_broker),
     };
