@@ -110,7 +110,7 @@ memphis_status mp_replica_open(const struct mp_replica_options *o,
 
 static bool has_loss(const struct mp_replica *r)
 {
-    return r->recovery.scan.lost_count > 0 || r->recovery.scan.bad_files > 0;
+    return r->recovery.scan.lost_count > 0;
 }
 
 /* -- replay ------------------------------------------------------------------------ */
@@ -429,7 +429,7 @@ static memphis_status check_order(struct mp_shard *s, const struct mp_group_head
     if (h->index == s->last_index + 1)
         return MEMPHIS_OK;
     s->replica->has_gap = true;
-    if (scan->lost_count > 0 || scan->settled_count > 0 || scan->bad_files > 0)
+    if (scan->lost_count > 0 || scan->settled_count > 0)
         return MEMPHIS_OK; /* a loss that was accepted, now or by an earlier start */
     return mp_fail(err, MEMPHIS_CORRUPT,
                    "the log of shard %u misses its entries %llu to %llu", s->log.shard,
@@ -442,7 +442,7 @@ static memphis_status check_end(const struct mp_shard *s, memphis_error *err)
 {
     const struct mp_scan *scan = &s->replica->recovery.scan;
 
-    if (scan->heads_lsn >= scan->end || scan->lost_count > 0 || scan->bad_files > 0)
+    if (scan->heads_lsn >= scan->end || scan->lost_count > 0)
         return MEMPHIS_OK;
     for (uint32_t i = 0; i < scan->heads_count; i++)
         if (scan->heads[i].shard == s->log.shard &&
@@ -788,8 +788,7 @@ memphis_status mp_replica_ready(struct mp_replica *r, struct mp_recovery_report 
                                            .clean = r->recovery.clean,
                                            .entries_replayed = r->replayed,
                                            .torn_bytes = scan->torn_bytes,
-                                           .lost_ranges =
-                                               scan->lost_count + scan->bad_files };
+                                           .lost_ranges = scan->lost_count };
     if (r->wal != NULL) {
         s = check_files(r, err);
         if (s == MEMPHIS_OK)

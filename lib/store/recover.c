@@ -88,6 +88,8 @@ static memphis_status begin(struct mp_recovery *r, struct mp_env *e,
                        "empty directory", l->foreign);
     if (l->has_wal) {
         memphis_status s = mp_scan_run(&r->scan, e, 0, 0, true, err);
+        if (s == MEMPHIS_OK && r->scan.unread.status != MEMPHIS_OK)
+            s = mp_fail(err, r->scan.unread.status, "%s", r->scan.unread.message);
         size_t batches = r->scan.batches_count;
         mp_scan_fini(&r->scan);
         if (s != MEMPHIS_OK)
@@ -135,8 +137,6 @@ memphis_status mp_recover(struct mp_recovery *r, struct mp_env *e, bool accept_l
         return mp_fail(err, MEMPHIS_CORRUPT, "the directory 'wal' is missing");
     s = mp_scan_run(&r->scan, e, r->node.durable_upto, r->node.wal_first, accept_loss,
                     err);
-    if (s == MEMPHIS_OK && r->scan.files_count == 0 && !accept_loss)
-        s = mp_fail(err, MEMPHIS_CORRUPT, "there is no WAL file in 'wal'");
     return s;
 }
 

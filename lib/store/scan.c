@@ -36,6 +36,72 @@ static void push_range(struct mp_lsn_range **ranges, uint32_t *count, uint64_t f
 
 /* -- reading ----------------------------------------------------------------------- */
 
+static void note_unreadable(struct mp_scan *s, uint64_t lsn)
+{
+    uint32_t n = s->unreadable_count;
+    struct mp_lsn_range *last = n > 0 ? &s->unreadable[n - 1] : NULL;
+
+    if (last != NULL && lsn >= last->from && lsn < last->to)
+        return; /* read again */
+    if (last != NULL && lsn == last->to)
+        last->to = lsn + MP_BLOCK_SIZE;
+    else
+        push_range(&s->unreadable, &s->unreadable_count, lsn, lsn + MP_BLOCK_SIZE);
+}
+
+/* Block by block: one that the disk does not give back is read as zeros, which no
+ * checksum takes for something, and noted. */
+static memphis_status read_around(struct mp_scan *s, const struct mp_scan_file *f,
+                                  uint64_t at, size_t wanted, memphis_error *err)
+{
+    struct mp_buf *b = &s->window;
+    uint64_t block = at / MP_BLOCK_SIZE * MP_BLOCK_SIZE;
+    memphis_error why;
+    size_t got;
+
+    for (; b->size < wanted; block += MP_BLOCK_SIZE) {
+        uint64_t end = block + MP_BLOCK_SIZE;
+        size_t size = (size_t)(end - at) - b->size;
+        size = size < wanted - b->size ? size : wanted - b->size;
+        memphis_status st = s->env->file_read(s->env, f->file, at + b->size,
+                                              b->data + b->size, size, &got, &why);
+        if (st == MEMPHIS_IO) {
+            if (end > f->header.size)
+                break;
+            s->unread = why;
+            note_unreadable(s, f->header.base + block);
+            memset(b->data + b->size, 0, size);
+            got = size;
+        } else if (st != MEMPHIS_OK) {
+            return mp_fail(err, st, "%s", why.message);
+        }
+        b->size += got;
+        if (got < size)
+            break;
+    }
+    return MEMPHIS_OK;
+}
+
+static memphis_status fill_window(struct mp_scan *s, uint32_t file, uint64_t at,
+                                  size_t size, memphis_error *err)
+{
+    const struct mp_scan_file *f = &s->files[file];
+    size_t wanted = size > WINDOW_SIZE ? size : WINDOW_SIZE;
+    struct mp_buf *b = &s->window;
+
+    mp_buf_clear(b);
+    mp_buf_reserve(b, wanted);
+    s->window_file = file;
+    s->window_at = at;
+    memphis_status st =
+        s->env->file_read(s->env, f->file, at, b->data, wanted, &b->size, err);
+    if (st == MEMPHIS_IO) {
+        b->size = 0;
+        st = read_around(s, f, at, wanted, err);
+    }
+    return st;
+}
+
 /* `size` bytes at `lsn` of files[file], borrowed until the next call; short at the end
  * of the file. */
 static memphis_status view(struct mp_scan *s, uint32_t file, uint64_t lsn, size_t size,
@@ -49,15 +115,9 @@ static memphis_status view(struct mp_scan *s, uint32_t file, uint64_t lsn, size_
     bool is_there = s->window_file == file && at >= s->window_at &&
                     at + size <= s->window_at + b->size;
     if (!is_there) {
-        size_t wanted = size > WINDOW_SIZE ? size : WINDOW_SIZE;
-        mp_buf_clear(b);
-        mp_buf_reserve(b, wanted);
-        memphis_status st =
-            s->env->file_read(s->env, f->file, at, b->data, wanted, &b->size, err);
+        memphis_status st = fill_window(s, file, at, size, err);
         if (st != MEMPHIS_OK)
             return st;
-        s->window_file = file;
-        s->window_at = at;
     }
     size_t left = b->size - (size_t)(at - s->window_at);
     *out = mp_slice(b->data + (at - s->window_at), size < left ? size : left);
@@ -70,13 +130,17 @@ memphis_status mp_scan_read(struct mp_scan *s, const struct mp_scan_record *r,
 {
     memphis_slice v;
 
+    s->unread = (memphis_error){ 0 };
     memphis_status st = view(s, r->file, r->lsn, r->size, &v, err);
     if (st != MEMPHIS_OK)
         return st;
     if (v.size < r->size ||
         !mp_group_header_decode(v, s->files[r->file].header.epoch, header) ||
-        header->length != r->size)
+        header->length != r->size) {
+        if (s->unread.status != MEMPHIS_OK)
+            return mp_fail(err, s->unread.status, "%s", s->unread.message);
         return mp_fail(err, MEMPHIS_CORRUPT, "a WAL record changed while it was read");
+    }
     *body = mp_slice((const uint8_t *)v.data + MP_GROUP_HEADER_SIZE,
                      r->size - MP_GROUP_HEADER_SIZE);
     return MEMPHIS_OK;
@@ -237,7 +301,7 @@ static memphis_status try_batch(struct mp_scan *s, uint32_t file, uint64_t lsn,
 static memphis_status scan_file(struct mp_scan *s, uint32_t file, memphis_error *err)
 {
     const struct mp_wal_header *f = &s->files[file].header;
-    uint64_t end = f->base + f->size;
+    uint64_t end = s->files[file].bad < f->size ? f->base + f->size : 0;
     memphis_status st = MEMPHIS_OK;
     uint64_t size;
 
@@ -276,66 +340,111 @@ static int compare_bases(const void *a, const void *b)
     return (*x > *y) - (*x < *y);
 }
 
+/* The header as it is written there, when it is good and of that file. */
+static memphis_status read_header(struct mp_scan *s, struct mp_scan_file *f,
+                                  uint64_t base, uint64_t size)
+{
+    uint8_t block[MP_BLOCK_SIZE];
+    size_t got = 0;
+
+    memphis_status st =
+        s->env->file_read(s->env, f->file, 0, block, sizeof block, &got, &f->why);
+    if (st == MEMPHIS_IO)
+        s->unread = f->why;
+    if (st == MEMPHIS_OK)
+        st = mp_wal_header_decode(mp_slice(block, got), &f->header, &f->why);
+    if (st == MEMPHIS_OK && f->header.base != base) {
+        f->header.epoch = 0;
+        st = mp_fail(&f->why, MEMPHIS_CORRUPT, "its header does not match its name");
+    }
+    if (st == MEMPHIS_OK && f->header.size != size)
+        st = mp_fail(&f->why, MEMPHIS_CORRUPT, "its header does not match its size");
+    return st;
+}
+
+/* Without a good header: the name says the base, the first batch the epoch. When that
+ * one is damaged, too, nothing in the file can be told from what was there before. */
+static void make_header(struct mp_scan *s, struct mp_scan_file *f, uint64_t base,
+                        uint64_t size)
+{
+    uint8_t bytes[MP_BATCH_HEADER_SIZE];
+    struct mp_batch_header first;
+    size_t got = 0;
+
+    if (f->header.base != base)
+        f->header = (struct mp_wal_header){ .base = base };
+    if (f->header.size == 0 || size < f->header.size)
+        f->header.size = size > MP_BLOCK_SIZE ? mp_block_up(size) : MP_BLOCK_SIZE;
+    f->bad = MP_BLOCK_SIZE;
+    if (f->header.epoch != 0)
+        return;
+    if (s->env->file_read(s->env, f->file, MP_BLOCK_SIZE, bytes, sizeof bytes, &got,
+                          NULL) == MEMPHIS_OK &&
+        mp_batch_header_decode(mp_slice(bytes, got), &first) &&
+        first.lsn == base + MP_BLOCK_SIZE && first.chain == 0)
+        f->header.epoch = first.epoch;
+    else
+        f->bad = f->header.size;
+}
+
 /* Opens a file and looks at its header and size. */
-static memphis_status open_file(struct mp_scan *s, uint64_t base, bool *damaged,
-                                memphis_error *err)
+static memphis_status open_file(struct mp_scan *s, uint64_t base, memphis_error *err)
 {
     struct mp_env *e = s->env;
     struct mp_scan_file f = { .file = NULL };
-    uint8_t block[MP_BLOCK_SIZE];
     char name[MP_WAL_NAME_SIZE];
     uint64_t size = 0;
-    size_t got = 0;
-    memphis_error why;
 
     mp_wal_name(base, name);
-    *damaged = false;
     memphis_status st = e->file_open(e, name, MP_FILE_READ, &f.file, err);
     if (st == MEMPHIS_OK)
         st = e->file_size(e, f.file, &size, err);
-    if (st == MEMPHIS_OK)
-        st = e->file_read(e, f.file, 0, block, sizeof block, &got, err);
-    if (st != MEMPHIS_OK)
-        goto out;
-    st = mp_wal_header_decode(mp_slice(block, got), &f.header, &why);
-    if (st == MEMPHIS_OK && (f.header.base != base || f.header.size != size))
-        st = mp_fail(&why, MEMPHIS_CORRUPT, "its header does not match name or size");
+    if (st == MEMPHIS_OK) {
+        st = read_header(s, &f, base, size);
+        if (st == MEMPHIS_CORRUPT || st == MEMPHIS_IO) {
+            make_header(s, &f, base, size);
+            st = MEMPHIS_OK;
+        } else if (st != MEMPHIS_OK) {
+            (void)mp_fail(err, st, "'%s' at offset 0: %s", name, f.why.message);
+        }
+    }
     if (st != MEMPHIS_OK) {
-        *damaged = st == MEMPHIS_CORRUPT;
-        st = mp_fail(err, st, "'%s' at offset 0, length %llu: %s", name,
-                     (unsigned long long)size, why.message);
-        goto out;
+        e->file_close(e, f.file);
+        return st;
     }
     s->files = mp_realloc(s->files, (s->files_count + 1) * sizeof *s->files);
     s->files[s->files_count++] = f;
     return MEMPHIS_OK;
-out:
-    e->file_close(e, f.file);
-    return st;
+}
+
+/* No LSN is in two files: a header that says so is wrong. */
+static void cut_overlap(struct mp_scan_file *f, uint64_t end)
+{
+    if (f->header.base + f->header.size <= end)
+        return;
+    if (f->bad == 0)
+        (void)mp_fail(&f->why, MEMPHIS_CORRUPT, "it goes on into the next file");
+    f->header.size = end - f->header.base;
+    if (f->bad == 0 || f->bad > f->header.size)
+        f->bad = f->bad == 0 ? MP_BLOCK_SIZE : f->header.size;
 }
 
 static memphis_status open_files(struct mp_scan *s, uint64_t wal_first,
-                                 bool accept_loss, memphis_error *err)
+                                 memphis_error *err)
 {
     struct names n = { .from = wal_first };
-    bool damaged;
 
     memphis_status st = s->env->dir_list(s->env, "wal", take_name, &n, err);
     if (n.count > 0)
         qsort(n.bases, n.count, sizeof *n.bases, compare_bases);
-    for (size_t i = 0; i < n.count && st == MEMPHIS_OK; i++) {
-        st = open_file(s, n.bases[i], &damaged, err);
-        if (st != MEMPHIS_OK && damaged && accept_loss) {
-            s->bad_files++;
-            s->files_end = n.bases[i] + MP_BLOCK_SIZE; /* at least that was used */
-            st = MEMPHIS_OK;
-        }
-    }
+    for (size_t i = 0; i < n.count && st == MEMPHIS_OK; i++)
+        st = open_file(s, n.bases[i], err);
     mp_free(n.bases);
     for (uint32_t i = 0; i < s->files_count; i++) {
         const struct mp_wal_header *h = &s->files[i].header;
-        if (h->base + h->size > s->files_end)
-            s->files_end = h->base + h->size;
+        if (i + 1 < s->files_count)
+            cut_overlap(&s->files[i], s->files[i + 1].header.base);
+        s->files_end = h->base + h->size;
         s->last_base = h->base;
     }
     /* Where no file is any more, one has been; and what is durable was in one. */
@@ -373,9 +482,10 @@ static bool is_settled(const struct mp_scan *s, uint64_t from, uint64_t to)
     return from >= to;
 }
 
-/* LSNs that no file covers. */
-static memphis_status judge_hole(struct mp_scan *s, uint64_t from, uint64_t to,
-                                 bool accept_loss, memphis_error *err)
+/* LSNs that cannot be read, for that reason. */
+static memphis_status judge_range(struct mp_scan *s, uint64_t from, uint64_t to,
+                                  const memphis_error *why, bool accept_loss,
+                                  memphis_error *err)
 {
     if (is_settled(s, from, to))
         return MEMPHIS_OK;
@@ -383,15 +493,40 @@ static memphis_status judge_hole(struct mp_scan *s, uint64_t from, uint64_t to,
         push_range(&s->lost, &s->lost_count, from, to);
         return MEMPHIS_OK;
     }
-    return mp_fail(err, MEMPHIS_CORRUPT,
-                   "%s: from LSN %llu to %llu; restore it from a backup, or start with "
-                   "--accept-loss to keep the rest",
-                   s->files_count > 0 ? "a WAL file is missing"
-                                      : "there is no WAL file in 'wal'",
-                   (unsigned long long)from, (unsigned long long)to);
+    return mp_fail(err, why->status,
+                   "%s; restore it from a backup, or start with --accept-loss to keep "
+                   "the rest",
+                   why->message);
 }
 
-/* The files must cover everything from `wal_first` on. */
+/* LSNs that no file covers. */
+static memphis_status judge_hole(struct mp_scan *s, uint64_t from, uint64_t to,
+                                 bool accept_loss, memphis_error *err)
+{
+    memphis_error why;
+
+    (void)mp_fail(&why, MEMPHIS_CORRUPT, "%s: from LSN %llu to %llu",
+                  s->files_count > 0 ? "a WAL file is missing"
+                                     : "there is no WAL file in 'wal'",
+                  (unsigned long long)from, (unsigned long long)to);
+    return from < to ? judge_range(s, from, to, &why, accept_loss, err) : MEMPHIS_OK;
+}
+
+/* The start of a file that says nothing. */
+static memphis_status judge_header(struct mp_scan *s, const struct mp_scan_file *f,
+                                   bool accept_loss, memphis_error *err)
+{
+    char name[MP_WAL_NAME_SIZE];
+    memphis_error why;
+
+    mp_wal_name(f->header.base, name);
+    (void)mp_fail(&why, f->why.status, "'%s' at offset 0, length %llu: %s", name,
+                  (unsigned long long)f->bad, f->why.message);
+    return judge_range(s, f->header.base, f->header.base + f->bad, &why, accept_loss,
+                       err);
+}
+
+/* The files must cover everything from `wal_first` on, and be readable. */
 static memphis_status judge_files(struct mp_scan *s, uint64_t wal_first,
                                   bool accept_loss, memphis_error *err)
 {
@@ -399,17 +534,17 @@ static memphis_status judge_files(struct mp_scan *s, uint64_t wal_first,
     uint64_t end = wal_first;
 
     for (uint32_t i = 0; i < s->files_count && st == MEMPHIS_OK; i++) {
-        const struct mp_wal_header *h = &s->files[i].header;
-        if (h->base < end && !accept_loss)
-            st = mp_fail(err, MEMPHIS_CORRUPT, "two WAL files hold LSN %llu",
-                         (unsigned long long)h->base);
-        else if (h->base > end)
-            st = judge_hole(s, end, h->base, accept_loss, err);
-        if (h->base + h->size > end)
-            end = h->base + h->size;
+        const struct mp_scan_file *f = &s->files[i];
+        st = judge_hole(s, end, f->header.base, accept_loss, err);
+        if (st == MEMPHIS_OK && f->bad > 0)
+            st = judge_header(s, f, accept_loss, err);
+        end = f->header.base + f->header.size;
     }
-    if (st == MEMPHIS_OK && end < s->files_end)
+    if (st == MEMPHIS_OK)
         st = judge_hole(s, end, s->files_end, accept_loss, err);
+    for (uint32_t i = 0; i < s->unreadable_count && st == MEMPHIS_OK; i++)
+        st = judge_range(s, s->unreadable[i].from, s->unreadable[i].to, &s->unread,
+                         accept_loss, err);
     return st;
 }
 
@@ -536,6 +671,8 @@ static memphis_status salvage(struct mp_scan *s, const struct mp_lsn_range *r,
 
     for (uint32_t i = 0; i < s->files_count; i++) {
         const struct mp_wal_header *f = &s->files[i].header;
+        if (s->files[i].bad >= f->size)
+            continue;
         uint64_t at = r->from > f->base ? r->from : f->base + MP_BLOCK_SIZE;
         uint64_t end = r->to < f->base + f->size ? r->to : f->base + f->size;
         while (st == MEMPHIS_OK && at >= f->base && at <= end &&
@@ -605,7 +742,7 @@ memphis_status mp_scan_run(struct mp_scan *s, struct mp_env *e, uint64_t durable
 {
     *s = (struct mp_scan){ .env = e, .durable_upto = durable_upto };
     s->window_file = UINT32_MAX;
-    memphis_status st = open_files(s, wal_first, accept_loss, err);
+    memphis_status st = open_files(s, wal_first, err);
     for (uint32_t i = 0; i < s->files_count && st == MEMPHIS_OK; i++)
         st = scan_file(s, i, err);
     if (st == MEMPHIS_OK)
@@ -630,6 +767,7 @@ void mp_scan_fini(struct mp_scan *s)
     mp_free(s->records);
     mp_free(s->settled);
     mp_free(s->lost);
+    mp_free(s->unreadable);
     mp_free(s->batches);
     mp_buf_fini(&s->window);
     *s = (struct mp_scan){ 0 };

@@ -12,6 +12,10 @@
  * batch of the next file carries its start as durable_upto. Ranges that an earlier
  * recovery has settled (kind 8) are skipped, their records are read from its copies.
  *
+ * LSNs that no file covers, a header that is damaged, a block that the disk does not
+ * give back: each is a range of LSNs, too, and damage when it is not settled. So the
+ * rest of the file is read, and what was accepted once is not asked for again.
+ *
  * Thread: core, at a start; blocks on the disk.
  */
 #ifndef MP_STORE_SCAN_H
@@ -24,6 +28,8 @@
 struct mp_scan_file {
     struct mp_wal_header header;
     struct mp_file *file;
+    uint64_t bad;      /* bytes at its start that say nothing; 0: a good header */
+    memphis_error why; /* what is wrong with it */
 };
 
 /* A good group record of kind 1. */
@@ -49,6 +55,9 @@ struct mp_scan {
     uint32_t settled_count;
     struct mp_lsn_range *lost;        /* damage that was accepted */
     uint32_t lost_count;
+    struct mp_lsn_range *unreadable; /* blocks that the disk does not give back */
+    uint32_t unreadable_count;
+    memphis_error unread;             /* its words */
     struct mp_scan_batch *batches;    /* good ones, in LSN order */
     size_t batches_count, batches_capacity;
     struct mp_buf window;             /* of the file being read */
@@ -63,7 +72,6 @@ struct mp_scan {
     struct mp_head heads[32];         /* of the newest kept batch */
     uint32_t heads_count;
     uint64_t heads_lsn;
-    uint64_t bad_files;               /* accepted: files whose header is damaged */
 };
 
 /* Scans wal/, but for files below `wal_first`: they are left-overs of a flush.

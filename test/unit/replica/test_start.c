@@ -522,6 +522,29 @@ static void any_missing_wal_file_is_accepted_once(void **state)
     }
 }
 
+/* Nothing but the flag: every message is there, and the next start does not ask. */
+static void a_damaged_wal_header_is_accepted_once(void **state)
+{
+    (void)state;
+
+    for (int n = 0;; n++) {
+        struct world *w = with_files(false);
+        struct nth_name file = { "wal/", ".wal", n, { 0 } };
+        mp_disk_each(w->disk, take_nth, &file);
+        if (n == count_files(w, "wal/", ".wal")) {
+            assert_true(n >= 5);
+            world_free(w);
+            return;
+        }
+        assert_true(mp_disk_flip(w->disk, file.name, 17, 1));
+        refuses_to_start(w, MEMPHIS_CORRUPT, file.name);
+        expect_life_after_loss(w);
+        for (uint64_t seq = 1; seq <= 220; seq++)
+            expect_7(w, seq, MEMPHIS_OK, seq);
+        world_free(w);
+    }
+}
+
 /* The log goes on above all that `node`, slots and files have seen of it. */
 static void a_log_that_is_gone_is_accepted_once(void **state)
 {
@@ -936,6 +959,7 @@ int main(void)
         leak_checked(wal_files_that_were_given_back_are_left_overs_when_they_return),
         leak_checked(a_missing_wal_file_is_told_by_name),
         leak_checked(any_missing_wal_file_is_accepted_once),
+        leak_checked(a_damaged_wal_header_is_accepted_once),
         leak_checked(a_log_that_is_gone_is_accepted_once),
         leak_checked(a_missing_segment_is_refused_or_accepted_once),
         leak_checked(damaged_files_are_told_by_name_and_may_be_accepted),

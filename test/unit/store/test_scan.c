@@ -1,6 +1,7 @@
 #include "support/test.h"
 
 #include "base/enc.h"
+#include "base/status.h"
 #include "base/str.h"
 #include "env/env_mem.h"
 #include "store/scan.h"
@@ -520,16 +521,55 @@ static void a_file_of_the_wrong_size_or_name_is_damage(void **state)
     assert_int_equal(scan(w, 0, false), MEMPHIS_CORRUPT);
     assert_non_null(strstr(w->err.message, name));
     assert_int_equal(scan(w, 0, true), MEMPHIS_OK);
-    assert_int_equal(w->scan.bad_files, 1);
-    assert_int_equal(found(w), bits(1, 4) | bits(7, 8));
+    assert_int_equal(w->scan.lost_count, 2); /* its header, and what was cut off */
+    assert_int_equal(found(w), bits(1, 8));
 
     three_files(w);
     mp_wal_name(2 * FILE_SIZE, name);
     mp_wal_name(3 * FILE_SIZE, other);
     assert_int_equal(w->env->rename(w->env, name, other, NULL), MEMPHIS_OK);
     assert_int_equal(scan(w, 0, false), MEMPHIS_CORRUPT);
-    assert_non_null(strstr(w->err.message, "does not match"));
+    assert_non_null(strstr(w->err.message, "missing: from LSN 49152 to 73728"));
+    assert_int_equal(scan(w, 0, true), MEMPHIS_OK);
+    assert_int_equal(found(w), bits(1, 6));
     end(w);
+}
+
+/* The name says the base, the first batch the epoch: nothing else is lost with it. */
+static void a_damaged_header_costs_nothing_but_itself(void **state)
+{
+    (void)state;
+
+    for (uint64_t i = 0; i < 3; i++) {
+        struct world *w = begin();
+        char name[MP_WAL_NAME_SIZE];
+        three_files(w);
+        mp_wal_name(i * FILE_SIZE, name);
+        flip(w, i * FILE_SIZE, 17);
+        assert_int_equal(scan(w, 0, false), MEMPHIS_CORRUPT);
+        assert_non_null(strstr(w->err.message, name));
+        assert_non_null(strstr(w->err.message, "--accept-loss"));
+        assert_int_equal(scan(w, 0, true), MEMPHIS_OK);
+        assert_int_equal(found(w), bits(1, 8));
+        assert_int_equal(w->scan.lost_count, 1);
+        assert_int_equal(w->scan.lost[0].from, i * FILE_SIZE);
+        assert_int_equal(w->scan.lost[0].to, i * FILE_SIZE + MP_BLOCK_SIZE);
+        assert_int_equal(w->scan.files_end, 3 * FILE_SIZE);
+
+        /* A record of the first batch is hit, too: its own header still tells. */
+        flip(w, i * FILE_SIZE, FIRST + 64 + 72 + 48 + 72 + 5);
+        assert_int_equal(scan(w, 3 * FILE_SIZE, true), MEMPHIS_OK);
+        uint64_t hit = i == 0 ? 1 : 2 * i + 3;
+        assert_int_equal(found(w), bits(1, 8) & ~bits(hit, hit));
+
+        /* And now nothing does. */
+        flip(w, i * FILE_SIZE, FIRST + 10);
+        assert_int_equal(scan(w, 0, true), MEMPHIS_OK);
+        assert_int_equal(found(w),
+                         i == 0 ? bits(5, 8) : bits(1, 8) & ~bits(hit, hit + 1));
+        assert_int_equal(w->scan.files_end, 3 * FILE_SIZE);
+        end(w);
+    }
 }
 
 static void a_newer_release_is_told_apart_from_damage(void **state)
@@ -671,10 +711,12 @@ static void a_flip_anywhere_never_gives_a_different_record(void **state)
             assert_true(found(w) == bits(1, 6) || found(w) == bits(1, 4));
         else
             assert_true(s == MEMPHIS_CORRUPT || s == MEMPHIS_VERSION);
-        if (scan(w, 0, true) == MEMPHIS_OK && at >= MP_BLOCK_SIZE) {
+        if (scan(w, 0, true) == MEMPHIS_OK) {
             uint64_t missing = bits(1, 6) & ~found(w);
             /* At most the batch that was hit, and of it at most one record. */
-            if (at < 3 * MP_BLOCK_SIZE)
+            if (at < MP_BLOCK_SIZE)
+                assert_true(missing == 0);
+            else if (at < 3 * MP_BLOCK_SIZE)
                 assert_true((missing & (missing - 1)) == 0);
             else
                 assert_true(missing == 0 || missing == bits(5, 6));
@@ -704,6 +746,54 @@ static void a_read_error_refuses_the_start(void **state)
     }
     assert_int_equal(found(w), bits(1, 8));
     end(w);
+}
+
+/* -- blocks that the disk does not give back -- */
+
+static struct {
+    memphis_status (*file_read)(struct mp_env *e, struct mp_file *f, uint64_t offset,
+                                void *out, size_t size, size_t *got,
+                                memphis_error *err);
+    uint64_t block; /* of each file; UINT64_MAX: none */
+} bad_disk;
+
+static memphis_status read_bad(struct mp_env *e, struct mp_file *f, uint64_t offset,
+                               void *out, size_t size, size_t *got, memphis_error *err)
+{
+    uint64_t at = bad_disk.block * MP_BLOCK_SIZE;
+
+    if (offset < at + MP_BLOCK_SIZE && offset + size > at) {
+        *got = 0;
+        return mp_fail(err, MEMPHIS_IO, "a bad sector in 'wal/'");
+    }
+    return bad_disk.file_read(e, f, offset, out, size, got, err);
+}
+
+/* One bad sector per file: what is around it is kept. */
+static void a_block_that_cannot_be_read_costs_itself(void **state)
+{
+    (void)state;
+
+    for (bad_disk.block = 0; bad_disk.block < 6; bad_disk.block++) {
+        struct world *w = begin();
+        uint64_t tail = put_batches(w, 3);
+        bad_disk.file_read = w->env->file_read;
+        w->env->file_read = read_bad;
+        assert_int_equal(scan(w, tail, false), MEMPHIS_IO);
+        assert_non_null(strstr(w->err.message, "wal/"));
+        assert_non_null(strstr(w->err.message, "--accept-loss"));
+        assert_int_equal(scan(w, tail, true), MEMPHIS_OK);
+        uint64_t b = bad_disk.block, hit = 0;
+        if (b >= 1 && b <= 3)
+            hit = bits(2 * b - 1, 2 * b);
+        assert_int_equal(found(w), b == 0 ? bits(1, 6) : bits(1, 6) & ~hit);
+        assert_true(w->scan.lost_count >= 1);
+        assert_int_equal(w->scan.lost[0].from, b * MP_BLOCK_SIZE);
+        assert_int_equal(w->scan.lost[0].to, (b + 1) * MP_BLOCK_SIZE);
+
+        w->env->file_read = bad_disk.file_read;
+        end(w);
+    }
 }
 
 static void a_record_that_changed_since_the_scan_is_corrupt(void **state)
@@ -740,6 +830,7 @@ int main(void)
         leak_checked(a_file_missing_in_the_middle_is_damage),
         leak_checked(the_oldest_files_may_be_gone_when_node_says_so),
         leak_checked(a_file_of_the_wrong_size_or_name_is_damage),
+        leak_checked(a_damaged_header_costs_nothing_but_itself),
         leak_checked(a_newer_release_is_told_apart_from_damage),
         leak_checked(parts_of_a_newer_release_are_refused_whatever_is_accepted),
         leak_checked(a_newer_record_in_what_is_salvaged_is_refused),
@@ -747,6 +838,7 @@ int main(void)
         leak_checked(accepted_loss_of_nothing_is_no_loss),
         leak_checked(a_flip_anywhere_never_gives_a_different_record),
         leak_checked(a_read_error_refuses_the_start),
+        leak_checked(a_block_that_cannot_be_read_costs_itself),
         leak_checked(a_record_that_changed_since_the_scan_is_corrupt),
     };
 
