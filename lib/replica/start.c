@@ -124,10 +124,16 @@ static void add_lost(struct mp_replica *r, uint32_t pid, uint64_t first, uint64_
 /* Behind a hole of the log: which messages of which partition are missing. */
 static void note_gap(struct mp_shard *s, const struct mp_entry *e)
 {
-    const struct mp_partition *p = mp_partitions_find(&s->partitions, e->pid);
+    struct mp_partition *p = mp_partitions_find(&s->partitions, e->pid);
 
-    if (e->type == MP_ENTRY_MESSAGE && p != NULL && e->seq > p->last + 1)
-        add_lost(s->replica, e->pid, p->last + 1, e->seq - 1);
+    if (e->type != MP_ENTRY_MESSAGE || p == NULL)
+        return;
+    if (p->seen < p->last)
+        p->seen = p->last;
+    if (e->seq > p->seen + 1)
+        add_lost(s->replica, e->pid, p->seen + 1, e->seq - 1);
+    if (e->seq > p->seen)
+        p->seen = e->seq; /* it is applied with the rest of its record */
 }
 
 uint64_t mp_replica_base(const struct mp_replica *r, uint32_t shard)

@@ -63,6 +63,7 @@ struct mp_partition {
 
     /* A start: its files, until it is known whether the partition still exists. */
     struct mp_buf loaded_state;   /* items of the state file */
+    uint64_t seen;                /* newest sequence behind a hole of the log */
     uint64_t missing_last;        /* newest sequence of a segment that is missing */
     memphis_error damaged;        /* status OK: all files are as they should be */
     bool damage_is_range;         /* ... but for sequences that may be declared lost */

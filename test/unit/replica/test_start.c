@@ -522,6 +522,31 @@ static void any_missing_wal_file_is_accepted_once(void **state)
     }
 }
 
+/* Many messages in one record behind the hole: only those before them are lost. */
+static void a_lost_wal_file_costs_what_was_in_it(void **state)
+{
+    struct world *w = with_files(false);
+    struct nth_name file = { "wal/", ".wal", 2, { 0 } };
+    struct mp_stored m;
+    uint64_t lost = 0;
+    (void)state;
+
+    mp_disk_each(w->disk, take_nth, &file);
+    remove_name(w, "wal", file.name + 4);
+    w->options.accept_loss = true;
+    must_start(w);
+    for (uint64_t seq = 1; seq <= 220; seq++) {
+        if (read_at(w, MP_SHARD_DATA, 7, seq, &m) == MEMPHIS_OK) {
+            check_message(&m, 7, seq);
+            mp_stored_release(&m);
+        } else {
+            lost++;
+        }
+    }
+    assert_true(lost > 10 && lost * 1000 < 64 << 10);
+    world_free(w);
+}
+
 /* Nothing but the flag: every message is there, and the next start does not ask. */
 static void a_damaged_wal_header_is_accepted_once(void **state)
 {
@@ -959,6 +984,7 @@ int main(void)
         leak_checked(wal_files_that_were_given_back_are_left_overs_when_they_return),
         leak_checked(a_missing_wal_file_is_told_by_name),
         leak_checked(any_missing_wal_file_is_accepted_once),
+        leak_checked(a_lost_wal_file_costs_what_was_in_it),
         leak_checked(a_damaged_wal_header_is_accepted_once),
         leak_checked(a_log_that_is_gone_is_accepted_once),
         leak_checked(a_missing_segment_is_refused_or_accepted_once),
