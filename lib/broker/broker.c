@@ -277,6 +277,13 @@ static void replica_checkpoint(void *ctx)
     mp_meta_checkpoint(b->meta);
 }
 
+static void replica_partitions(void *ctx,
+                               void (*fn)(void *to, const struct mp_entry *open),
+                               void *to)
+{
+    mp_stations_each_open(ctx, fn, to);
+}
+
 static memphis_status
 open_replica(struct mp_broker *b, const struct mp_broker_options *o, memphis_error *err)
 {
@@ -293,6 +300,7 @@ open_replica(struct mp_broker *b, const struct mp_broker_options *o, memphis_err
         .spin_us = o->spin_us,
         .broken = replica_broken,
         .checkpoint = replica_checkpoint,
+        .partitions = replica_partitions,
         .ctx = b,
     };
     memphis_status st = mp_replica_open(&r, &b->replica, err);

@@ -258,6 +258,16 @@ static void put_partition_head(struct mp_buf *out, uint8_t op,
     mp_buf_put_u32(out, s->id);
 }
 
+static void put_open(struct mp_buf *out, const struct mp_station *s, uint32_t number)
+{
+    struct mp_stream_settings settings;
+    char name[MP_NAME_MAX + 8];
+
+    put_partition_head(out, PARTITION_OPEN, s, number);
+    settings_of_stream(s, number, name, sizeof(name), &settings);
+    mp_stream_settings_encode(&settings, out);
+}
+
 /* One append holds the entries of all partitions: all open or none. */
 static memphis_status append_partitions(struct mp_station *s, uint8_t op, uint64_t tag)
 {
@@ -266,16 +276,12 @@ static memphis_status append_partitions(struct mp_station *s, uint8_t op, uint64
     size_t *ends = mp_realloc(NULL, n * sizeof(*ends));
     struct mp_buf payload = { 0 };
     memphis_status st;
-    char name[MP_NAME_MAX + 8];
 
     for (uint32_t i = 0; i < n; i++) {
-        struct mp_stream_settings settings;
-
-        put_partition_head(&payload, op, s, i + 1);
-        if (op == PARTITION_OPEN) {
-            settings_of_stream(s, i + 1, name, sizeof(name), &settings);
-            mp_stream_settings_encode(&settings, &payload);
-        }
+        if (op == PARTITION_OPEN)
+            put_open(&payload, s, i + 1);
+        else
+            put_partition_head(&payload, op, s, i + 1);
         ends[i] = payload.size;
     }
     for (uint32_t i = 0; i < n; i++) {
@@ -502,6 +508,26 @@ void mp_stations_load(struct mp_broker *b)
     for (uint32_t i = 0; (row = mp_meta_station_next(b->meta, &i)) != NULL;)
         if (mp_station_find(b, mp_slice_text(row->name)) == NULL)
             station_new(b, row);
+}
+
+void mp_stations_each_open(struct mp_broker *b,
+                           void (*fn)(void *to, const struct mp_entry *open), void *to)
+{
+    struct mp_buf payload = { 0 };
+    struct mp_station *s;
+
+    for (uint32_t i = 0; (s = mp_map_next(&b->stations, &i)) != NULL;)
+        for (uint32_t n = 1; log_of(s) == b->data_log && n <= s->settings.partitions;
+             n++) {
+            struct mp_entry e = { .type = MP_ENTRY_PARTITION,
+                                  .pid = s->first_pid + n - 1,
+                                  .time_ns = b->now_ns };
+            mp_buf_clear(&payload);
+            put_open(&payload, s, n);
+            e.payload = mp_buf_slice(&payload);
+            fn(to, &e);
+        }
+    mp_buf_fini(&payload);
 }
 
 void mp_stations_finish_start(struct mp_broker *b)

@@ -72,6 +72,9 @@ void mp_station_partition_applied(struct mp_broker *b, struct mp_log *log,
 void mp_stations_failed(struct mp_broker *b, const struct mp_log *log,
                         memphis_status status);
 void mp_stations_load(struct mp_broker *b);         /* rows that came from meta.db */
+/* Calls fn with the open entry of each partition that the metadata puts on disk. */
+void mp_stations_each_open(struct mp_broker *b,
+                           void (*fn)(void *to, const struct mp_entry *open), void *to);
 void mp_stations_finish_start(struct mp_broker *b); /* proposes what is missing */
 void mp_stations_free(struct mp_broker *b);
 

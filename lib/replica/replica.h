@@ -31,6 +31,10 @@ struct mp_replica_options {
                    const memphis_error *why); /* once: I/O error, core thread */
     /* The WAL wants space back that shard 1 holds: see mp_replica_meta_safe. */
     void (*checkpoint)(void *ctx);
+    /* An accepted start: calls fn with the open entry of each partition that should be
+     * on disk, since what told of it may be among the losses. NULL: nobody knows. */
+    void (*partitions)(void *ctx, void (*fn)(void *to, const struct mp_entry *open),
+                       void *to);
     void *ctx;
     /* Sizes for tests that want many files soon; 0: as in base/limits.h. */
     uint64_t wal_file_min, wal_file_max, wal_total_max, segment_size;

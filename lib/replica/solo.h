@@ -146,6 +146,8 @@ uint64_t mp_space_next_ns(const struct mp_replica *r);
 /* A start, between two records of the log: a pass on this thread when memory is short.
  * Whatever was applied must be durable. */
 memphis_status mp_space_flush_now(struct mp_replica *r, memphis_error *err);
+/* The same whether it is short or not, with the losses that were accepted. */
+memphis_status mp_space_flush_all(struct mp_replica *r, memphis_error *err);
 /* Messages must wait for the flusher; or are refused, since it cannot go on. */
 bool mp_space_is_short(const struct mp_shard *s);
 bool mp_space_refuses(const struct mp_shard *s);

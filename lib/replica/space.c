@@ -173,6 +173,22 @@ static bool has_changed(const struct mp_partition *p)
     return p->touched_index > p->flushed_index;
 }
 
+/* What a start has found, and nobody has asked for, stays as it is. */
+static void put_loaded(const struct mp_partition *p, struct mp_buf *out)
+{
+    struct mp_cursor c = mp_cursor_of(mp_buf_slice(&p->loaded_state));
+    memphis_slice v;
+    uint16_t tag;
+
+    while (mp_state_next(&c, &tag, &v)) {
+        if (tag == MP_STATE_DEAD || tag == MP_STATE_DAMAGE)
+            continue; /* the store's own */
+        mp_buf_put_u16(out, tag);
+        mp_buf_put_u32(out, (uint32_t)v.size);
+        mp_buf_put_slice(out, v);
+    }
+}
+
 static void put_state(struct mp_shard *s, const struct mp_flush *f,
                       struct mp_flush_part *part, const struct mp_partition *p)
 {
@@ -188,6 +204,7 @@ static void put_state(struct mp_shard *s, const struct mp_flush *f,
         mp_partitions_table_put(&s->partitions, b);
     if (s->log.sink.state != NULL)
         s->log.sink.state(s->log.sink.ctx, p->pid, b);
+    put_loaded(p, b);
     if (b->size == MP_STATE_HEADER_SIZE) {
         mp_buf_clear(b); /* nothing to tell: no file */
         return;
@@ -479,10 +496,15 @@ static memphis_status clear_clean(struct mp_replica *r, memphis_error *err)
 
 memphis_status mp_space_flush_now(struct mp_replica *r, memphis_error *err)
 {
-    struct mp_flush *f = &r->flush;
-
     if (data_of(r)->chunks.unflushed < disk_share(r) / 2 || has_damaged_files(r))
         return MEMPHIS_OK;
+    return mp_space_flush_all(r, err);
+}
+
+memphis_status mp_space_flush_all(struct mp_replica *r, memphis_error *err)
+{
+    struct mp_flush *f = &r->flush;
+
     memphis_status s = clear_clean(r, err);
     if (s == MEMPHIS_OK && plan(r, false)) {
         mp_flush_run(&f->job);

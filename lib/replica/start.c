@@ -213,6 +213,22 @@ static bool find_lost(struct mp_replica *r, const struct mp_partition *p, bool a
     return any;
 }
 
+/* Nothing that is left has opened it: the files must tell from now on, or its messages
+ * would be nobody's at the next start. */
+static void accept_guess(struct mp_replica *r, struct mp_partition *p)
+{
+    mp_logf(
+        r->o.logger, MEMPHIS_LOG_WARN, "store",
+        "accepted: what opened a partition is lost, metadata and files speak for it "
+        "partition=%u station=%u number=%u",
+        p->pid, p->station, p->number);
+    p->is_guessed = false;
+    p->is_accepted = true;
+    mp_partitions_find(&mp_shard_of(r, MP_SHARD_DATA)->partitions, 0)->is_accepted =
+        true; /* the table, too */
+    r->accepted++;
+}
+
 static void accept_damage(struct mp_replica *r, struct mp_partition *p)
 {
     mp_logf(r->o.logger, MEMPHIS_LOG_WARN, "store", "accepted: %s partition=%u",
@@ -280,7 +296,7 @@ static memphis_status open_row(struct mp_shard *s, memphis_slice row,
 
 /* Without the table of partitions all others would be nobody's, and be removed. It has
  * been in files since the first pass that gave WAL files back. */
-static memphis_status check_table(struct mp_replica *r, const struct mp_partition *own,
+static memphis_status check_table(struct mp_replica *r, struct mp_partition *own,
                                   memphis_error *err)
 {
     memphis_error why = own->damaged;
@@ -293,12 +309,80 @@ static memphis_status check_table(struct mp_replica *r, const struct mp_partitio
     if (why.status == MEMPHIS_OK)
         return MEMPHIS_OK;
     r->lost_table = true;
+    own->damaged = why;
     if (r->o.accept_loss)
         return MEMPHIS_OK;
     return mp_fail(err, MEMPHIS_CORRUPT,
                    "%s: restore it from a backup, or start with --accept-loss to keep "
                    "the rest",
                    why.message);
+}
+
+/* Files that neither the table nor the log may know: their slots say whose they are. */
+static memphis_status open_loaded(struct mp_shard *s, bool *any, memphis_error *err)
+{
+    struct mp_partitions *t = &s->partitions;
+    uint64_t table_index = mp_partitions_find(t, 0)->flushed_index;
+    memphis_status st = MEMPHIS_OK;
+
+    for (uint32_t i = t->loaded_count; i > 0 && st == MEMPHIS_OK; i--) {
+        struct mp_partition *p = t->loaded[i - 1];
+        if (p->generation == 0 ||
+            (!s->replica->lost_table && p->flushed_index <= table_index))
+            continue;
+        uint8_t payload[13] = { 1 };
+        mp_set_u32(payload + 1, p->config_version);
+        mp_set_u32(payload + 5, p->number);
+        mp_set_u32(payload + 9, p->station);
+        struct mp_entry e = { .type = MP_ENTRY_PARTITION,
+                              .pid = p->pid,
+                              .payload = { payload, sizeof payload } };
+        bool kept;
+        st = mp_partitions_apply(t, &e, NULL, table_index, &kept, err);
+        p->is_guessed = *any = true;
+    }
+    return st;
+}
+
+struct opener {
+    struct mp_shard *shard;
+    memphis_status status;
+    memphis_error *err;
+};
+
+/* The metadata knows of a partition: as if its open entry came. */
+static void open_known(void *to, const struct mp_entry *e)
+{
+    struct opener *o = to;
+    struct mp_shard *s = o->shard;
+    struct mp_partition *p = mp_partitions_find(&s->partitions, e->pid);
+    uint64_t index = mp_partitions_find(&s->partitions, 0)->flushed_index;
+    bool kept;
+
+    if (o->status != MEMPHIS_OK || (p != NULL && p->is_attached))
+        return;
+    o->status = mp_partitions_apply(&s->partitions, e, NULL, index, &kept, o->err);
+    if (o->status != MEMPHIS_OK)
+        return;
+    mp_partitions_find(&s->partitions, e->pid)->is_guessed = true;
+    if (s->log.sink.apply != NULL)
+        s->log.sink.apply(s->log.sink.ctx, index, s->replica->clock.broker_ns, e, 1, 0);
+    o->status = attach(s, e->pid, o->err);
+}
+
+/* What told which partitions there are may be lost: files and metadata tell it, too. */
+static memphis_status open_unknown(struct mp_shard *s, memphis_error *err)
+{
+    struct mp_replica *r = s->replica;
+    struct opener o = { .shard = s, .err = err };
+    bool any = has_loss(r) || r->lost_table;
+
+    if (!r->o.accept_loss)
+        return MEMPHIS_OK;
+    o.status = open_loaded(s, &any, err);
+    if (any && r->o.partitions != NULL)
+        r->o.partitions(r->o.ctx, open_known, &o);
+    return o.status;
 }
 
 /* The files of the data shard: which partitions there are, and what they hold. */
@@ -330,7 +414,7 @@ static memphis_status load(struct mp_shard *s, memphis_error *err)
         if (tag == MP_STATE_PARTITION)
             st = open_row(s, v, err);
     mp_buf_fini(&items);
-    return st;
+    return st == MEMPHIS_OK ? open_unknown(s, err) : st;
 }
 
 /* Partitions whose open entry was seen nowhere: they were dropped, and their removal
@@ -375,6 +459,8 @@ static memphis_status check_files(struct mp_replica *r, memphis_error *err)
                           p->pid, (unsigned long long)p->missing_last, s->log.shard,
                           p->pid);
         }
+        if (p->is_guessed)
+            accept_guess(r, p);
         if (p->damaged.status == MEMPHIS_OK ||
             (p->damage_is_range && !find_lost(r, p, false)))
             continue; /* or it was accepted by an earlier start */
@@ -767,7 +853,8 @@ static memphis_status close_recovery(struct mp_replica *r, struct closing *c,
     return MEMPHIS_OK;
 }
 
-/* The loss entry is in the log now: it takes effect here and in the sink. */
+/* The loss entry takes effect here and in the sink. It is durable with the end of the
+ * recovery, and so is what files say of it: see mp_replica_reached. */
 static memphis_status apply_loss(struct mp_replica *r, const struct closing *c,
                                  memphis_error *err)
 {
@@ -807,10 +894,12 @@ memphis_status mp_replica_ready(struct mp_replica *r, struct mp_recovery_report 
         size_t copies = c.count;
         if (s == MEMPHIS_OK && (has_loss(r) || r->accepted > 0))
             collect_loss(r, &c);
-        if (s == MEMPHIS_OK)
-            s = close_recovery(r, &c, err);
         if (s == MEMPHIS_OK && c.count > copies)
             s = apply_loss(r, &c, err);
+        if (s == MEMPHIS_OK && r->accepted > 0) /* the files tell it from now on */
+            s = mp_space_flush_all(r, err);
+        if (s == MEMPHIS_OK)
+            s = close_recovery(r, &c, err);
         closing_fini(&c);
         report->lost_ranges += r->accepted;
     }

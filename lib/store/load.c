@@ -377,6 +377,9 @@ static void take_slot(struct mp_partition *p, const struct mp_meta_slot *slot)
     p->state_index = slot->state_index;
     p->generation = slot->generation;
     p->bytes = slot->live_bytes;
+    p->config_version = slot->config_version;
+    p->station = slot->station;
+    p->number = slot->number;
     p->has_directory = true;
 }
 

@@ -450,6 +450,7 @@ static memphis_status apply_partition(struct mp_partitions *t, const struct mp_e
         return MEMPHIS_OK; /* dropped by an entry before */
     if (p == NULL)
         p = mp_partitions_add(t, e->pid);
+    p->is_guessed = false;
     p->config_version = version;
     p->number = number;
     p->station = station;

@@ -68,6 +68,7 @@ struct mp_partition {
     memphis_error damaged;        /* status OK: all files are as they should be */
     bool damage_is_range;         /* ... but for sequences that may be declared lost */
     bool is_accepted;             /* and the operator has accepted it */
+    bool is_guessed;              /* neither table nor log has opened it, so far */
 };
 
 struct mp_partitions {

@@ -71,6 +71,7 @@ static void metadata_goes_on_when_the_log_is_gone(void **state)
     stop(w);
     remove_all(w, "wal/");
     start_with_loss(w);
+    expect_seq(w, "one$1", 65537); /* none is given twice */
     make_station(w, "two", 2);
     expect_seq(w, "two$2", 1);
     for (uint64_t round = 0; round < 3; round++) {
@@ -85,10 +86,48 @@ static void metadata_goes_on_when_the_log_is_gone(void **state)
     world_free(w);
 }
 
+static uint64_t messages_of(struct world *w, const char *name)
+{
+    struct mp_stream *s = mp_station_stream(station(w, name), 1);
+    struct mp_log_stats st;
+
+    mp_log_stats(s->log, s->pid, &st);
+    return st.messages;
+}
+
+/* The file that is lost held the entry that opened the partition. */
+static void a_station_is_served_though_its_open_entry_is_lost(void **state)
+{
+    struct world *w = world_new();
+    static char payload[9000];
+    (void)state;
+
+    memset(payload, 'x', sizeof payload - 1);
+    make_station(w, "one", 1);
+    for (int i = 0; i < 200; i++) {
+        publish(w, "one$1.final", payload);
+        settle_down(w);
+        w->heard_count = 0;
+    }
+    stop(w);
+    remove_all(w, "wal/00000000000000000000");
+    start_with_loss(w);
+    uint64_t kept = messages_of(w, "one");
+    assert_true(kept > 10 && kept < 200);
+    for (int round = 0; round < 2; round++) {
+        restart(w);
+        settle_down(w);
+        assert_int_equal(messages_of(w, "one"), kept);
+    }
+    expect_seq(w, "one$1", 200 + 65536 + 1);
+    world_free(w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         leak_checked(metadata_goes_on_when_the_log_is_gone),
+        leak_checked(a_station_is_served_though_its_open_entry_is_lost),
     };
 
     return run_tests("broker/loss", tests);

@@ -129,6 +129,17 @@ static void expect_history(struct world *w)
     assert_int_equal(w->groups[8], 2);
 }
 
+static void expect_messages(struct world *w, uint32_t pid, uint64_t count)
+{
+    struct mp_stored m;
+
+    for (uint64_t seq = 1; seq <= count; seq++) {
+        assert_int_equal(read_at(w, MP_SHARD_DATA, pid, seq, &m), MEMPHIS_OK);
+        check_message(&m, pid, seq);
+        mp_stored_release(&m);
+    }
+}
+
 /* -- what comes back --------------------------------------------------------------- */
 
 static void a_start_finds_what_was_flushed_after_any_end(void **state)
@@ -547,6 +558,50 @@ static void a_lost_wal_file_costs_what_was_in_it(void **state)
     world_free(w);
 }
 
+/* What opened a partition was in the file that is lost: the metadata knows it, and what
+ * verifies is served, at the next start as well. */
+static void messages_whose_open_entry_is_lost_are_kept(void **state)
+{
+    (void)state;
+
+    for (int known = 0; known < 2; known++) {
+        struct world *w = world_new(91);
+        struct mp_stored m;
+        w->options.memory_max = 64 << 20;
+        w->options.wal_total_max = 64 << 20;
+        must_start(w);
+        open_partition(w, 7);
+        produce(w, 7, 200, 1000);
+        open_partition(w, 8);
+        produce(w, 8, 10, 1000);
+        stop(w);
+        char name[MP_WAL_NAME_SIZE];
+        mp_wal_name(0, name);
+        remove_name(w, "wal", name + 4);
+        refuses_to_start(w, MEMPHIS_CORRUPT, "WAL file is missing");
+        w->is_known[7] = w->is_known[8] = known > 0;
+        w->options.accept_loss = true;
+        must_start(w);
+        w->options.accept_loss = false;
+        for (int round = 0; round < 3; round++) {
+            assert_int_equal(w->is_open[7], known);
+            if (known) {
+                assert_int_equal(read_at(w, MP_SHARD_DATA, 7, 1, &m), MEMPHIS_CORRUPT);
+                uint64_t first = m.entry.seq + 1;
+                assert_true(first > 10 && first < 100);
+                for (uint64_t seq = first; seq <= 200; seq++)
+                    expect_7(w, seq, MEMPHIS_OK, seq);
+                assert_true(mp_log_last(data_log(w), 7) >= 200 + 65536);
+            }
+            expect_messages(w, 8, 10);
+            crash(w, MP_CRASH_NOTHING);
+            must_start(w);
+            assert_int_equal(w->report.lost_ranges, 0);
+        }
+        world_free(w);
+    }
+}
+
 /* Nothing but the flag: every message is there, and the next start does not ask. */
 static void a_damaged_wal_header_is_accepted_once(void **state)
 {
@@ -797,12 +852,43 @@ static void a_missing_state_file_is_told_by_name(void **state)
     world_free(w);
 }
 
+static int count_states(const struct world *w)
+{
+    return count_files(w, "s/00000002/0000000", "") -
+           count_files(w, "s/00000002/0000000", ".seg") -
+           count_files(w, "s/00000002/0000000", ".idx") -
+           count_files(w, "s/00000002/0000000", "meta");
+}
+
+static void damage_table(struct world *w, int how, const char *name)
+{
+    if (how == 0)
+        rot_newest_slot(w, TABLE "/meta");
+    if (how == 1)
+        remove_name(w, TABLE, "meta");
+    if (how == 2)
+        rot_newest_slot(w, TABLE "/meta");
+    if (how == 3)
+        remove_name(w, TABLE, name);
+    if (how == 4) {
+        rot_newest_slot(w, TABLE "/meta");
+        remove_name(w, TABLE, name); /* nothing but partition 9 itself tells */
+    }
+    if (how == 5) {
+        wipe_newest_slot(w, TABLE "/meta");
+        remove_name(w, TABLE, name);
+    }
+}
+
+/* Whoever the metadata knows goes on with all he has; nobody's files are let be. */
 static void a_damaged_table_of_partitions_costs_nobody_his_files(void **state)
 {
     (void)state;
 
-    for (int how = 0; how < 6; how++) {
+    for (int round = 0; round < 12; round++) {
         struct world *w = with_history(66);
+        int how = round % 6;
+        bool is_known = round < 6; /* by the metadata */
         char name[32];
         int files = 0;
         if (how == 5) { /* a table of none */
@@ -819,29 +905,40 @@ static void a_damaged_table_of_partitions_costs_nobody_his_files(void **state)
                  (unsigned long long)partition_of(w, 0)->state_index);
         stop(w);
         files = count_files(w, "s/00000002/0000000", "");
-        if (how == 0)
-            rot_newest_slot(w, TABLE "/meta");
-        if (how == 1)
-            remove_name(w, TABLE, "meta");
-        if (how == 2)
-            rot_newest_slot(w, TABLE "/meta");
-        if (how == 3)
-            remove_name(w, TABLE, name);
-        if (how == 4) {
-            rot_newest_slot(w, TABLE "/meta");
-            remove_name(w, TABLE, name); /* nothing but partition 9 itself tells */
-        }
-        if (how == 5) {
-            wipe_newest_slot(w, TABLE "/meta");
-            remove_name(w, TABLE, name);
-        }
+        damage_table(w, how, name);
         refuses_to_start(w, MEMPHIS_CORRUPT, TABLE);
         refuses_to_start(w, MEMPHIS_CORRUPT, TABLE);
         assert_int_equal(count_files(w, "s/00000002/0000000", ""), files);
+        int segments = count_files(w, "s/00000002/0000000", ".seg");
+        int states = count_states(w);
+        w->is_known[7] = w->is_known[8] = is_known && how != 5;
+        w->is_known[9] = is_known && how >= 2;
         w->options.accept_loss = true;
         must_start(w);
-        idle(w, 3);
-        assert_int_equal(count_files(w, "s/00000002/0000000", ""), files);
+        assert_true(w->report.lost_ranges > 0);
+        w->options.accept_loss = false;
+        for (int i = 0; i < 4; i++) {
+            if (is_known && how != 5) {
+                expect_7(w, 30, MEMPHIS_OK, 30);
+                expect_7(w, 200, MEMPHIS_OK, 200);
+                expect_messages(w, 8, 30);
+                assert_int_equal(w->groups[7], 40);
+                assert_int_equal(w->groups[8], 2);
+                assert_true(mp_log_last(data_log(w), 7) >= 200);
+            }
+            if (is_known && how >= 2)
+                expect_messages(w, 9, 200);
+            assert_true(count_files(w, "s/00000002/0000000", ".seg") >= segments);
+            assert_true(count_states(w) >= states);
+            if (i == 2)
+                idle(w, 3);
+            if (i % 2 == 0)
+                crash(w, MP_CRASH_NOTHING);
+            else
+                stop(w);
+            must_start(w); /* without the flag */
+            assert_int_equal(w->report.lost_ranges, 0);
+        }
         world_free(w);
     }
 }
@@ -985,6 +1082,7 @@ int main(void)
         leak_checked(a_missing_wal_file_is_told_by_name),
         leak_checked(any_missing_wal_file_is_accepted_once),
         leak_checked(a_lost_wal_file_costs_what_was_in_it),
+        leak_checked(messages_whose_open_entry_is_lost_are_kept),
         leak_checked(a_damaged_wal_header_is_accepted_once),
         leak_checked(a_log_that_is_gone_is_accepted_once),
         leak_checked(a_missing_segment_is_refused_or_accepted_once),

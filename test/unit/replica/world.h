@@ -40,6 +40,7 @@ struct world {
     char broken_why[256];
     uint64_t groups[PIDS_MAX];   /* a sum of the group entries, kept in the state */
     bool is_open[PIDS_MAX];
+    bool is_known[PIDS_MAX];     /* by the metadata: asked for after a loss */
     uint64_t next[PIDS_MAX];     /* sequence of the next message */
     uint64_t ids_since;          /* what the sink says */
     struct world_id ids[SEEN_IDS_MAX];
@@ -129,6 +130,21 @@ static inline void world_broken(void *ctx, const memphis_error *why)
     snprintf(w->broken_why, sizeof w->broken_why, "%s", why->message);
 }
 
+static inline void
+world_partitions(void *ctx, void (*fn)(void *to, const struct mp_entry *open), void *to)
+{
+    struct world *w = ctx;
+    uint8_t payload[13] = { 1 };
+
+    for (uint32_t pid = 0; pid < PIDS_MAX; pid++) {
+        struct mp_entry e = { .type = MP_ENTRY_PARTITION,
+                              .pid = pid,
+                              .payload = { payload, sizeof payload } };
+        if (w->is_known[pid])
+            fn(to, &e);
+    }
+}
+
 static inline void world_checkpoint(void *ctx)
 {
     ((struct world *)ctx)->checkpoints++;
@@ -142,11 +158,16 @@ static inline struct world *world_new(uint64_t seed)
 
     w->disk = mp_disk_new(seed);
     w->ids_since = UINT64_MAX;
-    w->options = (struct mp_replica_options){
-        .broken = world_broken, .checkpoint = world_checkpoint, .ctx = w,
-        .wal_file_min = 32 << 10, .wal_file_max = 64 << 10, .wal_total_max = 256 << 10,
-        .segment_size = 32 << 10, .chunk_size = 4 << 10, .memory_max = 256 << 10
-    };
+    w->options = (struct mp_replica_options){ .broken = world_broken,
+                                              .checkpoint = world_checkpoint,
+                                              .partitions = world_partitions,
+                                              .ctx = w,
+                                              .wal_file_min = 32 << 10,
+                                              .wal_file_max = 64 << 10,
+                                              .wal_total_max = 256 << 10,
+                                              .segment_size = 32 << 10,
+                                              .chunk_size = 4 << 10,
+                                              .memory_max = 256 << 10 };
     for (uint32_t i = 0; i < PIDS_MAX; i++)
         w->next[i] = 1;
     return w;
