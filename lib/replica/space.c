@@ -246,7 +246,7 @@ static void plan_partition(struct mp_replica *r, struct mp_shard *s,
 
     mp_partition_stats(p, &st);
     part->pid = p->pid;
-    part->is_new = p->generation == 0;
+    part->is_new = p->generation == 0 && !p->is_rebuilt;
     part->dead_count = dead;
     part->slot = (struct mp_meta_slot){ .generation = p->generation + 1,
                                         .first_seq = p->floor,

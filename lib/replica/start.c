@@ -240,6 +240,24 @@ static void accept_damage(struct mp_replica *r, struct mp_partition *p)
     r->accepted++;
 }
 
+/* What verifies in damaged files counts, when the damage is accepted; so does what is
+ * in a directory without a slot while nobody can tell that it is a left-over. */
+static memphis_status repair(struct mp_shard *s, struct mp_partition *p,
+                             memphis_error *err)
+{
+    struct mp_replica *r = s->replica;
+    bool is_lost =
+        p->generation == 0 && p->has_directory && (r->lost_table || has_loss(r));
+
+    if (!r->o.accept_loss || (p->damaged.status == MEMPHIS_OK && !is_lost))
+        return MEMPHIS_OK;
+    mp_logf(r->o.logger, MEMPHIS_LOG_WARN, "store",
+            "the files of a partition are repaired: %s partition=%u",
+            p->damaged.message, p->pid);
+    return mp_load_repair(r->o.env, s->log.shard,
+                          mp_replica_base(r, s->log.shard), p, err);
+}
+
 /* A partition whose open entry has been seen goes on with what its files hold. */
 static memphis_status attach(struct mp_shard *s, uint32_t pid, memphis_error *err)
 {
@@ -251,7 +269,9 @@ static memphis_status attach(struct mp_shard *s, uint32_t pid, memphis_error *er
     if (p == NULL || p->is_attached)
         return MEMPHIS_OK;
     p->is_attached = true;
-    if (p->loaded_state.size > 0 && sink->restore != NULL)
+    if (pid > 0)
+        st = repair(s, p, err);
+    if (st == MEMPHIS_OK && p->loaded_state.size > 0 && sink->restore != NULL)
         st = sink->restore(sink->ctx, pid, p->state_index,
                            mp_buf_slice(&p->loaded_state), err);
     mp_buf_fini(&p->loaded_state);
@@ -407,8 +427,10 @@ static memphis_status load(struct mp_shard *s, memphis_error *err)
     st = check_table(r, own, err);
     if (st != MEMPHIS_OK)
         return st;
+    st = repair(s, own, err);
     mp_buf_put_slice(&items, mp_buf_slice(&own->loaded_state));
-    st = attach(s, 0, err);
+    if (st == MEMPHIS_OK)
+        st = attach(s, 0, err);
     struct mp_cursor c = mp_cursor_of(mp_buf_slice(&items));
     while (st == MEMPHIS_OK && mp_state_next(&c, &tag, &v))
         if (tag == MP_STATE_PARTITION)

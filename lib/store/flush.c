@@ -243,7 +243,7 @@ static memphis_status prepare_slot(struct mp_flush *f, const struct mp_flush_par
     struct mp_file *file = NULL;
     char path[MP_PATH_SIZE];
 
-    if (!p->is_new)
+    if (p->slot.generation > 1)
         return MEMPHIS_OK;
     mp_path_meta(f->shard, p->pid, path);
     memphis_status s =

@@ -187,6 +187,7 @@ static void tell_old_slot(struct loader *l, const char *path)
 {
     char meta[MP_PATH_SIZE];
 
+    l->p->is_old = true;
     mp_path_meta(l->shard, l->p->pid, meta);
     (void)mp_fail(complaint(l, false), MEMPHIS_CORRUPT,
                   "'%s' is damaged: its newest slot does not know '%s'", meta, path);
@@ -206,7 +207,7 @@ static memphis_status remove_left_over(struct loader *l, uint64_t first,
     if (s == MEMPHIS_OK)
         s = e->file_read(e, f, 0, block, sizeof block, &got, err);
     e->file_close(e, f);
-    if (s != MEMPHIS_OK)
+    if (s != MEMPHIS_OK || l->p->is_old)
         return s;
     memphis_status verdict = mp_segment_header_decode(mp_slice(block, got), &h);
     if (verdict == MEMPHIS_VERSION)
@@ -272,48 +273,57 @@ static memphis_status load_segments(struct loader *l, const struct names *n,
     return s;
 }
 
-static memphis_status load_state(struct loader *l, memphis_error *err)
+/* CORRUPT, NOT_FOUND: *why says what is wrong with it. */
+static memphis_status read_state(struct loader *l, uint64_t index, memphis_error *why)
 {
     struct mp_env *e = l->e;
     struct mp_buf bytes = { 0 };
     struct mp_file *f = NULL;
     struct mp_state_header h;
     memphis_slice items;
-    memphis_error why = { 0 };
     uint64_t size = 0;
     char path[MP_PATH_SIZE];
 
-    if (l->slot.state_index == 0)
-        return MEMPHIS_OK;
-    mp_path_state(l->shard, l->p->pid, l->slot.state_index, path);
-    memphis_status s = e->file_open(e, path, MP_FILE_READ, &f, err);
-    if (s == MEMPHIS_NOT_FOUND) {
-        (void)mp_fail(complaint(l, false), MEMPHIS_CORRUPT, "'%s' is missing", path);
-        return MEMPHIS_OK;
-    }
+    mp_path_state(l->shard, l->p->pid, index, path);
+    memphis_status s = e->file_open(e, path, MP_FILE_READ, &f, why);
+    if (s == MEMPHIS_NOT_FOUND)
+        return mp_fail(why, s, "'%s' is missing", path);
     if (s == MEMPHIS_OK)
-        s = e->file_size(e, f, &size, err);
+        s = e->file_size(e, f, &size, why);
     if (s == MEMPHIS_OK && size <= UINT32_MAX) {
         mp_buf_reserve(&bytes, (size_t)size);
-        s = e->file_read(e, f, 0, bytes.data, (size_t)size, &bytes.size, err);
+        s = e->file_read(e, f, 0, bytes.data, (size_t)size, &bytes.size, why);
     }
     e->file_close(e, f);
     if (s == MEMPHIS_OK) {
-        memphis_status st = mp_state_decode(mp_buf_slice(&bytes), &h, &items, &why);
-        if (st == MEMPHIS_OK &&
-            (h.pid != l->p->pid || h.index != l->slot.state_index))
-            st = mp_fail(&why, MEMPHIS_CORRUPT, "it is of another partition");
-        if (st == MEMPHIS_OK)
-            st = mp_partition_state_take(l->p, items, &why);
-        if (st == MEMPHIS_OK)
+        s = mp_state_decode(mp_buf_slice(&bytes), &h, &items, why);
+        if (s == MEMPHIS_OK && (h.pid != l->p->pid || h.index != index))
+            s = mp_fail(why, MEMPHIS_CORRUPT, "it is of another partition");
+        if (s == MEMPHIS_OK)
+            s = mp_partition_state_take(l->p, items, why);
+        if (s == MEMPHIS_OK)
             mp_buf_put_slice(&l->p->loaded_state, items);
-        else if (st == MEMPHIS_CORRUPT)
-            (void)mp_fail(complaint(l, false), st, "'%s': %s", path, why.message);
         else
-            s = mp_fail(err, st, "'%s': %s", path, why.message);
+            s = mp_fail(why, s, "'%s': %s", path, why->message);
     }
     mp_buf_fini(&bytes);
     return s;
+}
+
+static memphis_status load_state(struct loader *l, memphis_error *err)
+{
+    memphis_error why;
+
+    if (l->slot.state_index == 0)
+        return MEMPHIS_OK;
+    memphis_status s = read_state(l, l->slot.state_index, &why);
+    if (s == MEMPHIS_CORRUPT || s == MEMPHIS_NOT_FOUND) {
+        (void)mp_fail(complaint(l, false), MEMPHIS_CORRUPT, "%s", why.message);
+        /* It goes when a newer slot is there: that is what the other one was. */
+        l->p->is_old |= s == MEMPHIS_NOT_FOUND;
+        return MEMPHIS_OK;
+    }
+    return s == MEMPHIS_OK ? s : mp_fail(err, s, "%s", why.message);
 }
 
 /* A state file that the slot does not name; an index whose segment is gone. */
@@ -350,8 +360,10 @@ static memphis_status load_files(struct loader *l, const char *dir, memphis_erro
 
     memphis_status s = list(l->e, dir, &n, err);
     if (s == MEMPHIS_OK)
+        s = load_state(l, err);
+    if (s == MEMPHIS_OK)
         s = load_segments(l, &n, err);
-    for (size_t i = 0; i < n.count && s == MEMPHIS_OK; i++) {
+    for (size_t i = 0; i < n.count && s == MEMPHIS_OK && !l->p->is_old; i++) {
         if (!is_left_over(l, &n, n.items[i]))
             continue;
         mp_format(path, sizeof path, "%s/%s", dir, n.items[i]);
@@ -366,7 +378,7 @@ static memphis_status load_files(struct loader *l, const char *dir, memphis_erro
         s = l->e->dir_sync(l->e, dir, err);
     l->p->must_flush |= l->has_removed;
     mp_free(n.items);
-    return s == MEMPHIS_OK ? load_state(l, err) : s;
+    return s;
 }
 
 static void take_slot(struct mp_partition *p, const struct mp_meta_slot *slot)
@@ -405,9 +417,11 @@ static memphis_status check_other_slot(struct loader *l, const char *path,
     mp_set_u32(block + 4, mp_crc32c(0, block + 8, sizeof block - 8));
     if (mp_meta_slot_decode(mp_slice(block, sizeof block), &slot) &&
         slot.flushed_index > l->slot.flushed_index &&
-        slot.flushed_index <= l->ended_index)
+        slot.flushed_index <= l->ended_index) {
+        l->p->is_old = true;
         (void)mp_fail(complaint(l, false), MEMPHIS_CORRUPT,
                       "the newest slot of '%s' is damaged", path);
+    }
     return MEMPHIS_OK;
 }
 
@@ -454,6 +468,174 @@ memphis_status mp_load_shard(struct mp_env *e, uint32_t shard, uint64_t ended_in
     for (size_t i = 0; i < n.count && s == MEMPHIS_OK; i++)
         if (parse_pid(n.items[i], &pid))
             s = load_partition(e, shard, pid, ended_index, t, err);
+    mp_free(n.items);
+    return s;
+}
+
+/* === Repair === */
+
+struct found {
+    struct mp_segment segment;
+    uint32_t count;
+};
+
+static void note_found(void *ctx, const struct mp_entry *e, memphis_slice bytes)
+{
+    struct found *x = ctx;
+    struct mp_segment *g = &x->segment;
+
+    (void)bytes;
+    if (x->count == 0 || e->time_ns < g->min_time_ns)
+        g->min_time_ns = e->time_ns;
+    if (x->count == 0 || e->time_ns > g->max_time_ns)
+        g->max_time_ns = e->time_ns;
+    g->last = e->seq;
+    x->count++;
+}
+
+/* All good entries of a file that has no good footer. */
+static memphis_status find_entries(struct loader *l, struct mp_file *f, uint64_t first,
+                                   struct found *x, struct mp_ranges *holes,
+                                   memphis_error *err)
+{
+    uint64_t size = 0, at = MP_BLOCK_SIZE;
+
+    *x = (struct found){ .segment = { .first = first, .last = first - 1 } };
+    memphis_status s = l->e->file_size(l->e, f, &size, err);
+    while (s == MEMPHIS_OK && at < size) {
+        uint32_t before = x->count;
+        s = mp_segment_each(l->e, f, &at, size, true, note_found, x, err);
+        if (x->count > before)
+            x->segment.length = at;
+        if (s != MEMPHIS_CORRUPT && s != MEMPHIS_IO)
+            break;
+        uint64_t last = x->segment.last;
+        uint64_t next =
+            mp_segment_skip(l->e, f, l->p->pid, last, UINT64_MAX - 1, &at, size);
+        if (next > last + 1)
+            mp_ranges_add(holes, last + 1, next - 1);
+        s = MEMPHIS_OK;
+    }
+    return s;
+}
+
+/* A header that says nothing is made anew: without it the chain ends here. */
+static memphis_status repair_header(struct loader *l, struct mp_file *f, uint64_t first,
+                                    memphis_error *err)
+{
+    const struct mp_partition *p = l->p;
+    struct mp_segment_header h;
+    uint8_t block[MP_BLOCK_SIZE];
+    memphis_slice v = { block, sizeof block };
+    size_t got = 0;
+
+    if (l->e->file_read(l->e, f, 0, block, sizeof block, &got, NULL) == MEMPHIS_OK &&
+        mp_segment_header_decode(mp_slice(block, got), &h) && h.pid == p->pid &&
+        h.first_seq == first)
+        return MEMPHIS_OK;
+    h = (struct mp_segment_header){ .pid = p->pid,
+                                    .shard = l->shard,
+                                    .shard_epoch = 1,
+                                    .first_seq = first,
+                                    .index = l->ended_index,
+                                    .term = 1 };
+    if (p->segments_count > 0) {
+        h.before_first = p->segments[p->segments_count - 1].first;
+        h.before_last = p->segments[p->segments_count - 1].last;
+    }
+    mp_segment_header_encode(&h, block);
+    return l->e->file_write(l->e, f, 0, &v, 1, err);
+}
+
+/* `active`: what the slot says of its own; first 0: there is no slot, or no such one.
+ */
+static memphis_status repair_segment(struct loader *l, uint64_t first, bool is_last,
+                                     const struct mp_segment *active,
+                                     struct mp_ranges *holes, memphis_error *err)
+{
+    struct mp_env *e = l->e;
+    struct mp_partition *p = l->p;
+    struct mp_file *f = NULL;
+    struct found x = { .segment = *active, .count = 1 };
+    bool is_active = active->first == first;
+    char path[MP_PATH_SIZE];
+
+    mp_path_segment(l->shard, p->pid, first, path);
+    memphis_status s = e->file_open(e, path, MP_FILE_WRITE, &f, err);
+    if (s == MEMPHIS_OK && !is_active &&
+        mp_segment_open_sealed(e, l->shard, p->pid, first, &x.segment, err) !=
+            MEMPHIS_OK) {
+        s = find_entries(l, f, first, &x, holes, err);
+        if (s == MEMPHIS_OK && x.count > 0 && !(is_last && p->is_rebuilt))
+            s = mp_segment_seal(e, f, l->shard, p->pid, &x.segment, holes, err);
+    }
+    bool counts = x.count > 0 && (p->segments_count == 0 ||
+                                  first > p->segments[p->segments_count - 1].last);
+    if (s == MEMPHIS_OK && counts)
+        s = repair_header(l, f, first, err);
+    if (s == MEMPHIS_OK && counts)
+        s = e->file_sync(e, f, err);
+    if (s == MEMPHIS_OK && counts)
+        push_segment(p, &x.segment);
+    e->file_close(e, f);
+    return s;
+}
+
+/* What the slot would say. Where it began is not known any more: at the first message
+ * that is left. */
+static void rebuild(struct loader *l, const struct names *n)
+{
+    struct mp_partition *p = l->p;
+    uint64_t index;
+
+    p->bytes = 0;
+    for (uint32_t i = 0; i < p->segments_count; i++)
+        p->bytes += p->segments[i].length - MP_BLOCK_SIZE;
+    if (p->segments_count > 0 && p->segments[0].first > p->floor && p->floor == 1)
+        p->floor = p->segments[0].first;
+    if (p->segments_count > 0 && p->segments[p->segments_count - 1].last > p->last)
+        p->last = p->segments[p->segments_count - 1].last;
+    p->flushed_seq = p->last;
+    if (p->flushed_index < l->ended_index)
+        p->flushed_index = p->touched_index = l->ended_index;
+    p->must_flush = true;
+    for (size_t i = n->count; i > 0 && p->loaded_state.size == 0; i--)
+        if (strncmp(n->items[i - 1], "state.", 6) == 0 &&
+            mp_parse_u64(mp_slice(n->items[i - 1] + 6, NAME_DIGITS), &index) &&
+            read_state(l, index, NULL) == MEMPHIS_OK)
+            p->state_index = index;
+}
+
+memphis_status mp_load_repair(struct mp_env *e, uint32_t shard, uint64_t ended_index,
+                              struct mp_partition *p, memphis_error *err)
+{
+    struct loader l = { .e = e, .shard = shard, .ended_index = ended_index, .p = p };
+    struct mp_segment active = { .first = 0 };
+    struct mp_ranges holes = { 0 };
+    struct names n = { 0 };
+    char dir[MP_PATH_SIZE];
+    uint64_t first, newest = 0;
+
+    p->is_rebuilt = p->generation == 0 || p->is_old;
+    if (!p->is_rebuilt && p->segments_count > 0 &&
+        !p->segments[p->segments_count - 1].is_sealed)
+        active = p->segments[p->segments_count - 1];
+    p->segments_count = 0;
+    mp_path_partition(shard, p->pid, dir);
+    memphis_status s = list(e, dir, &n, err);
+    for (size_t i = 0; i < n.count; i++)
+        if (numbered(n.items[i], ".seg", &first))
+            newest = first;
+    for (size_t i = 0; i < n.count && s == MEMPHIS_OK; i++)
+        if (numbered(n.items[i], ".seg", &first))
+            s = repair_segment(&l, first, first == newest, &active, &holes, err);
+    if (s == MEMPHIS_OK && p->is_rebuilt)
+        rebuild(&l, &n);
+    if (p->segments_count == 0 && p->loaded_state.size == 0)
+        p->is_rebuilt = false; /* nothing is left: it begins as a new one */
+    for (size_t i = 0; i < holes.count; i++)
+        mp_partition_lose(p, holes.items[i].first, holes.items[i].last);
+    mp_ranges_fini(&holes);
     mp_free(n.items);
     return s;
 }

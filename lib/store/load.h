@@ -22,6 +22,13 @@
 memphis_status mp_load_shard(struct mp_env *e, uint32_t shard, uint64_t ended_index,
                              struct mp_partitions *t, memphis_error *err);
 
+/* An accepted start, a partition with damaged files: all that verifies in its segments
+ * counts, whether a slot knows it or not, and headers and footers that do not are made
+ * anew, so that nobody asks again. Without a slot the newest good state file counts.
+ * Whatever was committed above `ended_index` is replayed on top. */
+memphis_status mp_load_repair(struct mp_env *e, uint32_t shard, uint64_t ended_index,
+                              struct mp_partition *p, memphis_error *err);
+
 /* Calls fn for the messages and ids of the partition's segments that are not older than
  * `since_ns`. Damaged ones are left out: reading them will tell. */
 memphis_status mp_load_since(struct mp_env *e, uint32_t shard,

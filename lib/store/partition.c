@@ -502,6 +502,10 @@ bool mp_partitions_has_flushed(const struct mp_partitions *t, const struct mp_en
     uint32_t pid = e->type == MP_ENTRY_PARTITION ? 0 : e->pid;
     const struct mp_partition *p = mp_partitions_find(t, pid);
 
+    if (p != NULL && p->is_rebuilt && e->type == MP_ENTRY_MESSAGE)
+        return e->seq <= p->flushed_seq;
+    if (p != NULL && p->is_rebuilt && e->type == MP_ENTRY_GROUP)
+        return index <= p->state_index;
     return p != NULL && index <= p->flushed_index;
 }
 

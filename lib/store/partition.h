@@ -66,6 +66,8 @@ struct mp_partition {
     uint64_t seen;                /* newest sequence behind a hole of the log */
     uint64_t missing_last;        /* newest sequence of a segment that is missing */
     memphis_error damaged;        /* status OK: all files are as they should be */
+    bool is_old;                  /* its newest slot is damaged */
+    bool is_rebuilt;              /* its files were found without a slot */
     bool damage_is_range;         /* ... but for sequences that may be declared lost */
     bool is_accepted;             /* and the operator has accepted it */
     bool is_guessed;              /* neither table nor log has opened it, so far */

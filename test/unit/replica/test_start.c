@@ -1,144 +1,6 @@
-#include "unit/replica/world.h"
+#include "unit/replica/history.h"
 
 #include "base/enc.h"
-#include "base/str.h"
-#include "store/slot.h"
-
-#define DIR7 "s/00000002/00000007"
-#define TABLE "s/00000002/dls"
-
-/* -- the disk between two starts --------------------------------------------------- */
-
-static void remove_name(struct world *w, const char *dir, const char *name)
-{
-    struct mp_env *e = mp_env_mem_open(w->disk, NULL);
-    char path[96];
-
-    snprintf(path, sizeof path, "%s/%s", dir, name);
-    assert_int_equal(e->unlink(e, path, NULL), MEMPHIS_OK);
-    assert_int_equal(e->dir_sync(e, dir, NULL), MEMPHIS_OK);
-    e->close(e);
-}
-
-struct nth_name {
-    const char *part, *suffix;
-    int n;
-    char name[96];
-};
-
-static void take_nth(void *ctx, const char *name, uint64_t size)
-{
-    struct nth_name *x = ctx;
-    size_t length = strlen(name), suffix = strlen(x->suffix);
-
-    (void)size;
-    if (strstr(name, x->part) != NULL && length >= suffix &&
-        strcmp(name + length - suffix, x->suffix) == 0 && x->n-- == 0)
-        snprintf(x->name, sizeof x->name, "%s", name);
-}
-
-/* Of the slot with the highest generation. */
-static uint64_t newest_slot(struct world *w, const char *name)
-{
-    struct mp_env *e = mp_env_mem_open(w->disk, NULL);
-    struct mp_file *f = NULL;
-    uint8_t slots[2][MP_BLOCK_SIZE];
-    size_t got;
-
-    assert_int_equal(e->file_open(e, name, MP_FILE_READ, &f, NULL), MEMPHIS_OK);
-    assert_int_equal(e->file_read(e, f, 0, slots, sizeof slots, &got, NULL), 0);
-    e->file_close(e, f);
-    e->close(e);
-    return mp_get_u64(slots[1] + 8) > mp_get_u64(slots[0] + 8) ? MP_BLOCK_SIZE : 0;
-}
-
-static void rot_newest_slot(struct world *w, const char *name)
-{
-    assert_true(mp_disk_flip(w->disk, name, newest_slot(w, name) + 70, 1));
-}
-
-static void wipe_newest_slot(struct world *w, const char *name)
-{
-    static const uint8_t zeros[MP_BLOCK_SIZE];
-    uint64_t at = newest_slot(w, name);
-    struct mp_env *e = mp_env_mem_open(w->disk, NULL);
-    memphis_slice v = mp_slice(zeros, sizeof zeros);
-    struct mp_file *f = NULL;
-
-    assert_int_equal(e->file_open(e, name, MP_FILE_WRITE, &f, NULL), MEMPHIS_OK);
-    assert_int_equal(e->file_write(e, f, at, &v, 1, NULL), MEMPHIS_OK);
-    assert_int_equal(e->file_sync(e, f, NULL), MEMPHIS_OK);
-    e->file_close(e, f);
-    e->close(e);
-}
-
-static struct mp_partition *partition_of(const struct world *w, uint32_t pid)
-{
-    return mp_partitions_find(&mp_shard_of(w->replica, MP_SHARD_DATA)->partitions, pid);
-}
-
-/* Pids 7 and 8 with a history: messages in many segments, a group, a floor, deletes. */
-static struct world *with_history(uint64_t seed)
-{
-    struct world *w = world_new(seed);
-
-    must_start(w);
-    open_partition(w, 7);
-    open_partition(w, 8);
-    produce(w, 7, 200, 1000);
-    produce(w, 8, 30, 100);
-    assert_int_equal(progress(w, 7, 40), MEMPHIS_OK);
-    assert_int_equal(progress(w, 8, 2), MEMPHIS_OK);
-    assert_int_equal(set_floor(w, MP_SHARD_DATA, 7, 11), MEMPHIS_OK);
-    delete_some(w, 7, 20, 5);
-    delete_some(w, 7, 195, 2);
-    flush(w);
-    return w;
-}
-
-static void expect_7(struct world *w, uint64_t seq, memphis_status status,
-                     uint64_t found)
-{
-    struct mp_stored m;
-
-    assert_int_equal(read_at(w, MP_SHARD_DATA, 7, seq, &m), status);
-    assert_int_equal(m.entry.seq, found);
-    if (status == MEMPHIS_OK) {
-        check_message(&m, 7, found);
-        mp_stored_release(&m);
-    }
-}
-
-static void expect_history(struct world *w)
-{
-    struct mp_log_stats st;
-
-    for (uint64_t seq = 1; seq <= 200; seq++) {
-        uint64_t found = seq < 11 ? 11 : seq;
-        found = found >= 20 && found < 25 ? 25 : found;
-        found = found == 195 || found == 196 ? 197 : found;
-        expect_7(w, seq, MEMPHIS_OK, found);
-    }
-    mp_log_stats(data_log(w), 7, &st);
-    assert_int_equal(st.messages, 200 - 10 - 5 - 2);
-    assert_int_equal(st.first_seq, 11);
-    assert_int_equal(st.last_seq, 200);
-    assert_true(st.bytes > 0);
-    expect_range(w, 8, 1, 30);
-    assert_int_equal(w->groups[7], 40);
-    assert_int_equal(w->groups[8], 2);
-}
-
-static void expect_messages(struct world *w, uint32_t pid, uint64_t count)
-{
-    struct mp_stored m;
-
-    for (uint64_t seq = 1; seq <= count; seq++) {
-        assert_int_equal(read_at(w, MP_SHARD_DATA, pid, seq, &m), MEMPHIS_OK);
-        check_message(&m, pid, seq);
-        mp_stored_release(&m);
-    }
-}
 
 /* -- what comes back --------------------------------------------------------------- */
 
@@ -454,196 +316,6 @@ static void a_missing_wal_file_is_told_by_name(void **state)
     world_free(w);
 }
 
-/* A log of several files, the first of which is not the first one ever. */
-static struct world *with_files(bool slots_are_ahead)
-{
-    struct world *w = world_new(90);
-
-    w->options.memory_max = 64 << 20; /* nothing is given back by itself */
-    w->options.wal_total_max = 64 << 20;
-    must_start(w);
-    open_partition(w, 7);
-    open_partition(w, 8);
-    produce(w, 7, 20, 1000);
-    produce(w, 8, 20, 1000);
-    flush(w);
-    idle(w, 1);
-    assert_true(w->replica->node.wal_first > 0);
-    produce(w, 7, 100, 1000);
-    crash(w, MP_CRASH_NOTHING);
-    must_start(w); /* what it settles must not excuse what is missed later */
-    produce(w, 7, 100, 1000);
-    stop(w);
-    if (slots_are_ahead) { /* of `node`: a pass in the midst of a replay */
-        w->options.memory_max = 256 << 10;
-        must_start(w);
-        w->options.memory_max = 64 << 20;
-        assert_true(partition_of(w, 7)->flushed_index >
-                    w->replica->node.items[1].base_index);
-        stop(w);
-    }
-    return w;
-}
-
-/* Starts as often as the flag is not needed any more, and goes on in between. */
-static void expect_life_after_loss(struct world *w)
-{
-    w->options.accept_loss = true;
-    must_start(w);
-    w->options.accept_loss = false;
-    assert_true(w->report.lost_ranges > 0);
-    uint64_t last = mp_log_last(data_log(w), 7);
-    assert_true(last > 65536); /* no sequence twice */
-    w->next[7] = last + 1;
-    for (int round = 0; round < 4; round++) {
-        produce(w, 7, 1, 500);
-        if (round == 2)
-            flush(w);
-        crash(w, round == 1 ? MP_CRASH_PROCESS : MP_CRASH_NOTHING);
-        must_start(w);
-        assert_int_equal(w->report.lost_ranges, 0);
-        for (int i = 0; i <= round; i++)
-            expect_7(w, last + 1 + (uint64_t)i, MEMPHIS_OK, last + 1 + (uint64_t)i);
-        expect_7(w, 20, MEMPHIS_OK, 20);
-        expect_range(w, 8, 1, 20);
-    }
-}
-
-/* The first and the last one, too: refused, told, and not asked for again. */
-static void any_missing_wal_file_is_accepted_once(void **state)
-{
-    (void)state;
-
-    for (int n = 0;; n++) {
-        struct world *w = with_files(false);
-        struct nth_name file = { "wal/", ".wal", n, { 0 } };
-        mp_disk_each(w->disk, take_nth, &file);
-        int left = count_files(w, "wal/", ".wal");
-        if (n == left) {
-            assert_true(n >= 5);
-            world_free(w);
-            return;
-        }
-        remove_name(w, "wal", file.name + 4);
-        for (int round = 0; round < 2; round++)
-            refuses_to_start(w, MEMPHIS_CORRUPT, "WAL file is missing: from LSN");
-        assert_int_equal(count_files(w, "wal/", ".wal"), left - 1);
-        expect_life_after_loss(w);
-        world_free(w);
-    }
-}
-
-/* Many messages in one record behind the hole: only those before them are lost. */
-static void a_lost_wal_file_costs_what_was_in_it(void **state)
-{
-    struct world *w = with_files(false);
-    struct nth_name file = { "wal/", ".wal", 2, { 0 } };
-    struct mp_stored m;
-    uint64_t lost = 0;
-    (void)state;
-
-    mp_disk_each(w->disk, take_nth, &file);
-    remove_name(w, "wal", file.name + 4);
-    w->options.accept_loss = true;
-    must_start(w);
-    for (uint64_t seq = 1; seq <= 220; seq++) {
-        if (read_at(w, MP_SHARD_DATA, 7, seq, &m) == MEMPHIS_OK) {
-            check_message(&m, 7, seq);
-            mp_stored_release(&m);
-        } else {
-            lost++;
-        }
-    }
-    assert_true(lost > 10 && lost * 1000 < 64 << 10);
-    world_free(w);
-}
-
-/* What opened a partition was in the file that is lost: the metadata knows it, and what
- * verifies is served, at the next start as well. */
-static void messages_whose_open_entry_is_lost_are_kept(void **state)
-{
-    (void)state;
-
-    for (int known = 0; known < 2; known++) {
-        struct world *w = world_new(91);
-        struct mp_stored m;
-        w->options.memory_max = 64 << 20;
-        w->options.wal_total_max = 64 << 20;
-        must_start(w);
-        open_partition(w, 7);
-        produce(w, 7, 200, 1000);
-        open_partition(w, 8);
-        produce(w, 8, 10, 1000);
-        stop(w);
-        char name[MP_WAL_NAME_SIZE];
-        mp_wal_name(0, name);
-        remove_name(w, "wal", name + 4);
-        refuses_to_start(w, MEMPHIS_CORRUPT, "WAL file is missing");
-        w->is_known[7] = w->is_known[8] = known > 0;
-        w->options.accept_loss = true;
-        must_start(w);
-        w->options.accept_loss = false;
-        for (int round = 0; round < 3; round++) {
-            assert_int_equal(w->is_open[7], known);
-            if (known) {
-                assert_int_equal(read_at(w, MP_SHARD_DATA, 7, 1, &m), MEMPHIS_CORRUPT);
-                uint64_t first = m.entry.seq + 1;
-                assert_true(first > 10 && first < 100);
-                for (uint64_t seq = first; seq <= 200; seq++)
-                    expect_7(w, seq, MEMPHIS_OK, seq);
-                assert_true(mp_log_last(data_log(w), 7) >= 200 + 65536);
-            }
-            expect_messages(w, 8, 10);
-            crash(w, MP_CRASH_NOTHING);
-            must_start(w);
-            assert_int_equal(w->report.lost_ranges, 0);
-        }
-        world_free(w);
-    }
-}
-
-/* Nothing but the flag: every message is there, and the next start does not ask. */
-static void a_damaged_wal_header_is_accepted_once(void **state)
-{
-    (void)state;
-
-    for (int n = 0;; n++) {
-        struct world *w = with_files(false);
-        struct nth_name file = { "wal/", ".wal", n, { 0 } };
-        mp_disk_each(w->disk, take_nth, &file);
-        if (n == count_files(w, "wal/", ".wal")) {
-            assert_true(n >= 5);
-            world_free(w);
-            return;
-        }
-        assert_true(mp_disk_flip(w->disk, file.name, 17, 1));
-        refuses_to_start(w, MEMPHIS_CORRUPT, file.name);
-        expect_life_after_loss(w);
-        for (uint64_t seq = 1; seq <= 220; seq++)
-            expect_7(w, seq, MEMPHIS_OK, seq);
-        world_free(w);
-    }
-}
-
-/* The log goes on above all that `node`, slots and files have seen of it. */
-static void a_log_that_is_gone_is_accepted_once(void **state)
-{
-    (void)state;
-
-    for (int ahead = 0; ahead < 2; ahead++) {
-        struct world *w = with_files(ahead > 0);
-        while (count_files(w, "wal/", ".wal") > 0) {
-            struct nth_name file = { "wal/", ".wal", 0, { 0 } };
-            mp_disk_each(w->disk, take_nth, &file);
-            remove_name(w, "wal", file.name + 4);
-        }
-        for (int round = 0; round < 2; round++)
-            refuses_to_start(w, MEMPHIS_CORRUPT, "no WAL file");
-        expect_life_after_loss(w);
-        world_free(w);
-    }
-}
-
 /* -- files of partitions ----------------------------------------------------------- */
 
 static void a_missing_segment_is_refused_or_accepted_once(void **state)
@@ -852,97 +524,6 @@ static void a_missing_state_file_is_told_by_name(void **state)
     world_free(w);
 }
 
-static int count_states(const struct world *w)
-{
-    return count_files(w, "s/00000002/0000000", "") -
-           count_files(w, "s/00000002/0000000", ".seg") -
-           count_files(w, "s/00000002/0000000", ".idx") -
-           count_files(w, "s/00000002/0000000", "meta");
-}
-
-static void damage_table(struct world *w, int how, const char *name)
-{
-    if (how == 0)
-        rot_newest_slot(w, TABLE "/meta");
-    if (how == 1)
-        remove_name(w, TABLE, "meta");
-    if (how == 2)
-        rot_newest_slot(w, TABLE "/meta");
-    if (how == 3)
-        remove_name(w, TABLE, name);
-    if (how == 4) {
-        rot_newest_slot(w, TABLE "/meta");
-        remove_name(w, TABLE, name); /* nothing but partition 9 itself tells */
-    }
-    if (how == 5) {
-        wipe_newest_slot(w, TABLE "/meta");
-        remove_name(w, TABLE, name);
-    }
-}
-
-/* Whoever the metadata knows goes on with all he has; nobody's files are let be. */
-static void a_damaged_table_of_partitions_costs_nobody_his_files(void **state)
-{
-    (void)state;
-
-    for (int round = 0; round < 12; round++) {
-        struct world *w = with_history(66);
-        int how = round % 6;
-        bool is_known = round < 6; /* by the metadata */
-        char name[32];
-        int files = 0;
-        if (how == 5) { /* a table of none */
-            drop_partition(w, 7);
-            drop_partition(w, 8);
-            flush(w);
-        }
-        if (how >= 2) { /* a partition that an older table does not know */
-            open_partition(w, 9);
-            produce(w, 9, 200, 1000);
-            flush(w);
-        }
-        snprintf(name, sizeof name, "state.%020llu",
-                 (unsigned long long)partition_of(w, 0)->state_index);
-        stop(w);
-        files = count_files(w, "s/00000002/0000000", "");
-        damage_table(w, how, name);
-        refuses_to_start(w, MEMPHIS_CORRUPT, TABLE);
-        refuses_to_start(w, MEMPHIS_CORRUPT, TABLE);
-        assert_int_equal(count_files(w, "s/00000002/0000000", ""), files);
-        int segments = count_files(w, "s/00000002/0000000", ".seg");
-        int states = count_states(w);
-        w->is_known[7] = w->is_known[8] = is_known && how != 5;
-        w->is_known[9] = is_known && how >= 2;
-        w->options.accept_loss = true;
-        must_start(w);
-        assert_true(w->report.lost_ranges > 0);
-        w->options.accept_loss = false;
-        for (int i = 0; i < 4; i++) {
-            if (is_known && how != 5) {
-                expect_7(w, 30, MEMPHIS_OK, 30);
-                expect_7(w, 200, MEMPHIS_OK, 200);
-                expect_messages(w, 8, 30);
-                assert_int_equal(w->groups[7], 40);
-                assert_int_equal(w->groups[8], 2);
-                assert_true(mp_log_last(data_log(w), 7) >= 200);
-            }
-            if (is_known && how >= 2)
-                expect_messages(w, 9, 200);
-            assert_true(count_files(w, "s/00000002/0000000", ".seg") >= segments);
-            assert_true(count_states(w) >= states);
-            if (i == 2)
-                idle(w, 3);
-            if (i % 2 == 0)
-                crash(w, MP_CRASH_NOTHING);
-            else
-                stop(w);
-            must_start(w); /* without the flag */
-            assert_int_equal(w->report.lost_ranges, 0);
-        }
-        world_free(w);
-    }
-}
-
 static void an_old_slot_of_a_partition_is_not_taken_for_the_newest(void **state)
 {
     (void)state;
@@ -966,6 +547,18 @@ static void an_old_slot_of_a_partition_is_not_taken_for_the_newest(void **state)
         refuses_to_start(w, MEMPHIS_CORRUPT, DIR7 "/meta");
         refuses_to_start(w, MEMPHIS_CORRUPT, DIR7 "/meta");
         assert_int_equal(count_files(w, DIR7, ""), files);
+        w->options.accept_loss = true; /* what it does not know is found */
+        must_start(w);
+        w->options.accept_loss = false;
+        for (int round = 0; round < 3; round++) {
+            expect_messages(w, 7, has_state ? 11 : 70);
+            assert_int_equal(w->groups[7], has_state);
+            assert_true(mp_log_last(data_log(w), 7) > 65536);
+            if (round == 1)
+                flush(w);
+            crash(w, MP_CRASH_NOTHING);
+            must_start(w);
+        }
         world_free(w);
     }
 }
@@ -1080,17 +673,11 @@ int main(void)
         leak_checked(a_replay_larger_than_memory_does_not_cover_damage),
         leak_checked(wal_files_that_were_given_back_are_left_overs_when_they_return),
         leak_checked(a_missing_wal_file_is_told_by_name),
-        leak_checked(any_missing_wal_file_is_accepted_once),
-        leak_checked(a_lost_wal_file_costs_what_was_in_it),
-        leak_checked(messages_whose_open_entry_is_lost_are_kept),
-        leak_checked(a_damaged_wal_header_is_accepted_once),
-        leak_checked(a_log_that_is_gone_is_accepted_once),
         leak_checked(a_missing_segment_is_refused_or_accepted_once),
         leak_checked(damaged_files_are_told_by_name_and_may_be_accepted),
         leak_checked(files_of_a_newer_release_are_refused_whatever_is_accepted),
         leak_checked(a_log_of_a_shard_that_is_not_known_is_refused),
         leak_checked(a_missing_state_file_is_told_by_name),
-        leak_checked(a_damaged_table_of_partitions_costs_nobody_his_files),
         leak_checked(an_old_slot_of_a_partition_is_not_taken_for_the_newest),
         leak_checked(a_partition_whose_files_are_all_gone_is_told_by_name),
         leak_checked(files_are_never_ahead_of_the_wal),

@@ -1,0 +1,461 @@
+/* Starts that accept a loss: what is kept, what is told, and what is not asked again.
+ */
+#include "unit/replica/history.h"
+
+/* -- WAL files --------------------------------------------------------------------- */
+
+/* A log of several files, the first of which is not the first one ever. */
+static struct world *with_files(bool slots_are_ahead)
+{
+    struct world *w = world_new(90);
+
+    w->options.memory_max = 64 << 20; /* nothing is given back by itself */
+    w->options.wal_total_max = 64 << 20;
+    must_start(w);
+    open_partition(w, 7);
+    open_partition(w, 8);
+    produce(w, 7, 20, 1000);
+    produce(w, 8, 20, 1000);
+    flush(w);
+    idle(w, 1);
+    assert_true(w->replica->node.wal_first > 0);
+    produce(w, 7, 100, 1000);
+    crash(w, MP_CRASH_NOTHING);
+    must_start(w); /* what it settles must not excuse what is missed later */
+    produce(w, 7, 100, 1000);
+    stop(w);
+    if (slots_are_ahead) { /* of `node`: a pass in the midst of a replay */
+        w->options.memory_max = 256 << 10;
+        must_start(w);
+        w->options.memory_max = 64 << 20;
+        assert_true(partition_of(w, 7)->flushed_index >
+                    w->replica->node.items[1].base_index);
+        stop(w);
+    }
+    return w;
+}
+
+/* Starts as often as the flag is not needed any more, and goes on in between. */
+static void expect_life_after_loss(struct world *w)
+{
+    w->options.accept_loss = true;
+    must_start(w);
+    w->options.accept_loss = false;
+    assert_true(w->report.lost_ranges > 0);
+    uint64_t last = mp_log_last(data_log(w), 7);
+    assert_true(last > 65536); /* no sequence twice */
+    w->next[7] = last + 1;
+    for (int round = 0; round < 4; round++) {
+        produce(w, 7, 1, 500);
+        if (round == 2)
+            flush(w);
+        crash(w, round == 1 ? MP_CRASH_PROCESS : MP_CRASH_NOTHING);
+        must_start(w);
+        assert_int_equal(w->report.lost_ranges, 0);
+        for (int i = 0; i <= round; i++)
+            expect_7(w, last + 1 + (uint64_t)i, MEMPHIS_OK, last + 1 + (uint64_t)i);
+        expect_7(w, 20, MEMPHIS_OK, 20);
+        expect_range(w, 8, 1, 20);
+    }
+}
+
+/* The first and the last one, too: refused, told, and not asked for again. */
+static void any_missing_wal_file_is_accepted_once(void **state)
+{
+    (void)state;
+
+    for (int n = 0;; n++) {
+        struct world *w = with_files(false);
+        struct nth_name file = { "wal/", ".wal", n, { 0 } };
+        mp_disk_each(w->disk, take_nth, &file);
+        int left = count_files(w, "wal/", ".wal");
+        if (n == left) {
+            assert_true(n >= 5);
+            world_free(w);
+            return;
+        }
+        remove_name(w, "wal", file.name + 4);
+        for (int round = 0; round < 2; round++)
+            refuses_to_start(w, MEMPHIS_CORRUPT, "WAL file is missing: from LSN");
+        assert_int_equal(count_files(w, "wal/", ".wal"), left - 1);
+        expect_life_after_loss(w);
+        world_free(w);
+    }
+}
+
+/* Many messages in one record behind the hole: only those before them are lost. */
+static void a_lost_wal_file_costs_what_was_in_it(void **state)
+{
+    struct world *w = with_files(false);
+    struct nth_name file = { "wal/", ".wal", 2, { 0 } };
+    struct mp_stored m;
+    uint64_t lost = 0;
+    (void)state;
+
+    mp_disk_each(w->disk, take_nth, &file);
+    remove_name(w, "wal", file.name + 4);
+    w->options.accept_loss = true;
+    must_start(w);
+    for (uint64_t seq = 1; seq <= 220; seq++) {
+        if (read_at(w, MP_SHARD_DATA, 7, seq, &m) == MEMPHIS_OK) {
+            check_message(&m, 7, seq);
+            mp_stored_release(&m);
+        } else {
+            lost++;
+        }
+    }
+    assert_true(lost > 10 && lost * 1000 < 64 << 10);
+    world_free(w);
+}
+
+/* What opened a partition was in the file that is lost: the metadata knows it, and what
+ * verifies is served, at the next start as well. */
+static void messages_whose_open_entry_is_lost_are_kept(void **state)
+{
+    (void)state;
+
+    for (int known = 0; known < 2; known++) {
+        struct world *w = world_new(91);
+        struct mp_stored m;
+        w->options.memory_max = 64 << 20;
+        w->options.wal_total_max = 64 << 20;
+        must_start(w);
+        open_partition(w, 7);
+        produce(w, 7, 200, 1000);
+        open_partition(w, 8);
+        produce(w, 8, 10, 1000);
+        stop(w);
+        char name[MP_WAL_NAME_SIZE];
+        mp_wal_name(0, name);
+        remove_name(w, "wal", name + 4);
+        refuses_to_start(w, MEMPHIS_CORRUPT, "WAL file is missing");
+        w->is_known[7] = w->is_known[8] = known > 0;
+        w->options.accept_loss = true;
+        must_start(w);
+        w->options.accept_loss = false;
+        for (int round = 0; round < 3; round++) {
+            assert_int_equal(w->is_open[7], known);
+            if (known) {
+                assert_int_equal(read_at(w, MP_SHARD_DATA, 7, 1, &m), MEMPHIS_CORRUPT);
+                uint64_t first = m.entry.seq + 1;
+                assert_true(first > 10 && first < 100);
+                for (uint64_t seq = first; seq <= 200; seq++)
+                    expect_7(w, seq, MEMPHIS_OK, seq);
+                assert_true(mp_log_last(data_log(w), 7) >= 200 + 65536);
+            }
+            expect_messages(w, 8, 10);
+            crash(w, MP_CRASH_NOTHING);
+            must_start(w);
+            assert_int_equal(w->report.lost_ranges, 0);
+        }
+        world_free(w);
+    }
+}
+
+/* Nothing but the flag: every message is there, and the next start does not ask. */
+static void a_damaged_wal_header_is_accepted_once(void **state)
+{
+    (void)state;
+
+    for (int n = 0;; n++) {
+        struct world *w = with_files(false);
+        struct nth_name file = { "wal/", ".wal", n, { 0 } };
+        mp_disk_each(w->disk, take_nth, &file);
+        if (n == count_files(w, "wal/", ".wal")) {
+            assert_true(n >= 5);
+            world_free(w);
+            return;
+        }
+        assert_true(mp_disk_flip(w->disk, file.name, 17, 1));
+        refuses_to_start(w, MEMPHIS_CORRUPT, file.name);
+        expect_life_after_loss(w);
+        for (uint64_t seq = 1; seq <= 220; seq++)
+            expect_7(w, seq, MEMPHIS_OK, seq);
+        world_free(w);
+    }
+}
+
+/* The log goes on above all that `node`, slots and files have seen of it. */
+static void a_log_that_is_gone_is_accepted_once(void **state)
+{
+    (void)state;
+
+    for (int ahead = 0; ahead < 2; ahead++) {
+        struct world *w = with_files(ahead > 0);
+        while (count_files(w, "wal/", ".wal") > 0) {
+            struct nth_name file = { "wal/", ".wal", 0, { 0 } };
+            mp_disk_each(w->disk, take_nth, &file);
+            remove_name(w, "wal", file.name + 4);
+        }
+        for (int round = 0; round < 2; round++)
+            refuses_to_start(w, MEMPHIS_CORRUPT, "no WAL file");
+        expect_life_after_loss(w);
+        world_free(w);
+    }
+}
+
+/* -- files of partitions ----------------------------------------------------------- */
+
+static void damage_files(struct world *w, int how, const char *name, uint64_t footer)
+{
+    if (how == 0)
+        assert_true(mp_disk_flip(w->disk, name, 20, 1));
+    if (how == 1)
+        assert_true(mp_disk_flip(w->disk, name, footer, 1));
+    if (how == 2) { /* both, and both slots */
+        assert_true(mp_disk_flip(w->disk, name, 20, 1));
+        rot_newest_slot(w, DIR7 "/meta");
+        wipe_newest_slot(w, DIR7 "/meta");
+    }
+    if (how == 3)
+        rot_newest_slot(w, DIR7 "/meta");
+    if (how == 4 || how == 6) {
+        assert_true(mp_disk_flip(w->disk, DIR7 "/meta", 70, 1));
+        assert_true(mp_disk_flip(w->disk, DIR7 "/meta", MP_BLOCK_SIZE + 70, 1));
+    }
+    if (how == 5 || how == 7)
+        remove_name(w, DIR7, "meta");
+}
+
+/* Headers, footers, slots, whatever tells about messages may rot: they are kept, the
+ * groups with them, and the next start does not ask. */
+static void what_tells_of_messages_may_be_lost_without_them(void **state)
+{
+    (void)state;
+
+    for (int how = 0; how < 8; how++) {
+        struct world *w = with_history(95);
+        struct mp_partition *p = partition_of(w, 7);
+        char name[96];
+        uint64_t footer = mp_block_up(p->segments[1].length) + 20;
+        assert_true(p->segments_count > 3);
+        if (how == 6 || how == 7) { /* the WAL knows something that is newer */
+            produce(w, 7, 3, 1000);
+            assert_int_equal(progress(w, 7, 2), MEMPHIS_OK);
+            settle(w);
+        }
+        uint64_t last = how >= 6 ? 203 : 200,
+                 first = p->segments[how % 2 ? 1 : 2].first;
+        snprintf(name, sizeof name, DIR7 "/%020llu.seg", (unsigned long long)first);
+        int segments = count_files(w, DIR7, ".seg");
+        stop(w);
+        damage_files(w, how, name, footer);
+        memphis_error err = { 0 };
+        memphis_status s = start(w, &err);
+        stop(w);
+        if (s == MEMPHIS_OK) { /* the slot before told the same */
+            world_free(w);
+            continue;
+        }
+        assert_int_equal(s, MEMPHIS_CORRUPT);
+        if (strstr(err.message, "00000007") == NULL)
+            fail_msg("'%s' does not name it", err.message);
+        w->options.accept_loss = true;
+        must_start(w);
+        w->options.accept_loss = false;
+        for (int round = 0; round < 4; round++) {
+            for (uint64_t seq = 30; seq <= last; seq++)
+                expect_7(w, seq, MEMPHIS_OK, seq == 195 || seq == 196 ? 197 : seq);
+            assert_int_equal(w->groups[7], how >= 6 ? 42 : 40);
+            assert_int_equal(w->groups[8], 2);
+            expect_messages(w, 8, 30);
+            assert_true(count_files(w, DIR7, ".seg") >= segments);
+            if (round == 0) {
+                w->next[7] = mp_log_last(data_log(w), 7) + 1;
+                assert_true(w->next[7] > last);
+            }
+            if (round < 2)
+                produce(w, 7, 30, 1000);
+            if (round == 1)
+                flush(w);
+            if (round % 2 == 0)
+                crash(w, MP_CRASH_NOTHING);
+            else
+                stop(w);
+            must_start(w);
+            expect_7(w, w->next[7] - 1, MEMPHIS_OK, w->next[7] - 1);
+        }
+        world_free(w);
+    }
+}
+
+static void damage_table(struct world *w, int how, const char *name)
+{
+    if (how == 0)
+        rot_newest_slot(w, TABLE "/meta");
+    if (how == 1)
+        remove_name(w, TABLE, "meta");
+    if (how == 2)
+        rot_newest_slot(w, TABLE "/meta");
+    if (how == 3)
+        remove_name(w, TABLE, name);
+    if (how == 4) {
+        rot_newest_slot(w, TABLE "/meta");
+        remove_name(w, TABLE, name); /* nothing but partition 9 itself tells */
+    }
+    if (how == 5) {
+        wipe_newest_slot(w, TABLE "/meta");
+        remove_name(w, TABLE, name);
+    }
+}
+
+/* Whoever the metadata knows goes on with all he has; nobody's files are let be. */
+static void a_damaged_table_of_partitions_costs_nobody_his_files(void **state)
+{
+    (void)state;
+
+    for (int round = 0; round < 12; round++) {
+        struct world *w = with_history(66);
+        int how = round % 6;
+        bool is_known = round < 6; /* by the metadata */
+        char name[32];
+        int files = 0;
+        if (how == 5) { /* a table of none */
+            drop_partition(w, 7);
+            drop_partition(w, 8);
+            flush(w);
+        }
+        if (how >= 2) { /* a partition that an older table does not know */
+            open_partition(w, 9);
+            produce(w, 9, 200, 1000);
+            flush(w);
+        }
+        snprintf(name, sizeof name, "state.%020llu",
+                 (unsigned long long)partition_of(w, 0)->state_index);
+        stop(w);
+        files = count_files(w, "s/00000002/0000000", "");
+        damage_table(w, how, name);
+        refuses_to_start(w, MEMPHIS_CORRUPT, TABLE);
+        refuses_to_start(w, MEMPHIS_CORRUPT, TABLE);
+        assert_int_equal(count_files(w, "s/00000002/0000000", ""), files);
+        int segments = count_files(w, "s/00000002/0000000", ".seg");
+        int states = count_states(w);
+        w->is_known[7] = w->is_known[8] = is_known && how != 5;
+        w->is_known[9] = is_known && how >= 2;
+        w->options.accept_loss = true;
+        must_start(w);
+        assert_true(w->report.lost_ranges > 0);
+        w->options.accept_loss = false;
+        for (int i = 0; i < 4; i++) {
+            if (is_known && how != 5) {
+                expect_7(w, 30, MEMPHIS_OK, 30);
+                expect_7(w, 200, MEMPHIS_OK, 200);
+                expect_messages(w, 8, 30);
+                assert_int_equal(w->groups[7], 40);
+                assert_int_equal(w->groups[8], 2);
+                assert_true(mp_log_last(data_log(w), 7) >= 200);
+            }
+            if (is_known && how >= 2)
+                expect_messages(w, 9, 200);
+            assert_true(count_files(w, "s/00000002/0000000", ".seg") >= segments);
+            assert_true(count_states(w) >= states);
+            if (i == 2)
+                idle(w, 3);
+            if (i % 2 == 0)
+                crash(w, MP_CRASH_NOTHING);
+            else
+                stop(w);
+            must_start(w); /* without the flag */
+            assert_int_equal(w->report.lost_ranges, 0);
+        }
+        world_free(w);
+    }
+}
+
+struct pick {
+    uint64_t left; /* bytes of files until the one that is hit */
+    char name[96];
+    uint64_t offset, bytes; /* of all of them */
+};
+
+static void pick_byte(void *ctx, const char *name, uint64_t size)
+{
+    struct pick *p = ctx;
+
+    if (strncmp(name, "LOCK", 4) == 0 || strncmp(name, "node", 4) == 0)
+        return;
+    p->bytes += size;
+    if (p->name[0] == 0 && p->left < size) {
+        snprintf(p->name, sizeof p->name, "%s", name);
+        p->offset = p->left;
+    }
+    p->left -= p->left < size ? 0 : size;
+}
+
+/* Of all that a disk holds: it costs a message at most, and is asked for once. */
+static void a_flipped_bit_anywhere_costs_one_message(void **state)
+{
+    (void)state;
+
+    for (uint64_t n = 0; n < 400; n++) {
+        struct world *w = with_history(97);
+        struct pick all = { .left = UINT64_MAX }, one = { .left = 0 };
+        memphis_error err = { 0 };
+        struct mp_stored m;
+        uint64_t lost = 0;
+        w->is_known[7] = w->is_known[8] = true;
+        produce(w, 7, 20, 1000);
+        if (n % 2 == 0)
+            crash(w, MP_CRASH_NOTHING);
+        else
+            stop(w);
+        mp_disk_each(w->disk, pick_byte, &all);
+        one.left = n * 7919 * 104729 % all.bytes;
+        if (n % 4 >= 2)
+            one.left = one.left / MP_BLOCK_SIZE * MP_BLOCK_SIZE + n % 64; /* headers */
+        mp_disk_each(w->disk, pick_byte, &one);
+        assert_true(
+            mp_disk_flip(w->disk, one.name, one.offset, (uint8_t)(1u << n % 8)));
+        bool is_state = strstr(one.name, "state") != NULL;
+        memphis_status s = start(w, &err);
+        if (s != MEMPHIS_OK) {
+            if (s == MEMPHIS_VERSION) {
+                world_free(w);
+                continue;
+            }
+            assert_int_equal(s, MEMPHIS_CORRUPT);
+            stop(w);
+            w->options.accept_loss = true;
+            must_start(w);
+            w->options.accept_loss = false;
+        }
+        for (int round = 0; round < 2; round++, lost = 0) {
+            for (uint64_t seq = 11; seq <= 220; seq++) {
+                bool is_dead = (seq >= 20 && seq < 25) || seq == 195 || seq == 196;
+                if (read_at(w, MP_SHARD_DATA, 7, seq, &m) == MEMPHIS_OK) {
+                    lost += m.entry.seq != seq && !is_dead;
+                    check_message(&m, 7, m.entry.seq);
+                    mp_stored_release(&m);
+                } else {
+                    lost += !is_dead;
+                }
+            }
+            /* A damaged record of the log may hold a few. */
+            if (lost > (strncmp(one.name, "wal/", 4) == 0 ? 8 : 1))
+                fail_msg("'%s' at %llu: %llu messages", one.name,
+                         (unsigned long long)one.offset, (unsigned long long)lost);
+            if (!is_state && w->groups[7] != 40)
+                fail_msg("'%s' at %llu: the group", one.name,
+                         (unsigned long long)one.offset);
+            crash(w, MP_CRASH_NOTHING);
+            must_start(w);
+        }
+        world_free(w);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        leak_checked(any_missing_wal_file_is_accepted_once),
+        leak_checked(a_lost_wal_file_costs_what_was_in_it),
+        leak_checked(messages_whose_open_entry_is_lost_are_kept),
+        leak_checked(a_damaged_wal_header_is_accepted_once),
+        leak_checked(a_log_that_is_gone_is_accepted_once),
+        leak_checked(what_tells_of_messages_may_be_lost_without_them),
+        leak_checked(a_damaged_table_of_partitions_costs_nobody_his_files),
+        leak_checked(a_flipped_bit_anywhere_costs_one_message),
+    };
+
+    return run_tests("replica/loss", tests);
+}
