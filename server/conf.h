@@ -15,7 +15,7 @@ struct conf {
     uint16_t port, http_port; /* http_port 0: off */
     const char *store_dir;
     const char *root_password;
-    uint64_t memory_max;
+    uint64_t memory_max, disk_reserve;
     bool accept_loss, debug, version, help;
     bool addr_given;
 };

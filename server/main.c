@@ -63,6 +63,7 @@ static int open_store(struct server *s)
         .fatal_ctx = s,
         .root_password = s->conf.root_password,
         .memory_max = s->conf.memory_max,
+        .disk_reserve = s->conf.disk_reserve,
         .session_port = s->conf.port,
         .session_host = s->conf.addr,
     };

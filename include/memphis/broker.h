@@ -52,8 +52,9 @@ typedef struct memphis_options {
                                   passwords. THREADED has them always */
     uint64_t memory_max;       /* bytes for messages in memory and buffers; 0: 256 MiB;
                                   at least 4 MiB */
-    uint64_t disk_max;         /* bytes on disk, everything included; 0: no bound */
-    uint64_t disk_reserve;     /* bytes to leave free; 0: 5 %, at most 1 GiB */
+    uint64_t disk_max;         /* bytes on disk; not yet: UNSUPPORTED unless 0 */
+    uint64_t disk_reserve;     /* bytes of the file system that messages leave free:
+                                  NO_SPACE; 0: 5 % of it, at most 1 GiB */
     uint32_t sync;             /* MEMPHIS_SYNC_*; default: acknowledged = on disk */
     uint32_t sync_interval_ms; /* for MEMPHIS_SYNC_INTERVAL; 0: 100 */
     uint32_t profile;          /* MEMPHIS_PROFILE_* */
@@ -77,8 +78,9 @@ typedef struct memphis_options {
 } memphis_options;
 
 /* Opens and recovers; blocks meanwhile. Statuses: INVALID (options, or a directory that
- * is not ours), BUSY (open in this or another process), CORRUPT (damage: see recovery),
- * VERSION (written by a newer release), IO, NO_SPACE, NOMEM. Thread: any. */
+ * is not ours), UNSUPPORTED (disk_max), BUSY (open in this or another process),
+ * CORRUPT (damage: see recovery), VERSION (written by a newer release), IO, NO_SPACE,
+ * NOMEM. Thread: any. */
 MEMPHIS_API memphis_status memphis_open(const memphis_options *o, memphis_broker **out,
                                         memphis_error *err);
 

@@ -356,7 +356,6 @@ static void open_core(void *ctx)
         .accept_loss = o->recovery == MEMPHIS_RECOVERY_ACCEPT_LOSS,
         .root_password = o->root_password,
         .memory_max = o->memory_max,
-        .disk_max = o->disk_max,
         .disk_reserve = o->disk_reserve,
         .sync = o->sync,
         .sync_interval_ms = o->sync_interval_ms,
@@ -415,6 +414,10 @@ memphis_status memphis_open(const memphis_options *options, memphis_broker **out
         return mp_fail(err, MEMPHIS_INVALID, "a broker needs an output");
     if (wrong != NULL)
         return mp_fail(err, MEMPHIS_INVALID, "%s", wrong);
+    if (o->disk_max != 0)
+        return mp_fail(err, MEMPHIS_UNSUPPORTED,
+                       "a bound of the bytes on disk (disk_max) does not exist yet; "
+                       "disk_reserve keeps some of the disk free");
     b = handle_new(o);
     if (b == NULL)
         return mp_fail(err, MEMPHIS_NOMEM, "no memory for a broker");

@@ -56,5 +56,6 @@ enum {
 
 #define MP_MEMORY_MAX_DEFAULT (256ull << 20)
 #define MP_MEMORY_MAX_FLOOR (4ull << 20)
+#define MP_DISK_RESERVE_MAX (1ull << 30) /* of the default: 5 % of the file system */
 
 #endif

@@ -284,6 +284,13 @@ static void replica_partitions(void *ctx,
     mp_stations_each_open(ctx, fn, to);
 }
 
+static uint64_t default_reserve(struct mp_env *e)
+{
+    uint64_t share = e->disk_bytes(e) / 20;
+
+    return share < MP_DISK_RESERVE_MAX ? share : MP_DISK_RESERVE_MAX;
+}
+
 static memphis_status
 open_replica(struct mp_broker *b, const struct mp_broker_options *o, memphis_error *err)
 {
@@ -293,8 +300,7 @@ open_replica(struct mp_broker *b, const struct mp_broker_options *o, memphis_err
         .diskless = o->data_dir == NULL,
         .accept_loss = o->accept_loss,
         .memory_max = o->memory_max ? o->memory_max : MP_MEMORY_MAX_DEFAULT,
-        .disk_max = o->disk_max,
-        .disk_reserve = o->disk_reserve,
+        .disk_reserve = o->disk_reserve ? o->disk_reserve : default_reserve(o->env),
         .sync = o->sync,
         .sync_interval_ms = o->sync_interval_ms,
         .spin_us = o->spin_us,

@@ -53,7 +53,7 @@ struct mp_broker_options {
     const char *data_dir;     /* for meta.db; NULL: everything in memory */
     bool accept_loss;
     const char *root_password; /* NULL: MP_ROOT_PASSWORD_DEFAULT; copied */
-    uint64_t memory_max, disk_max, disk_reserve;
+    uint64_t memory_max, disk_reserve; /* 0: the defaults of <memphis/broker.h> */
     uint32_t sync, sync_interval_ms, spin_us;
     void (*wake)(void *ctx); /* mail came: step soon; any thread */
     void (*broken)(void *ctx, const memphis_error *why);

@@ -84,6 +84,7 @@ struct mp_env {
                                memphis_error *err);
     memphis_status (*sync_all)(struct mp_env *e, memphis_error *err); /* syncfs */
     uint64_t (*free_bytes)(struct mp_env *e); /* of the file system */
+    uint64_t (*disk_bytes)(struct mp_env *e); /* likewise, in all */
     /* BUSY, with who holds it, when another process, or another environment of this
      * one, has the directory open (design D18: fcntl lock and a table in the process).
      */
@@ -116,6 +117,12 @@ memphis_status mp_env_posix_open(const char *dir, bool threads, struct mp_heap *
  * a broker without a data directory. */
 memphis_status mp_env_posix_diskless(bool threads, struct mp_heap *heap,
                                      struct mp_env **out, memphis_error *err);
+
+/* Whether `bytes` more leave `reserve` of the bytes that are free. */
+static inline bool mp_has_room(uint64_t free, uint64_t bytes, uint64_t reserve)
+{
+    return free >= bytes && free - bytes >= reserve;
+}
 
 /* -- broker time (design D14, storage-design 4.10) -------------------------------
  * B never falls and never jumps; W is what the wall says now. Both in ns. */

@@ -536,6 +536,11 @@ static uint64_t mem_free_bytes(struct mp_env *e)
     return used < d->limit ? d->limit - used : 0;
 }
 
+static uint64_t mem_disk_bytes(struct mp_env *e)
+{
+    return disk_of(e)->limit;
+}
+
 static memphis_status mem_lock(struct mp_env *e, memphis_error *err)
 {
     struct mem_env *m = mp_container_of(e, struct mem_env, env);
@@ -593,7 +598,8 @@ struct mp_env *mp_env_mem_open(struct mp_disk *d, struct mp_heap *heap)
         .rename = mem_rename,
         .unlink = remove_entry, .mkdir = mem_mkdir, .rmdir = mem_rmdir, .dir_sync =
         mem_dir_sync, .dir_list = mem_list, .sync_all = mem_sync_all, .free_bytes =
-        mem_free_bytes, .lock = mem_lock, .wall_ns = mem_wall_ns, .boot_ns =
+        mem_free_bytes, .disk_bytes = mem_disk_bytes,
+        .lock = mem_lock, .wall_ns = mem_wall_ns, .boot_ns =
         mem_boot_ns, .random = mem_random, .worker_new = mem_worker_new,
         .worker_post = mp_worker_post, .worker_free = mp_worker_free,
         .close = mem_close

@@ -314,6 +314,15 @@ static uint64_t free_bytes(struct mp_env *e)
     return (uint64_t)v.f_bavail * v.f_frsize;
 }
 
+static uint64_t disk_bytes(struct mp_env *e)
+{
+    struct statvfs v;
+
+    if (fstatvfs(self(e)->dir_fd, &v) != 0)
+        return UINT64_MAX;
+    return (uint64_t)v.f_blocks * v.f_frsize;
+}
+
 /* -- lock -------------------------------------------------------------------------- */
 
 /* False: another environment of this process has the same directory open. */
@@ -536,6 +545,7 @@ static const struct mp_env posix_calls = {
     .rename = posix_rename,
     .unlink = posix_unlink, .mkdir = posix_mkdir, .rmdir = posix_rmdir, .dir_sync =
     dir_sync, .dir_list = dir_list, .sync_all = sync_all, .free_bytes = free_bytes,
+    .disk_bytes = disk_bytes,
     .lock = posix_lock, .wall_ns = wall_ns, .boot_ns = boot_ns, .random = posix_random,
     .worker_new = worker_new, .worker_post = mp_worker_post,
     .worker_free = mp_worker_free, .close = posix_close
@@ -547,7 +557,8 @@ static const struct mp_env diskless_calls = {
     .file_truncate = no_truncate, .file_forget = no_forget,
     .rename = no_rename, .unlink
     = no_name, .mkdir = no_name, .rmdir = no_name, .dir_sync = no_name, .dir_list =
-    no_list, .sync_all = no_world, .free_bytes = no_bytes, .lock = no_world, .wall_ns =
+    no_list, .sync_all = no_world, .free_bytes = no_bytes, .disk_bytes = no_bytes,
+    .lock = no_world, .wall_ns =
     wall_ns, .boot_ns = boot_ns, .random = posix_random, .worker_new = worker_new,
     .worker_post = mp_worker_post, .worker_free = mp_worker_free, .close = posix_close
 };

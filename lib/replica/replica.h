@@ -24,7 +24,7 @@ struct mp_replica_options {
     bool diskless;       /* no WAL at all */
     bool accept_loss;    /* keep all that verifies (storage-design 11) */
     uint64_t memory_max; /* log chunks take 1/2, cold reads 1/8 of it */
-    uint64_t disk_max, disk_reserve;
+    uint64_t disk_reserve; /* bytes that stay free; a start may take of them */
     uint32_t sync, sync_interval_ms; /* MEMPHIS_SYNC_* */
     uint32_t spin_us;                /* of the WAL writer */
     void (*broken)(void *ctx,

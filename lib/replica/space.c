@@ -340,6 +340,7 @@ static bool plan(struct mp_replica *r, bool free_wal)
     f->env = r->o.env;
     f->shard = MP_SHARD_DATA;
     f->segment_size = r->o.segment_size;
+    f->disk_reserve = r->is_ready ? r->o.disk_reserve : 0;
     f->index = s->commit;
     f->time_ns = r->clock.broker_ns;
     f->write_node = false;

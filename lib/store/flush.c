@@ -434,11 +434,30 @@ static memphis_status remove_old(struct mp_flush *f)
     return s;
 }
 
+/* A pass without messages removes more than it writes: the reserve is for such. */
+static memphis_status check_room(struct mp_flush *f)
+{
+    uint64_t bytes = 0, free = f->env->free_bytes(f->env);
+
+    for (size_t i = 0; i < f->parts_count; i++)
+        for (size_t k = 0; k < f->parts[i].slots_count; k++)
+            bytes += f->parts[i].slots[k].size & ~(uint32_t)MP_FLUSH_ID_ONLY;
+    if (bytes == 0 || mp_has_room(free, bytes, f->disk_reserve))
+        return MEMPHIS_OK;
+    return mp_fail(&f->why, MEMPHIS_NO_SPACE,
+                   "there is no room for %llu bytes of messages: %llu are free, %llu "
+                   "are kept in reserve",
+                   (unsigned long long)bytes, (unsigned long long)free,
+                   (unsigned long long)f->disk_reserve);
+}
+
 void mp_flush_run(struct mp_job *job)
 {
     struct mp_flush *f = (struct mp_flush *)(void *)job;
 
-    f->status = make_directories(f);
+    f->status = check_room(f);
+    if (f->status == MEMPHIS_OK)
+        f->status = make_directories(f);
     for (size_t i = 0; i < f->parts_count && f->status == MEMPHIS_OK; i++) {
         f->status = write_segments(f, &f->parts[i]);
         if (f->status == MEMPHIS_OK)

@@ -43,6 +43,7 @@ struct mp_flush {
     struct mp_env *env;
     uint32_t shard;
     uint64_t segment_size;
+    uint64_t disk_reserve;        /* bytes that stay free when messages are written */
     uint64_t index, time_ns;      /* applied index of the plan; broker time */
     struct mp_flush_part *parts;
     size_t parts_count, parts_capacity;

@@ -39,6 +39,7 @@ struct prepare_job {
     struct mp_job job;        /* first */
     struct mp_wal *wal;
     struct mp_wal_header header;
+    uint64_t reserve;         /* bytes that stay free on the file system */
     struct mp_file *file;     /* out */
     memphis_status status;
     memphis_error why;
@@ -111,18 +112,19 @@ static memphis_status open_next(struct mp_env *e, struct prepare_job *j, bool *i
 }
 
 /* All blocks are written again: what is there may have holes. */
-static memphis_status fill_next(struct mp_env *e, struct prepare_job *j, uint64_t size,
-                                uint64_t reserve)
+static memphis_status fill_next(struct mp_env *e, struct prepare_job *j, uint64_t size)
 {
-    uint64_t wanted = j->header.size;
+    uint64_t wanted = j->header.size, free = e->free_bytes(e);
     memphis_status s = MEMPHIS_OK;
 
     if (size > wanted)
         s = e->file_truncate(e, j->file, wanted, &j->why);
-    else if (size < wanted && e->free_bytes(e) < reserve + (wanted - size))
+    else if (size < wanted && !mp_has_room(free, wanted - size, j->reserve))
         s = mp_fail(&j->why, MEMPHIS_NO_SPACE,
-                    "there is no room for another WAL file of %llu bytes",
-                    (unsigned long long)wanted);
+                    "there is no room for another WAL file of %llu bytes: %llu are "
+                    "free, %llu are kept in reserve",
+                    (unsigned long long)wanted, (unsigned long long)free,
+                    (unsigned long long)j->reserve);
     if (s == MEMPHIS_OK)
         s = fill(e, j->file, wanted, &j->why);
     return s;
@@ -132,7 +134,7 @@ static memphis_status fill_next(struct mp_env *e, struct prepare_job *j, uint64_
  * has its blocks already, and they are in the page cache: it is taken as it is, when it
  * is large enough. What stands in it carries another epoch. */
 static memphis_status make_next(struct mp_env *e, struct prepare_job *j,
-                                const struct mp_wal_options *o)
+                                uint64_t size_max)
 {
     uint8_t block[MP_BLOCK_SIZE];
     memphis_slice v = { block, sizeof block };
@@ -140,10 +142,10 @@ static memphis_status make_next(struct mp_env *e, struct prepare_job *j,
     uint64_t size = 0;
 
     memphis_status s = open_next(e, j, &is_spare, &size);
-    if (is_spare && size >= j->header.size && size <= o->file_max)
+    if (is_spare && size >= j->header.size && size <= size_max)
         j->header.size = size;
     else if (s == MEMPHIS_OK)
-        s = fill_next(e, j, size, o->disk_reserve);
+        s = fill_next(e, j, size);
     mp_wal_header_encode(&j->header, block);
     if (s == MEMPHIS_OK)
         s = e->file_write(e, j->file, 0, &v, 1, &j->why);
@@ -158,7 +160,7 @@ static void run_prepare(struct mp_job *job)
     struct mp_env *e = j->wal->o.env;
 
     j->file = NULL;
-    j->status = make_next(e, j, &j->wal->o);
+    j->status = make_next(e, j, j->wal->o.file_max);
     if (j->status == MEMPHIS_OK)
         return;
     e->file_close(e, j->file);
@@ -233,6 +235,7 @@ static void plan_next(struct mp_wal *w)
         .size = mp_block_up(size),
         .base_before = w->current.base,
     };
+    w->prepare.reserve = w->o.disk_reserve;
     w->o.env->random(w->o.env, &w->prepare.header.epoch, sizeof(uint64_t));
 }
 
@@ -619,6 +622,7 @@ memphis_status mp_wal_create(struct mp_wal *w, uint64_t base, uint64_t base_befo
     mp_assert(w->current.file == NULL);
     j->header = (struct mp_wal_header){ .base = base, .base_before = base_before };
     j->header.size = mp_block_up(size > w->o.file_min ? size : w->o.file_min);
+    j->reserve = 0; /* readers and groups are served on a full disk, too */
     e->random(e, &j->header.epoch, sizeof j->header.epoch);
     run_prepare(&j->job);
     if (j->status != MEMPHIS_OK)

@@ -36,7 +36,7 @@ struct mp_wal_options {
     uint32_t sync, sync_interval_ms;
     uint32_t spin_us;              /* of the writer */
     uint64_t file_min, file_max;   /* sizes; a larger batch gets a file of its own */
-    uint64_t disk_reserve;         /* bytes that stay free on the file system */
+    uint64_t disk_reserve;         /* bytes that stay free; a start may take of them */
     /* The batch in flight is durable (as `sync` says), or its fate is unknown (IO). */
     void (*done)(void *ctx, memphis_status status, const memphis_error *why);
     void *ctx;

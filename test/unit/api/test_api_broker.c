@@ -187,6 +187,51 @@ static void damage(const struct test_world *w, const char *name, long at, int wi
     fclose(f);
 }
 
+static void what_is_not_there_yet_is_not_promised(void **state)
+{
+    struct test_world w;
+
+    (void)state;
+    test_world_init(&w, 1, true);
+    w.options.disk_max = 1 << 30;
+    assert_int_equal(test_world_open(&w), MEMPHIS_UNSUPPORTED);
+    assert_non_null(strstr(w.err.message, "disk_max"));
+    test_world_end(&w);
+}
+
+/* What is stored can be read and settled all the same. */
+static void
+a_disk_with_no_more_than_its_reserve_opens_and_takes_no_messages(void **state)
+{
+    struct test_world w;
+    struct handles h;
+    uint32_t got = 0;
+
+    (void)state;
+    test_world_init(&w, 1, true);
+    assert_int_equal(test_world_open(&w), MEMPHIS_OK);
+    open_all(&w, &h);
+    close_all(&h);
+    memphis_close(w.b);
+    w.options.disk_reserve = UINT64_MAX / 2;
+    for (int round = 0; round < 3; round++) {
+        h = (struct handles){ .s = NULL };
+        assert_int_equal(test_world_open(&w), MEMPHIS_OK);
+        assert_int_equal(memphis_station_open(w.b, "s", &h.s, NULL), MEMPHIS_OK);
+        assert_int_equal(memphis_producer_open(h.s, "p", &h.p, NULL), MEMPHIS_OK);
+        assert_int_equal(memphis_step(w.b, NULL), MEMPHIS_OK); /* it looks for room */
+        assert_int_equal(memphis_produce(h.p, "no", 2, NULL, NULL, NULL),
+                         MEMPHIS_NO_SPACE);
+        assert_int_equal(memphis_consumer_open(h.s, "c", NULL, &h.c, NULL), MEMPHIS_OK);
+        assert_int_equal(memphis_fetch(h.c, &h.m, 1, 100, &got, NULL), MEMPHIS_OK);
+        assert_int_equal(got, 1);
+        close_all(&h);
+        memphis_close(w.b);
+    }
+    w.b = NULL;
+    test_world_end(&w);
+}
+
 static void a_directory_that_cannot_be_used_says_why(void **state)
 {
     struct test_world w;
@@ -198,9 +243,6 @@ static void a_directory_that_cannot_be_used_says_why(void **state)
     w.options.data_dir = below;
     assert_int_equal(test_world_open(&w), MEMPHIS_NOT_FOUND);
     w.options.data_dir = w.dir;
-    w.options.disk_reserve = UINT64_MAX / 2;
-    assert_int_equal(test_world_open(&w), MEMPHIS_NO_SPACE);
-    w.options.disk_reserve = 1;
     assert_int_equal(test_world_open(&w), MEMPHIS_OK);
     memphis_close(w.b);
     damage(&w, "node", 0, 0);
@@ -687,6 +729,8 @@ int main(void)
         leak_checked(each_mode_stores_closes_and_recovers),
         leak_checked(options_that_make_no_sense_are_invalid),
         leak_checked(the_defaults_need_no_options),
+        leak_checked(what_is_not_there_yet_is_not_promised),
+        leak_checked(a_disk_with_no_more_than_its_reserve_opens_and_takes_no_messages),
         leak_checked(a_directory_that_cannot_be_used_says_why),
         leak_checked(a_directory_is_open_once_in_a_process),
         leak_checked(two_brokers_live_side_by_side),

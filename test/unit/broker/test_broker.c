@@ -78,6 +78,28 @@ static void a_forgotten_source_is_not_called(void **state)
     world_free(w);
 }
 
+/* === The disk === */
+
+static uint64_t reserve_on(uint64_t disk_bytes)
+{
+    struct world *w = world_new();
+
+    stop(w);
+    mp_disk_limit(w->disk, disk_bytes);
+    start(w);
+    uint64_t reserve = w->broker->replica->o.disk_reserve;
+    world_free(w);
+    return reserve;
+}
+
+static void some_of_the_disk_is_left_free(void **state)
+{
+    (void)state;
+    assert_int_equal(reserve_on(100 << 20), 5 << 20);
+    assert_int_equal(reserve_on(1ull << 40), 1 << 30);
+    assert_int_equal(reserve_on(UINT64_MAX), 1 << 30); /* it cannot say */
+}
+
 /* === Time === */
 
 static void an_idle_broker_sleeps_and_a_group_wakes_it_for_its_progress(void **state)
@@ -603,6 +625,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         leak_checked(sources_work_in_turns_and_write_once_a_turn),
         leak_checked(a_forgotten_source_is_not_called),
+        leak_checked(some_of_the_disk_is_left_free),
         leak_checked(an_idle_broker_sleeps_and_a_group_wakes_it_for_its_progress),
         leak_checked(what_memory_commits_in_a_turn_is_served_in_the_next_at_once),
         leak_checked(a_step_of_the_wall_clock_moves_no_deadline),

@@ -459,6 +459,55 @@ static void a_full_disk_refuses_messages_and_recovers_by_itself(void **state)
     }
 }
 
+/* Segments are written while more than the reserve is free, and no longer. */
+static void the_flusher_leaves_the_reserve_free(void **state)
+{
+    struct world *w = world_new(26);
+    (void)state;
+
+    w->options.disk_reserve = 300 << 10;
+    must_start(w);
+    open_partition(w, 7);
+    settle(w);
+    mp_disk_limit(w->disk, mp_disk_used(w->disk) + (800 << 10));
+    uint32_t count = produce_until_refused(w, 7);
+    assert_true(count > 100);
+    assert_true(w->env->free_bytes(w->env) > (280 << 10)); /* slots, state files */
+    assert_true(w->env->free_bytes(w->env) < (450 << 10));
+    expect_range(w, 7, 1, count);
+
+    /* A pass that writes no messages gives room back. */
+    assert_int_equal(set_floor(w, MP_SHARD_DATA, 7, count + 1), MEMPHIS_OK);
+    idle(w, 30);
+    assert_true(w->env->free_bytes(w->env) > (600 << 10));
+    produce(w, 7, 50, 1000);
+    expect_range(w, 7, count + 1, count + 50);
+    world_free(w);
+}
+
+static void a_start_needs_no_more_room_than_there_is(void **state)
+{
+    struct world *w = world_new(27);
+    (void)state;
+
+    w->options.disk_reserve = 300 << 10;
+    must_start(w);
+    open_partition(w, 7);
+    produce(w, 7, 30, 1000);
+    mp_disk_limit(w->disk, mp_disk_used(w->disk)); /* others have filled it */
+    uint32_t count = produce_until_refused(w, 7);
+    for (int i = 0; i < 3; i++) {
+        crash(w, i % 2 ? MP_CRASH_PROCESS : MP_CRASH_NOTHING);
+        mp_disk_limit(w->disk, mp_disk_used(w->disk) + (40 << 10));
+        must_start(w);
+        expect_range(w, 7, 1, count);
+        assert_int_equal(progress(w, 7, 1), MEMPHIS_OK);
+        settle(w);
+        assert_int_equal(w->groups[7], i + 1);
+    }
+    world_free(w);
+}
+
 /* The last batch fills the last file: nothing can cover it, and nothing tries to. */
 static void a_last_batch_that_cannot_be_covered_is_left_alone(void **state)
 {
@@ -835,6 +884,8 @@ int main(void)
         leak_checked(one_message_larger_than_the_limit_of_memory_stations_leaves_again),
         leak_checked(full_memory_stations_leave_half_of_the_share_to_the_disk_ones),
         leak_checked(a_full_disk_refuses_messages_and_recovers_by_itself),
+        leak_checked(the_flusher_leaves_the_reserve_free),
+        leak_checked(a_start_needs_no_more_room_than_there_is),
         leak_checked(a_last_batch_that_cannot_be_covered_is_left_alone),
         leak_checked(a_pass_that_lacked_room_and_lost_its_reason_is_forgotten),
         leak_checked(a_trim_on_a_full_disk_is_tried_again_without_spinning),
