@@ -49,6 +49,25 @@ static void insert(struct mp_partitions *t, struct mp_partition *p)
     t->slots[i] = p;
 }
 
+/* No tombstones: who would not be found across the hole moves into it. */
+static void take_out(struct mp_partitions *t, const struct mp_partition *p)
+{
+    uint32_t mask = t->slots_count - 1, hole = home_of(t, p->pid);
+
+    while (t->slots[hole] != p) {
+        mp_assert(t->slots[hole] != NULL);
+        hole = (hole + 1) & mask;
+    }
+    for (uint32_t i = (hole + 1) & mask; t->slots[i] != NULL; i = (i + 1) & mask) {
+        uint32_t home = home_of(t, t->slots[i]->pid);
+        if (((i - home) & mask) >= ((i - hole) & mask)) {
+            t->slots[hole] = t->slots[i];
+            hole = i;
+        }
+    }
+    t->slots[hole] = NULL;
+}
+
 static void rehash(struct mp_partitions *t, uint32_t slots_count)
 {
     struct mp_partition **before = t->slots;
@@ -159,16 +178,12 @@ void mp_partitions_note_dropped(struct mp_partitions *t, uint32_t pid)
 
 static void remove_partition(struct mp_partitions *t, struct mp_partition *p)
 {
-    mp_assert(t->count > 0);
+    take_out(t, p);
     t->newest = NULL;
-    for (uint32_t i = 0; i < t->slots_count; i++)
-        if (t->slots[i] == p)
-            t->slots[i] = NULL;
     t->count--;
     if (p->has_directory)
         mp_partitions_note_dropped(t, p->pid);
     mp_partition_free(p, t->cold);
-    rehash(t, t->slots_count); /* no tombstones: a drop is rare */
 }
 
 struct mp_partition *mp_partitions_next(const struct mp_partitions *t, uint32_t *at)

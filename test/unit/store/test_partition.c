@@ -320,6 +320,34 @@ static void many_partitions_come_and_go(void **state)
     world_free(w);
 }
 
+/* The table is not built again: only what stands behind it in the same run moves. */
+static void a_drop_takes_no_memory_and_loses_nobody_else(void **state)
+{
+    struct mp_partitions t = { .count = 0 };
+    uint8_t drop[13] = { 3 };
+    memphis_error err;
+    bool kept;
+    (void)state;
+
+    for (uint32_t pid = 0; pid < 500; pid++)
+        (void)mp_partitions_add(&t, pid);
+    for (uint32_t i = 1; i < 500; i++) {
+        uint32_t pid = i * 7 % 500; /* in no order of theirs */
+        struct mp_entry e = { .type = MP_ENTRY_PARTITION,
+                              .pid = pid,
+                              .payload = { drop, sizeof drop } };
+        mp_heap_current()->fail_in = 1;
+        assert_int_equal(mp_partitions_apply(&t, &e, NULL, i, &kept, &err), MEMPHIS_OK);
+        assert_int_equal(mp_heap_current()->fail_in, 1);
+        mp_heap_current()->fail_in = 0;
+        assert_null(mp_partitions_find(&t, pid));
+        for (uint32_t k = i + 1; k < 500; k++)
+            assert_non_null(mp_partitions_find(&t, k * 7 % 500));
+    }
+    assert_int_equal(t.count, 1);
+    mp_partitions_fini(&t);
+}
+
 static void entries_of_a_partition_that_is_not_open_are_ignored(void **state)
 {
     struct world *w = world_new(5);
@@ -467,6 +495,7 @@ int main(void)
         leak_checked(a_shard_without_files_keeps_no_ids_and_no_chunk),
         leak_checked(rows_of_the_table_are_open_entries_again),
         leak_checked(many_partitions_come_and_go),
+        leak_checked(a_drop_takes_no_memory_and_loses_nobody_else),
         leak_checked(entries_of_a_partition_that_is_not_open_are_ignored),
         leak_checked(entries_that_make_no_sense_are_refused),
         leak_checked(a_state_file_that_makes_no_sense_is_refused),
