@@ -264,8 +264,8 @@ static memphis_status dir_sync(struct mp_env *e, const char *name, memphis_error
     memphis_status status = MEMPHIS_OK;
 
     int fd = open_dir(e, name);
-    if (fd < 0 && (errno == EMFILE || errno == ENFILE))
-        return sync_all(e, err); /* dear, but it needs none */
+    if (fd < 0 && (errno == EMFILE || errno == ENFILE || errno == EACCES))
+        return sync_all(e, err); /* dear, but it takes no descriptor and no right */
     if (fd < 0)
         return fail_errno(err, "open the directory", name);
     if (fsync(fd) != 0)
@@ -590,8 +590,13 @@ memphis_status mp_env_posix_open(const char *dir, bool threads, struct mp_heap *
         return fail_errno(err, "open the data directory", dir);
     struct posix_env *p = new_env(&posix_calls, dir, threads, heap);
     p->dir_fd = fd;
-    *out = &p->env;
-    return MEMPHIS_OK;
+    /* Its own name; also when it was there: who made it may have been killed then. */
+    memphis_status s = dir_sync(&p->env, "..", err);
+    if (s == MEMPHIS_OK)
+        *out = &p->env;
+    else
+        posix_close(&p->env);
+    return s;
 }
 
 memphis_status mp_env_posix_diskless(bool threads, struct mp_heap *heap,

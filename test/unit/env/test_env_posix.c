@@ -9,6 +9,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -239,6 +241,39 @@ static void the_clock_of_a_new_store_is_the_wall_and_never_falls(void **state)
     close_env();
 }
 
+static ino_t watched; /* a directory ... */
+static int syncs;     /* ... and how often it was synced */
+
+/* In place of the C library's. */
+int fsync(int fd)
+{
+    struct stat st;
+
+    syncs += fstat(fd, &st) == 0 && st.st_ino == watched;
+    return (int)syscall(SYS_fsync, fd);
+}
+
+/* Else its name could be lost with all that was acknowledged in it. */
+static void the_name_of_the_data_directory_is_synced(void **state)
+{
+    char dir[96];
+    struct mp_env *env;
+    struct stat st;
+
+    (void)state;
+    open_env(false);
+    snprintf(dir, sizeof dir, "%s/data", f.dir);
+    assert_int_equal(stat(f.dir, &st), 0);
+    watched = st.st_ino;
+    for (int i = 1; i <= 2; i++) { /* a start may be killed before it */
+        assert_int_equal(mp_env_posix_open(dir, false, NULL, &env, NULL), MEMPHIS_OK);
+        assert_int_equal(syncs, i);
+        env->close(env);
+    }
+    watched = 0;
+    close_env();
+}
+
 /* An operator may raise the limit, a connection may go: it is no damage. */
 static void a_lack_of_descriptors_passes_and_stops_no_sync(void **state)
 {
@@ -269,6 +304,7 @@ int main(int argc, char **argv)
         leak_checked(a_missing_file_is_not_found_and_a_new_one_may_not_exist),
         leak_checked(names_are_moved_listed_and_removed),
         leak_checked(a_lack_of_descriptors_passes_and_stops_no_sync),
+        leak_checked(the_name_of_the_data_directory_is_synced),
         leak_checked(a_directory_is_locked_against_this_process_and_others),
         leak_checked(jobs_run_in_order_and_a_failed_one_is_delivered_as_such),
         leak_checked(the_clock_of_a_new_store_is_the_wall_and_never_falls),
