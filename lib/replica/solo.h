@@ -73,7 +73,6 @@ struct mp_shard {
     uint64_t last_time_ns;        /* of the newest closed record: never falls */
     uint32_t in_flight; /* records at the front, in a batch or chosen for it */
     struct mp_entry *scratch;     /* decoded entries of the append being applied */
-    struct mp_place *places;
     size_t scratch_capacity;
     uint32_t applied;             /* entries of it that took effect */
 };

@@ -1,9 +1,9 @@
-/* store/record.h -- the bytes on disk: encode and decode, with checksums.
+/* store/record.h -- the bytes of an entry: encode and decode, with checksums.
  *
- * WAL file header, batch, group record, heads, entry, slots, segment header and footer,
- * state file: storage-design 4, written down in docs/disk-format.md. Little-endian.
- * A decoder takes any bytes and returns a status; it never asserts on input and never
- * reads outside the slice. Encoders assert their limits.
+ * The unit of every log: storage-design 4.2, written down in docs/disk-format.md; what
+ * lies around entries is in store/layout.h. Little-endian. The decoder takes any bytes
+ * and returns a status; it never asserts on input and never reads outside the slice.
+ * The encoder asserts its limits.
  *
  * Thread: any (pure).
  */
