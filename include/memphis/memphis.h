@@ -5,7 +5,9 @@
  * is the default value of every option;
  *   - outputs are written only on success, `err` only on failure, and `err` may be
  * NULL;
- *   - closing and freeing NULL is fine, in any order: handles pin their broker;
+ *   - closing and freeing NULL is fine, in any order: handles pin their broker. A
+ * session or consumer that is given back where calls return MISUSE (the wrong thread of
+ * a MANUAL broker, a callback of a pipe, a forked child) stays as it was;
  *   - reserved words of inputs must be zero (else MEMPHIS_INVALID), those of outputs
  * are written as zero;
  *   - after fork() the child may not use a broker of its parent: MEMPHIS_MISUSE;

@@ -624,10 +624,14 @@ static void run_close(struct api_call *call)
 void memphis_consumer_close(memphis_consumer *c)
 {
     struct consumer_call *call;
+    memphis_status st;
 
     if (c == NULL)
         return;
-    if (api_usable(c->s->b, NULL) == MEMPHIS_OK) {
+    st = api_may_wait(c->s->b, NULL);
+    if (st == MEMPHIS_MISUSE)
+        return; /* the core goes on using it */
+    if (st == MEMPHIS_OK) {
         call = api_call_new(c->s->b, sizeof(*call), run_close);
         if (call == NULL)
             return; /* without memory it is better to leak than to leave it half closed

@@ -340,11 +340,15 @@ void memphis_session_free(memphis_session *s)
 {
     struct session_call *c;
     memphis_broker *b;
+    memphis_status st;
 
     if (s == NULL)
         return;
     b = s->b;
-    if (api_usable(b, NULL) == MEMPHIS_OK) {
+    st = api_may_wait(b, NULL);
+    if (st == MEMPHIS_MISUSE)
+        return; /* the core goes on using it */
+    if (st == MEMPHIS_OK) {
         c = api_call_new(b, sizeof(*c), run_free);
         if (c == NULL)
             return; /* without memory it is better to leak than to leave it half freed

@@ -357,6 +357,40 @@ static void a_manual_broker_belongs_to_its_first_thread(void **state)
     test_world_end(&w);
 }
 
+static void *close_elsewhere(void *ctx)
+{
+    struct handles *h = ctx;
+
+    memphis_consumer_close(h->c);
+    memphis_session_free(h->session);
+    memphis_producer_close(h->p);
+    h->p = NULL;
+    return NULL;
+}
+
+static void a_handle_given_back_on_the_wrong_thread_stays_as_it_was(void **state)
+{
+    (void)state;
+    for (int mode = 1; mode < TEST_MODES; mode++) {
+        struct test_world w;
+        struct handles h;
+        memphis_message *m;
+        pthread_t thread;
+        uint32_t got;
+        test_world_init(&w, mode, false);
+        assert_int_equal(test_world_open(&w), MEMPHIS_OK);
+        open_all(&w, &h);
+        open_session(&w, &h);
+        pthread_create(&thread, NULL, close_elsewhere, &h);
+        pthread_join(thread, NULL);
+        assert_int_equal(memphis_step(w.b, NULL), MEMPHIS_OK);
+        assert_int_equal(memphis_session_feed(h.session, "PING\r\n", 6), MEMPHIS_OK);
+        assert_int_equal(memphis_fetch(h.c, &m, 1, 0, &got, NULL), MEMPHIS_OK);
+        close_all(&h);
+        test_world_end(&w);
+    }
+}
+
 static void a_threaded_broker_is_not_stepped(void **state)
 {
     struct test_world w;
@@ -736,6 +770,7 @@ int main(void)
         leak_checked(two_brokers_live_side_by_side),
         leak_checked(the_first_call_wakes_a_core_that_fell_asleep_at_once),
         leak_checked(a_manual_broker_belongs_to_its_first_thread),
+        leak_checked(a_handle_given_back_on_the_wrong_thread_stays_as_it_was),
         leak_checked(a_threaded_broker_is_not_stepped),
         leak_checked(the_descriptor_tells_a_loop_when_to_step),
         leak_checked(handles_may_be_closed_in_any_order),

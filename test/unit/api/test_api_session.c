@@ -319,6 +319,7 @@ static void on_write_call(void *ctx, const memphis_slice *v, size_t n)
     inside.station = memphis_station_create(w.b, "s", NULL, &s, &w.err);
     inside.session = memphis_session_new(w.b, &pipe, NULL, &other, NULL);
     inside.step = memphis_step(w.b, NULL);
+    memphis_session_free(p->s); /* nor freed inside of it */
 }
 
 static void a_pipe_may_feed_and_drain_and_must_not_wait(void **state)
