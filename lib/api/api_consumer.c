@@ -1,6 +1,6 @@
 /* Messages and consumers. An in-process consumer is a client of the bus with an inbox:
  * its fetch is a pull request on each partition, what arrives in one turn is one
- * answer. */
+ * answer, and what arrives beyond it goes back unseen. */
 #include "api/api.h"
 
 #include "api/handles.h"
@@ -34,10 +34,11 @@ struct memphis_consumer {
     uint32_t ack_wait_ms;
     /* the core's from here on */
     struct mp_client client;
-    struct mp_source source;  /* its flush ends a fetch */
-    struct fetch_call *fetch; /* one waits; NULL: none */
-    memphis_message *queue, **queue_last;
+    struct mp_source source;              /* its flush ends a fetch */
+    struct fetch_call *fetch;             /* one waits; NULL: none */
+    memphis_message *queue, **queue_last; /* of this turn */
     uint32_t queued, pulls_open;
+    uint32_t turn; /* which partition is asked first */
     bool joined;
     struct mp_list node; /* of the broker's consumers, while joined */
 };
@@ -231,29 +232,58 @@ struct fetch_call {
     memphis_message **out; /* borrowed: the caller never leaves before done */
 };
 
-static void fetch_end(memphis_consumer *c, memphis_status st, const char *text)
+static memphis_message *queue_pop(memphis_consumer *c)
 {
-    struct fetch_call *f = c->fetch;
+    memphis_message *m = c->queue;
+
+    if (m == NULL)
+        return NULL;
+    c->queue = m->next;
+    if (c->queue == NULL)
+        c->queue_last = &c->queue;
+    c->queued--;
+    return m;
+}
+
+/* What came and is handed to nobody was not delivered. */
+static void give_back(memphis_consumer *c)
+{
+    memphis_message *m;
+
+    while ((m = queue_pop(c)) != NULL) {
+        struct mp_stream_group *g = group_of(c, m->partition);
+
+        if (g != NULL)
+            mp_stream_return(g, m->stored.entry.seq, m->deliveries);
+        memphis_message_unref(m);
+    }
+}
+
+/* Of all partitions but one (0: none). */
+static void cancel_pulls(memphis_consumer *c, uint32_t but)
+{
     uint32_t first = c->partition > 0 ? c->partition : 1;
     uint32_t last = c->partition > 0 ? c->partition : c->s->partitions;
 
-    c->fetch = NULL;
-    for (uint32_t p = first; c->pulls_open > 0 && p <= last; p++) {
-        struct mp_stream_group *g = group_of(c, p);
+    for (uint32_t p = first; p <= last; p++) {
+        struct mp_stream_group *g = p != but ? group_of(c, p) : NULL;
 
         if (g != NULL)
             mp_stream_pull_cancel(g, mp_slice_text(c->inbox));
     }
-    c->pulls_open = 0;
-    while (f->got < f->max && c->queue != NULL) {
-        memphis_message *m = c->queue;
+}
 
-        c->queue = m->next;
-        if (c->queue == NULL)
-            c->queue_last = &c->queue;
-        c->queued--;
-        f->out[f->got++] = m;
-    }
+static void fetch_end(memphis_consumer *c, memphis_status st, const char *text)
+{
+    struct fetch_call *f = c->fetch;
+
+    c->fetch = NULL;
+    if (c->pulls_open > 0)
+        cancel_pulls(c, 0);
+    c->pulls_open = 0;
+    while (f->got < f->max && c->queue != NULL)
+        f->out[f->got++] = queue_pop(c);
+    give_back(c);
     api_finish(&f->call, f->got > 0 ? MEMPHIS_OK : st, text);
 }
 
@@ -262,10 +292,10 @@ static void consumer_flush(struct mp_source *s)
 {
     memphis_consumer *c = mp_container_of(s, memphis_consumer, source);
 
-    if (c->fetch != NULL && c->queued > 0)
-        fetch_end(c, MEMPHIS_OK, "");
-    else if (c->fetch != NULL && c->pulls_open == 0)
-        fetch_end(c, MEMPHIS_OK, ""); /* every partition said: nothing in time */
+    if (c->fetch == NULL)
+        give_back(c); /* somebody asked in its name */
+    else if (c->queued > 0 || c->pulls_open == 0)
+        fetch_end(c, MEMPHIS_OK, ""); /* or every partition said: nothing in time */
 }
 
 static void take_message(memphis_consumer *c, const struct mp_stored *stored,
@@ -301,6 +331,8 @@ static void consumer_deliver(struct mp_client *client, struct mp_subscription *s
     if (m->stored != NULL) {
         s = mp_broker_stream(c->s->b->core, mp_subject_token(m->reply, 2));
         take_message(c, m->stored, m->reply, s != NULL ? s->settings.number : 0);
+        if (s != NULL && c->fetch != NULL && c->queued == c->fetch->max)
+            cancel_pulls(c, s->settings.number); /* its own is being served */
     } else if (c->pulls_open > 0 &&
                !mp_slice_starts(m->headers, MP_STR("NATS/1.0 100"))) {
         c->pulls_open--; /* a status that ended a pull */
@@ -326,12 +358,9 @@ static void run_fetch(struct api_call *call)
         return;
     }
     c->fetch = f;
-    if (c->queued > 0) {
-        fetch_end(c, MEMPHIS_OK, "");
-        return;
-    }
-    for (uint32_t p = first; p <= last; p++) {
-        struct mp_stream_group *g = group_of(c, p);
+    c->turn++;
+    for (uint32_t i = 0; i < n; i++) {
+        struct mp_stream_group *g = group_of(c, first + (c->turn + i) % n);
 
         if (g == NULL) {
             fetch_end(c, MEMPHIS_NOT_FOUND, "the station or the group was removed");
@@ -460,7 +489,6 @@ static void join(memphis_consumer *c)
 static void leave(memphis_consumer *c)
 {
     struct mp_broker *core = c->s->b->core;
-    memphis_message *m;
 
     if (!c->joined)
         return;
@@ -468,14 +496,7 @@ static void leave(memphis_consumer *c)
     mp_list_remove(&c->node);
     if (c->fetch != NULL)
         fetch_end(c, MEMPHIS_CLOSED, "the consumer was closed");
-    while ((m = c->queue) != NULL) { /* fetched ahead, seen by nobody: again, please */
-        struct mp_stream_group *g = group_of(c, m->partition);
-
-        c->queue = m->next;
-        if (g != NULL)
-            mp_stream_settle(g, m->stored.entry.seq, MP_STR("-NAK"), mp_slice(NULL, 0));
-        memphis_message_unref(m);
-    }
+    give_back(c);
     mp_broker_forget_source(core, &c->source);
     mp_bus_leave(core->bus, &c->client);
     mp_connection_down(core, c->inbox);

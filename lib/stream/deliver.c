@@ -514,6 +514,22 @@ static bool apply_verdict(struct mp_stream_group *g, uint64_t seq, memphis_slice
     return false;
 }
 
+static void changed(struct mp_stream_group *g)
+{
+    mp_stream_group_dirty(g);
+    mp_stream_group_wake(g); /* a nack, or room below pending_max */
+    mp_stream_group_arm(g);
+}
+
+void mp_stream_return(struct mp_stream_group *g, uint64_t seq, uint32_t deliveries)
+{
+    if (!mp_group_return(&g->group, seq, deliveries))
+        return;
+    g->stream->host->counters.delivered--;
+    g->stream->host->counters.redelivered -= deliveries > 1;
+    changed(g);
+}
+
 static void answer_ack(struct mp_stream_host *h, memphis_slice reply)
 {
     struct mp_message m = { .subject = reply };
@@ -524,19 +540,17 @@ static void answer_ack(struct mp_stream_host *h, memphis_slice reply)
 void mp_stream_settle(struct mp_stream_group *g, uint64_t seq, memphis_slice verdict,
                       memphis_slice reply)
 {
-    bool changed = apply_verdict(g, seq, verdict);
+    bool is_new = apply_verdict(g, seq, verdict);
 
-    if (changed) {
+    if (is_new) {
         g->last_active_ns = wall_of(g, now_of(g));
-        mp_stream_group_dirty(g);
-        mp_stream_group_wake(g); /* a nack, or room below pending_max */
-        mp_stream_group_arm(g);
+        changed(g);
     }
     if (reply.size == 0)
         return;
     /* An ack of something settled earlier is confirmed with whatever is still on its
      * way: the settlement may not be durable yet. */
-    if (!changed && !g->group.in_flight && !g->group.dirty) {
+    if (!is_new && !g->group.in_flight && !g->group.dirty) {
         answer_ack(g->stream->host, reply);
         return;
     }

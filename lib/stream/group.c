@@ -30,9 +30,9 @@ static void note_settled(struct mp_group *g, uint64_t first, uint64_t last)
 static void note_touched(struct mp_group *g, uint64_t seq, struct mp_pending_item *i)
 {
     g->dirty = true;
-    if (i->touched)
+    if (i->flags & MP_PENDING_TOUCHED)
         return;
-    i->touched = 1;
+    i->flags |= MP_PENDING_TOUCHED;
     if (g->touched_count == g->touched_capacity) {
         g->touched_capacity = g->touched_capacity ? g->touched_capacity * 2 : 8;
         g->touched = mp_realloc(g->touched, g->touched_capacity * sizeof(*g->touched));
@@ -176,7 +176,7 @@ void mp_group_deliver(struct mp_group *g, uint64_t seq, uint64_t now_ns,
         mp_assert(i->state == MP_PENDING_READY);
         if (i->deliveries + 1 < COUNTED_FROM) {
             i->deliveries++; /* later ones were counted when they became due */
-            g->redelivered++;
+            g->redelivered += i->deliveries == 2;
         }
         mp_pending_move(&g->pending, seq, i, MP_PENDING_WAITING, now_ns);
         note_touched(g, seq, i);
@@ -232,6 +232,22 @@ bool mp_group_nack(struct mp_group *g, uint64_t seq, uint64_t delay_ns, uint64_t
         return true;
     }
     mp_pending_move(&g->pending, seq, i, MP_PENDING_DELAYED, now_ns + delay_ns);
+    note_touched(g, seq, i);
+    return true;
+}
+
+bool mp_group_return(struct mp_group *g, uint64_t seq, uint32_t deliveries)
+{
+    struct mp_pending_item *i = mp_pending_find(&g->pending, seq);
+
+    if (i == NULL || i->state != MP_PENDING_WAITING || i->deliveries != deliveries)
+        return false;
+    if (deliveries < COUNTED_FROM) { /* else its durable count is the next one's */
+        i->deliveries--;
+        g->redelivered -= i->deliveries == 1;
+    }
+    mp_pending_move(&g->pending, seq, i, MP_PENDING_READY, 0);
+    i->flags |= MP_PENDING_RETURNED;
     note_touched(g, seq, i);
     return true;
 }
@@ -341,8 +357,9 @@ static uint64_t named_due(const struct mp_group *g, const struct mp_pending_item
 
 static bool is_named(const struct mp_pending_item *i)
 {
-    return i != NULL && (i->deliveries >= 2 || i->state == MP_PENDING_DELAYED ||
-                         i->state == MP_PENDING_READY);
+    return i != NULL &&
+           (i->deliveries >= 2 || i->state == MP_PENDING_DELAYED ||
+            i->state == MP_PENDING_READY || (i->flags & MP_PENDING_RETURNED) != 0);
 }
 
 static void encode_named(const struct mp_group *g, const uint64_t *seqs, size_t n,
@@ -383,7 +400,7 @@ void mp_group_progress_encode(struct mp_group *g, struct mp_buf *out)
         struct mp_pending_item *i = mp_pending_find(&g->pending, g->touched[k]);
 
         if (i != NULL)
-            i->touched = 0;
+            i->flags &= (uint8_t)~MP_PENDING_TOUCHED;
     }
     g->settled_count = g->touched_count = 0;
     g->dirty = g->whole = false;
@@ -401,7 +418,7 @@ void mp_group_progress_committed(struct mp_group *g)
     while (mp_pending_first(&g->pending, MP_PENDING_COUNTING, &seq)) {
         struct mp_pending_item *i = mp_pending_find(&g->pending, seq);
 
-        if (i->touched)
+        if (i->flags & MP_PENDING_TOUCHED)
             break;
         mp_pending_move(&g->pending, seq, i, MP_PENDING_READY, 0);
     }
@@ -474,6 +491,8 @@ static void replay_named(struct mp_group *g, uint64_t seq, uint16_t deliveries,
         mp_pending_move(&g->pending, seq, i, MP_PENDING_READY, 0);
     if (deliveries >= 2)
         g->redelivered++;
+    if (deliveries == 0)
+        i->flags |= MP_PENDING_RETURNED;
 }
 
 memphis_status mp_group_progress_replay(struct mp_group *g, struct mp_cursor *in)

@@ -19,7 +19,9 @@
  * named message replaces what was known of it; what lies between floor and next,
  * unsettled and unnamed, was delivered once and is due at once. A third or later
  * delivery that was counted but not made before a crash is made after it: at most one
- * more than `deliveries_max` per crash.
+ * more than `deliveries_max` per crash. A delivery that comes back unseen was not made:
+ * its message is ready again with one less (0: never seen), or, from the third on, with
+ * the count that stands in the log already.
  *
  * The group is pure: time is an argument; it reads no log and sends nothing, stream.c
  * does. Invariants (mp_group_check): floor < next; every pending sequence s has
@@ -89,6 +91,10 @@ bool mp_group_ack(struct mp_group *g, uint64_t seq); /* and dead by +TERM */
 bool mp_group_extend(struct mp_group *g, uint64_t seq, uint64_t now_ns); /* +WPI */
 bool mp_group_nack(struct mp_group *g, uint64_t seq, uint64_t delay_ns, uint64_t now_ns,
                    mp_group_dead_fn dead, void *ctx);
+/* The consumer never saw that delivery (its count as mp_group_deliver gave it): the
+ * message is ready again, as if it had not been made. False: settled, or due again
+ * meanwhile. */
+bool mp_group_return(struct mp_group *g, uint64_t seq, uint32_t deliveries);
 
 /* Messages below `first` are gone: pending ones leave as settled. */
 void mp_group_trim(struct mp_group *g, uint64_t first);

@@ -34,13 +34,18 @@ enum mp_pending_state {
     MP_PENDING_STATES
 };
 
+enum {
+    MP_PENDING_TOUCHED = 1, /* to be named in the next progress */
+    MP_PENDING_RETURNED = 2 /* came back unseen: the log may say so, name it always */
+};
+
 struct mp_pending_item {
     uint64_t time_ns;    /* WAITING: delivered at; DELAYED: due at; broker time */
     uint32_t prev, next; /* in its list: low bits of the sequences */
     uint32_t dseq;       /* low bits of the delivery sequence of the last delivery */
     uint16_t deliveries;
     uint8_t state;
-    uint8_t touched; /* to be named in the next progress */
+    uint8_t flags; /* MP_PENDING_TOUCHED, MP_PENDING_RETURNED */
 };
 
 struct mp_pending_list {

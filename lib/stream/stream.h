@@ -197,6 +197,8 @@ void mp_stream_pull_cancel(struct mp_stream_group *g, memphis_slice inbox);
  * sdk-protocol 3.7. `reply`: answered when recorded (unknown ones at once). */
 void mp_stream_settle(struct mp_stream_group *g, uint64_t seq, memphis_slice verdict,
                       memphis_slice reply);
+/* A delivery that never reached its consumer: mp_group_return. */
+void mp_stream_return(struct mp_stream_group *g, uint64_t seq, uint32_t deliveries);
 uint64_t mp_stream_group_unseen(const struct mp_stream_group *g); /* num_pending */
 
 /* -- turn -- */

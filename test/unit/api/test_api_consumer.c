@@ -303,6 +303,79 @@ static void options_that_make_no_sense_are_invalid(void **state)
     end(x);
 }
 
+/* -- fetched ahead ----------------------------------------------------------------- */
+
+/* What came: a bit per partition and sequence, each delivered for the first time. */
+static uint32_t take(struct world *x, uint32_t max)
+{
+    memphis_message *m[8];
+    uint32_t got = fetch(x->c, m, max, 20000), seen = 0;
+
+    assert_true(got > 0);
+    for (uint32_t i = 0; i < got; i++) {
+        assert_int_equal(memphis_message_deliveries(m[i]), 1);
+        seen |= 1u << (8 * (memphis_message_partition(m[i]) - 1) +
+                       memphis_message_sequence(m[i]) - 1);
+        settle(m[i], memphis_message_ack);
+    }
+    return seen;
+}
+
+static void what_was_handed_to_nobody_was_not_delivered(void **state)
+{
+    (void)state;
+    for (int round = 0; round < 3 * TEST_MODES; round++) {
+        struct world *x = begin(round % TEST_MODES, 4);
+        memphis_consumer_options o = { .deliveries_max = 1 };
+        memphis_stats stats;
+        uint32_t seen = 0;
+        x->c = join(x, "c", &o);
+        produce(x, 1, 8);
+        for (int i = 0; i < 2; i++) /* more than asked for has come */
+            seen |= take(x, 1);
+        if (round / TEST_MODES == 0) {
+            memphis_consumer_close(x->c);
+            x->c = join(x, "c", &o);
+        } else if (round / TEST_MODES == 1) {
+            memphis_close(x->w.b);
+            memphis_consumer_close(x->c);
+            memphis_producer_close(x->p);
+            memphis_station_close(x->s);
+            x->p = NULL;
+            assert_int_equal(test_world_open(&x->w), MEMPHIS_OK);
+            assert_int_equal(memphis_station_open(x->w.b, "s", &x->s, NULL),
+                             MEMPHIS_OK);
+            x->c = join(x, "c", &o);
+        }
+        while (seen != 0x03030303)
+            seen |= take(x, 5);
+        expect_nothing(x->c);
+        memphis_stats_read(x->w.b, &stats);
+        assert_int_equal(stats.dead, 0);
+        assert_int_equal(stats.redelivered, 0);
+        if (round / TEST_MODES != 1)
+            assert_int_equal(stats.delivered, 8);
+        end(x);
+    }
+}
+
+static void small_fetches_take_the_partitions_in_turn(void **state)
+{
+    (void)state;
+    for (int mode = 0; mode < TEST_MODES; mode++) {
+        struct world *x = begin(mode, 3);
+        x->c = join(x, "c", NULL);
+        produce(x, 1, 9);
+        for (int i = 0; i < 3; i++) {
+            uint32_t seen = 0;
+            for (int p = 0; p < 3; p++)
+                seen |= take(x, 1);
+            assert_int_equal(seen, 0x010101u << i);
+        }
+        end(x);
+    }
+}
+
 /* -- consume ----------------------------------------------------------------------- */
 
 struct handler {
@@ -647,6 +720,8 @@ int main(void)
         leak_checked(a_group_begins_where_it_was_asked_to_and_keeps_its_place),
         leak_checked(a_member_of_one_partition_sees_only_that),
         leak_checked(options_that_make_no_sense_are_invalid),
+        leak_checked(what_was_handed_to_nobody_was_not_delivered),
+        leak_checked(small_fetches_take_the_partitions_in_turn),
         leak_checked(the_verdicts_of_a_handler_settle_its_messages),
         leak_checked(consume_takes_no_more_than_it_was_asked_for),
         leak_checked(what_was_acknowledged_before_a_close_is_done),

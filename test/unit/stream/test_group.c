@@ -30,6 +30,8 @@ struct world {
     struct mp_buf flight;      /* encoded, not committed */
     bool acked_durable[MESSAGES + 1]; /* settled in a committed progress */
     bool settled_in_flight[MESSAGES + 1];
+    uint32_t made_durable[MESSAGES + 1]; /* deliveries as of that progress */
+    uint32_t made_in_flight[MESSAGES + 1];
 };
 
 static uint32_t rnd(struct world *w, uint32_t n)
@@ -76,7 +78,14 @@ static void settle_some(struct world *w)
     uint64_t seq = 1 + rnd(w, (uint32_t)w->last);
     bool pending = w->m.state[seq] == PENDING;
 
-    switch (rnd(w, 8)) {
+    switch (rnd(w, 10)) {
+    case 8: case 9: /* a delivery that nobody saw */
+        if (mp_group_return(&w->g, seq, w->m.deliveries[seq])) {
+            assert_true(pending);
+            w->m.deliveries[seq]--;
+            assert_false(mp_group_return(&w->g, seq, w->m.deliveries[seq]));
+        }
+        break;
     case 0:
         mp_group_nack(&w->g, seq, 0, w->now, on_dead, w);
         break;
@@ -99,17 +108,24 @@ static void start_progress(struct world *w)
         return;
     mp_buf_clear(&w->flight);
     mp_group_progress_encode(&w->g, &w->flight);
-    for (uint64_t s = 1; s <= MESSAGES; s++)
+    for (uint64_t s = 1; s <= MESSAGES; s++) {
         w->settled_in_flight[s] = w->m.state[s] >= SETTLED;
+        w->made_in_flight[s] = w->m.deliveries[s];
+    }
 }
 
 static void commit_progress(struct world *w)
 {
     if (!w->g.in_flight)
         return;
+    if (rnd(w, 8) == 0) { /* a full disk */
+        mp_group_progress_failed(&w->g);
+        return;
+    }
     mp_buf_put_u32(&w->log, (uint32_t)w->flight.size);
     mp_buf_put_slice(&w->log, mp_buf_slice(&w->flight));
     memcpy(w->acked_durable, w->settled_in_flight, sizeof(w->acked_durable));
+    memcpy(w->made_durable, w->made_in_flight, sizeof(w->made_durable));
     mp_group_progress_committed(&w->g);
 }
 
@@ -137,8 +153,12 @@ static void check_replay(struct world *w)
     replay(w, &g);
     assert_true(g.next <= w->g.next);
     for (uint64_t s = 1; s < g.next; s++) {
-        bool pending = mp_pending_find(&g.pending, s) != NULL;
+        const struct mp_pending_item *i = mp_pending_find(&g.pending, s);
+        bool pending = i != NULL;
 
+        if (pending) /* no delivery is forgotten, and the third and later ones are */
+            assert_in_range(i->deliveries, w->made_durable[s], /* counted ahead */
+                            w->made_durable[s] + (i->deliveries >= 3));
         if (w->acked_durable[s])
             assert_false(pending); /* a confirmed ack never comes back */
         else
@@ -166,7 +186,7 @@ static void check_state_file(struct world *w)
         const struct mp_pending_item *r = mp_pending_find(&g.pending, s);
 
         assert_int_equal(a == NULL, r == NULL);
-        if (a != NULL && a->deliveries >= 2)
+        if (a != NULL)
             assert_int_equal(a->deliveries, r->deliveries);
     }
     mp_group_fini(&g);
@@ -273,6 +293,89 @@ static uint32_t give(struct mp_group *g, uint64_t last, uint64_t now, uint64_t *
         return 0;
     mp_group_deliver(g, *seq, now, &deliveries, &dseq);
     return deliveries;
+}
+
+static void a_delivery_that_nobody_saw_is_not_counted(void **state)
+{
+    struct mp_group_config one = { .ack_wait_ns = 100, .deliveries_max = 1,
+                                   .pending_max = 10 };
+    struct mp_group g, r;
+    struct mp_buf b = { 0 };
+    struct mp_cursor c;
+    uint32_t dead = 0;
+    uint64_t seq;
+
+    (void)state;
+    mp_group_init(&g, &one, 1);
+    give(&g, 2, 0, &seq);
+    give(&g, 2, 0, &seq);
+    assert_false(mp_group_return(&g, 1, 2)); /* another delivery than its last */
+    assert_false(mp_group_return(&g, 3, 1));
+    assert_true(mp_group_return(&g, 1, 1));
+    assert_false(mp_group_return(&g, 1, 1));
+    mp_group_progress_encode(&g, &b);
+    mp_group_progress_committed(&g);
+
+    /* After a start it is still unseen, and the other one is given up. */
+    mp_group_init(&r, &one, 1);
+    c = mp_cursor_of(mp_buf_slice(&b));
+    assert_int_equal(mp_group_progress_replay(&r, &c), MEMPHIS_OK);
+    mp_group_replay_done(&r, 2, 50);
+    mp_group_tick(&r, 50, count_dead, &dead);
+    assert_int_equal(dead, 1);
+    assert_int_equal(give(&r, 2, 50, &seq), 1);
+    assert_int_equal(seq, 1);
+    assert_int_equal(give(&r, 2, 50, &seq), 0);
+
+    /* Seen at last, there or here, it is not seen again after the next start. */
+    for (int i = 0; i < 2; i++) {
+        struct mp_group *seen = i == 0 ? &r : &g;
+        struct mp_buf log = { 0 };
+        struct mp_group s;
+
+        if (i == 1)
+            assert_int_equal(give(&g, 2, 50, &seq), 1);
+        assert_int_equal(seen->redelivered, 0);
+        mp_buf_put_slice(&log, mp_buf_slice(&b));
+        mp_group_progress_encode(seen, &log);
+        mp_group_init(&s, &one, 1);
+        for (c = mp_cursor_of(mp_buf_slice(&log)); mp_cursor_left(&c) > 0;)
+            assert_int_equal(mp_group_progress_replay(&s, &c), MEMPHIS_OK);
+        mp_group_replay_done(&s, 2, 500);
+        mp_group_tick(&s, 500, count_dead, &dead);
+        assert_int_equal(give(&s, 2, 500, &seq), 0);
+        mp_group_fini(&s);
+        mp_buf_fini(&log);
+    }
+    assert_int_equal(dead, 4); /* the first start, then 1 there, both here */
+    mp_group_fini(&r);
+    mp_group_fini(&g);
+    mp_buf_fini(&b);
+}
+
+static void a_counted_delivery_that_nobody_saw_is_made_again_with_its_count(
+    void **state)
+{
+    struct mp_group g;
+    struct mp_buf b = { 0 };
+    uint64_t seq;
+
+    (void)state;
+    mp_group_init(&g, &THREE, 1);
+    for (int i = 0; i < 2; i++) {
+        give(&g, 1, 0, &seq);
+        mp_group_nack(&g, 1, 0, 0, never, NULL);
+    }
+    mp_group_progress_encode(&g, &b);
+    mp_group_progress_committed(&g);
+    assert_int_equal(give(&g, 1, 0, &seq), 3);
+    assert_true(mp_group_return(&g, 1, 3));
+    assert_int_equal(g.redelivered, 1);
+    assert_int_equal(give(&g, 1, 0, &seq), 3);
+    assert_true(mp_group_ack(&g, 1));
+    assert_int_equal(g.redelivered, 0);
+    mp_buf_fini(&b);
+    mp_group_fini(&g);
 }
 
 static void a_message_returns_after_its_ack_deadline(void **state)
@@ -548,6 +651,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         leak_checked(a_group_equals_its_model_under_random_operations_and_replay),
+        leak_checked(a_delivery_that_nobody_saw_is_not_counted),
+        leak_checked(
+            a_counted_delivery_that_nobody_saw_is_made_again_with_its_count),
         leak_checked(a_message_returns_after_its_ack_deadline),
         leak_checked(the_third_delivery_waits_until_its_count_is_committed),
         leak_checked(after_its_last_delivery_a_message_is_dead_once),
