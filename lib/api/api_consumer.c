@@ -13,6 +13,12 @@
 
 static const uint64_t MS = 1000000;
 
+/* 584 years at most: what is longer would wrap in nanoseconds. */
+static uint64_t clamp_ms(uint64_t ms)
+{
+    return ms < UINT64_MAX / MS ? ms : UINT64_MAX / MS - 1;
+}
+
 /* === Messages === */
 
 struct memphis_message {
@@ -31,7 +37,6 @@ struct memphis_consumer {
     char name[MP_NAME_MAX + 1], group[MP_NAME_MAX + 1], durable[MP_NAME_MAX + 1];
     char inbox[48];     /* also its connection id */
     uint32_t partition; /* 0: all */
-    uint32_t ack_wait_ms;
     /* the core's from here on */
     struct mp_client client;
     struct mp_source source;              /* its flush ends a fetch */
@@ -131,7 +136,8 @@ static void settle_one(struct mp_stream_group *g, const struct verdict *v)
     char nak[48];
 
     if (v->kind == MEMPHIS_NACK && v->delay_ms > 0) {
-        mp_format(nak, sizeof(nak), "-NAK {\"delay\":%" PRIu64 "}", v->delay_ms * MS);
+        mp_format(nak, sizeof(nak), "-NAK {\"delay\":%" PRIu64 "}",
+                  clamp_ms(v->delay_ms) * MS);
         mp_stream_settle(g, v->seq, mp_slice_text(nak), none);
     } else if (v->kind == MEMPHIS_NACK) {
         mp_stream_settle(g, v->seq, MP_STR("-NAK"), none);
@@ -547,7 +553,7 @@ static memphis_status request_of(const memphis_consumer_options *o,
     if ((o->start_sequence > 1) + (o->last_messages > 0) + (o->only_new > 0) > 1)
         return mp_fail(err, MEMPHIS_INVALID,
                        "start_sequence, last_messages and only_new exclude each other");
-    r->ack_wait_ms = o->ack_wait_ms ? o->ack_wait_ms : MP_ACK_WAIT_DEFAULT_MS;
+    r->ack_wait_ms = o->ack_wait_ms ? clamp_ms(o->ack_wait_ms) : MP_ACK_WAIT_DEFAULT_MS;
     r->deliveries_max = o->deliveries_max == 0 || o->deliveries_max > MP_DELIVERIES_MAX
                             ? MP_DELIVERIES_MAX
                             : o->deliveries_max;

@@ -38,7 +38,7 @@ void mp_stream_group_arm(struct mp_stream_group *g)
     if (due == UINT64_MAX)
         mp_timer_cancel(g->stream->host->timers, &g->timer);
     else /* never before its time: an early 408 breaks nats-py (sdk-protocol 3.5) */
-        mp_timer_set(g->stream->host->timers, &g->timer, (due + MS - 1) / MS);
+        mp_timer_set(g->stream->host->timers, &g->timer, due / MS + (due % MS != 0));
 }
 
 void mp_stream_group_dirty(struct mp_stream_group *g)

@@ -9,6 +9,12 @@
 /* From this delivery on the count is committed before the message goes out. */
 enum { COUNTED_FROM = 3 };
 
+/* UINT64_MAX is never: what would lie beyond it does not come round again. */
+static uint64_t later(uint64_t time_ns, uint64_t wait_ns)
+{
+    return wait_ns < UINT64_MAX - time_ns ? time_ns + wait_ns : UINT64_MAX;
+}
+
 /* === What the next progress will say === */
 
 static void note_settled(struct mp_group *g, uint64_t first, uint64_t last)
@@ -99,7 +105,7 @@ static size_t collect_due(struct mp_group *g, uint64_t now_ns, uint64_t **out)
     while (more) {
         const struct mp_pending_item *i = mp_pending_find(&g->pending, seq);
 
-        if (i->time_ns + g->config.ack_wait_ns > now_ns)
+        if (later(i->time_ns, g->config.ack_wait_ns) > now_ns)
             break;
         if (count == capacity) {
             capacity = capacity ? capacity * 2 : 32;
@@ -231,7 +237,7 @@ bool mp_group_nack(struct mp_group *g, uint64_t seq, uint64_t delay_ns, uint64_t
         become_due(g, seq, i, dead, ctx);
         return true;
     }
-    mp_pending_move(&g->pending, seq, i, MP_PENDING_DELAYED, now_ns + delay_ns);
+    mp_pending_move(&g->pending, seq, i, MP_PENDING_DELAYED, later(now_ns, delay_ns));
     note_touched(g, seq, i);
     return true;
 }
@@ -299,7 +305,7 @@ uint64_t mp_group_due_ns(struct mp_group *g)
     uint64_t seq, at, due = UINT64_MAX;
 
     if (mp_pending_first(&g->pending, MP_PENDING_WAITING, &seq))
-        due = mp_pending_find(&g->pending, seq)->time_ns + g->config.ack_wait_ns;
+        due = later(mp_pending_find(&g->pending, seq)->time_ns, g->config.ack_wait_ns);
     if (mp_pending_due(&g->pending, &seq, &at) && at < due)
         due = at;
     return due;
@@ -351,7 +357,7 @@ static void encode_ranges(const struct mp_group *g, struct mp_group_range *r, si
 static uint64_t named_due(const struct mp_group *g, const struct mp_pending_item *i)
 {
     if (i->state == MP_PENDING_WAITING)
-        return i->time_ns + g->config.ack_wait_ns;
+        return later(i->time_ns, g->config.ack_wait_ns);
     return i->state == MP_PENDING_DELAYED ? i->time_ns : 0;
 }
 

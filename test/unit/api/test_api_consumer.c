@@ -166,6 +166,35 @@ static void a_delayed_one_comes_after_its_delay_and_not_before(void **state)
     end(x);
 }
 
+static void a_duration_without_end_is_one(void **state)
+{
+    struct world *x = begin(1, 1);
+    static const uint64_t longs[] = { UINT64_MAX, UINT64_MAX / 1000000 + 1,
+                                      1ull << 62 };
+
+    (void)state;
+    for (int i = 0; i < 3; i++) {
+        char name[4] = { 'c', (char)('0' + i), 0 };
+        memphis_consumer_options o = { .ack_wait_ms = longs[i] };
+        memphis_message *m;
+        x->c = join(x, name, &o);
+        if (i == 0)
+            produce(x, 1, 2);
+        m = next(x->c);
+        assert_int_equal(memphis_message_nack(m, longs[i]), MEMPHIS_OK);
+        memphis_message_unref(m);
+        memphis_message_unref(next(x->c));
+        for (int k = 0; k < 20; k++) {
+            usleep(100);
+            assert_int_equal(memphis_step(x->w.b, NULL), MEMPHIS_OK);
+        }
+        expect_nothing(x->c);
+        memphis_consumer_close(x->c);
+    }
+    x->c = NULL;
+    end(x);
+}
+
 static void what_is_not_settled_in_time_comes_again(void **state)
 {
     struct world *x = begin(0, 1);
@@ -715,6 +744,7 @@ int main(void)
         leak_checked(a_message_tells_what_it_is),
         leak_checked(an_acknowledged_message_is_done_and_a_refused_one_comes_again),
         leak_checked(a_delayed_one_comes_after_its_delay_and_not_before),
+        leak_checked(a_duration_without_end_is_one),
         leak_checked(what_is_not_settled_in_time_comes_again),
         leak_checked(members_share_the_messages_and_groups_see_all),
         leak_checked(a_group_begins_where_it_was_asked_to_and_keeps_its_place),

@@ -477,6 +477,37 @@ static void work_in_progress_restarts_the_deadline(void **state)
     mp_group_fini(&g);
 }
 
+static void a_time_beyond_the_end_of_time_is_its_end(void **state)
+{
+    struct mp_group_config c = { .ack_wait_ns = UINT64_MAX, .deliveries_max = 3,
+                                 .pending_max = 10 };
+    struct mp_group g, r;
+    struct mp_buf b = { 0 };
+    struct mp_cursor in;
+    uint64_t seq;
+
+    (void)state;
+    mp_group_init(&g, &c, 1);
+    for (int i = 0; i < 3; i++)
+        give(&g, 3, 1000, &seq);
+    mp_group_nack(&g, 1, UINT64_MAX, 1000, never, NULL);
+    mp_group_nack(&g, 2, UINT64_MAX - 1000, 1000, never, NULL);
+    assert_int_equal(mp_group_due_ns(&g), UINT64_MAX);
+    mp_group_tick(&g, 1u << 30, never, NULL);
+    assert_int_equal(give(&g, 3, 1u << 30, &seq), 0);
+
+    mp_group_state_encode(&g, &b);
+    mp_group_init(&r, &c, 1);
+    in = mp_cursor_of(mp_buf_slice(&b));
+    assert_int_equal(mp_group_progress_replay(&r, &in), MEMPHIS_OK);
+    assert_int_equal(give(&r, 3, 2000, &seq), 2); /* 3: delivered, and unnamed */
+    assert_int_equal(seq, 3);
+    assert_int_equal(give(&r, 3, 2000, &seq), 0);
+    mp_buf_fini(&b);
+    mp_group_fini(&r);
+    mp_group_fini(&g);
+}
+
 static void nacked_messages_come_in_the_order_of_their_nacks(void **state)
 {
     struct mp_group g;
@@ -659,6 +690,7 @@ int main(void)
         leak_checked(after_its_last_delivery_a_message_is_dead_once),
         leak_checked(lowering_max_deliveries_below_a_count_loses_no_dead_letter),
         leak_checked(work_in_progress_restarts_the_deadline),
+        leak_checked(a_time_beyond_the_end_of_time_is_its_end),
         leak_checked(nacked_messages_come_in_the_order_of_their_nacks),
         leak_checked(a_delay_that_is_cut_short_is_short_after_a_start_too),
         leak_checked(a_full_group_takes_no_new_message_until_one_is_settled),
