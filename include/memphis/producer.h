@@ -55,7 +55,9 @@ MEMPHIS_API memphis_status memphis_produce_async(memphis_producer *p, const void
                                                  memphis_produced_fn fn, void *ctx,
                                                  memphis_error *err);
 /* Waits until everything under way has its outcome, calling back; 0: only calls back
- * what is there. TIMEOUT, CANCELED, BROKEN. */
+ * what is there. TIMEOUT, CANCELED, BROKEN; CLOSED (the broker, or the producer by a
+ * callback); MISUSE inside a callback, which may produce, and close the producer: then
+ * the others are not called. */
 MEMPHIS_API memphis_status memphis_producer_flush(memphis_producer *p,
                                                   uint32_t wait_ms);
 MEMPHIS_API void memphis_producer_close(memphis_producer *p);

@@ -234,7 +234,7 @@ struct memphis_producer {
     pthread_mutex_t lock;      /* outcomes below, between core and callers */
     struct produce_call *done; /* asynchronous ones with an outcome, oldest first */
     struct produce_call **done_last;
-    bool is_closed;             /* nobody waits for outcomes any more */
+    _Atomic bool is_closed;     /* nobody waits for outcomes any more */
     _Atomic uint32_t under_way; /* asynchronous ones without a callback made */
 };
 
@@ -284,16 +284,14 @@ static const char *text_of(memphis_status st)
                                   : "the message was refused";
 }
 
-/* An asynchronous outcome goes to its producer's list; the call waits there. When the
- * producer was closed meanwhile nobody asks for it. */
+/* An asynchronous outcome goes to its producer's list, finished; the call waits there.
+ * When the producer was closed meanwhile nobody asks for it. */
 static void settle_async(struct produce_call *c, memphis_status st)
 {
     memphis_producer *p = c->p;
     bool is_wanted;
 
-    c->call.status = st;
-    if (st != MEMPHIS_OK)
-        mp_fail(&c->call.error, st, "%s", text_of(st));
+    api_finish(&c->call, st, text_of(st)); /* the list's reference is left */
     pthread_mutex_lock(&p->lock);
     is_wanted = !p->is_closed;
     if (is_wanted) {
@@ -303,8 +301,7 @@ static void settle_async(struct produce_call *c, memphis_status st)
     }
     pthread_mutex_unlock(&p->lock);
     if (!is_wanted)
-        api_call_unref(&c->call); /* the list's reference */
-    api_finish(&c->call, st, text_of(st));
+        api_call_unref(&c->call);
 }
 
 static void on_produced(void *ctx, const struct mp_receipt *r)
@@ -519,12 +516,20 @@ memphis_status memphis_produce(memphis_producer *p, const void *data, size_t siz
     return st;
 }
 
-/* Calls back what has an outcome; returns how many. */
+/* Inside a callback of this thread its own outcome is still under way: who waited for
+ * that would wait for himself. */
+static _Thread_local bool is_calling_back;
+
+/* Calls back what has an outcome; returns how many. The caller has pinned it: a
+ * callback may close it, and then the others are not called. */
 static uint32_t call_back(memphis_producer *p)
 {
     struct produce_call *c;
     uint32_t n = 0;
 
+    if (is_calling_back)
+        return 0;
+    is_calling_back = true;
     pthread_mutex_lock(&p->lock);
     c = p->done;
     p->done = NULL;
@@ -533,7 +538,7 @@ static uint32_t call_back(memphis_producer *p)
     while (c != NULL) {
         struct produce_call *next = c->next;
 
-        if (c->fn != NULL)
+        if (c->fn != NULL && !p->is_closed)
             c->fn(c->ctx, &c->receipt,
                   c->call.status != MEMPHIS_OK ? &c->call.error : NULL);
         api_call_unref(&c->call);
@@ -541,6 +546,7 @@ static uint32_t call_back(memphis_producer *p)
         c = next;
     }
     atomic_fetch_sub(&p->under_way, n);
+    is_calling_back = false;
     return n;
 }
 
@@ -576,14 +582,16 @@ static memphis_status make_room(memphis_producer *p, memphis_error *err)
     return st;
 }
 
-memphis_status memphis_produce_async(memphis_producer *p, const void *data, size_t size,
-                                     const memphis_produce_options *o,
-                                     memphis_produced_fn fn, void *ctx,
-                                     memphis_error *err)
+static memphis_status post_produce(memphis_producer *p, const void *data, size_t size,
+                                   const memphis_produce_options *o,
+                                   memphis_produced_fn fn, void *ctx,
+                                   memphis_error *err)
 {
     struct produce_call *c;
-    memphis_status st = p != NULL ? make_room(p, err) : MEMPHIS_OK;
+    memphis_status st = make_room(p, err);
 
+    if (st == MEMPHIS_OK && p->is_closed)
+        st = mp_fail(err, MEMPHIS_CLOSED, "the producer was closed in a callback");
     if (st == MEMPHIS_OK)
         st = produce_call_new(p, data, size, o, true, &c, err);
     if (st != MEMPHIS_OK)
@@ -603,17 +611,27 @@ memphis_status memphis_produce_async(memphis_producer *p, const void *data, size
     return st;
 }
 
-memphis_status memphis_producer_flush(memphis_producer *p, uint32_t wait_ms)
+memphis_status memphis_produce_async(memphis_producer *p, const void *data, size_t size,
+                                     const memphis_produce_options *o,
+                                     memphis_produced_fn fn, void *ctx,
+                                     memphis_error *err)
 {
-    memphis_broker *b;
-    uint64_t until;
-    uint32_t interrupts;
+    memphis_status st;
 
     if (p == NULL)
-        return MEMPHIS_INVALID;
-    b = p->s->b;
-    until = wait_ms == UINT32_MAX ? UINT64_MAX : api_boot_ms() + wait_ms;
-    interrupts = atomic_load(&b->interrupts);
+        return mp_fail(err, MEMPHIS_INVALID, "no producer");
+    atomic_fetch_add(&p->refs, 1);
+    st = post_produce(p, data, size, o, fn, ctx, err);
+    producer_unref(p);
+    return st;
+}
+
+static memphis_status flush(memphis_producer *p, uint32_t wait_ms)
+{
+    memphis_broker *b = p->s->b;
+    uint64_t until = wait_ms == UINT32_MAX ? UINT64_MAX : api_boot_ms() + wait_ms;
+    uint32_t interrupts = atomic_load(&b->interrupts);
+
     for (;;) {
         memphis_status st = api_may_wait(b, NULL);
         uint64_t number, now;
@@ -622,6 +640,8 @@ memphis_status memphis_producer_flush(memphis_producer *p, uint32_t wait_ms)
             return st; /* after a fork no lock is touched */
         number = api_finish_number(b);
         call_back(p);
+        if (p->is_closed)
+            return MEMPHIS_CLOSED;
         if (atomic_load(&p->under_way) == 0)
             return MEMPHIS_OK;
         if (st != MEMPHIS_OK)
@@ -636,6 +656,20 @@ memphis_status memphis_producer_flush(memphis_producer *p, uint32_t wait_ms)
         else
             api_wait_finish(b, number, until - now);
     }
+}
+
+memphis_status memphis_producer_flush(memphis_producer *p, uint32_t wait_ms)
+{
+    memphis_status st;
+
+    if (p == NULL)
+        return MEMPHIS_INVALID;
+    if (is_calling_back)
+        return MEMPHIS_MISUSE;
+    atomic_fetch_add(&p->refs, 1); /* a callback may close it */
+    st = flush(p, wait_ms);
+    producer_unref(p);
+    return st;
 }
 
 void memphis_producer_close(memphis_producer *p)

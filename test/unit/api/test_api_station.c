@@ -2,7 +2,9 @@
 
 #include "api/api.h"
 
+#include <pthread.h>
 #include <stdio.h>
+#include <unistd.h>
 
 struct world {
     struct test_world w;
@@ -446,6 +448,94 @@ static void a_producer_closed_in_between_lets_the_core_finish(void **state)
     }
 }
 
+/* -- inside a callback ------------------------------------------------------------- */
+
+struct callback {
+    memphis_producer *p;
+    bool closes;
+    int calls;
+    memphis_status flushed, produced;
+};
+
+static void on_outcome_call(void *ctx, const memphis_receipt *r, const memphis_error *e)
+{
+    struct callback *c = ctx;
+
+    (void)r, (void)e;
+    if (c->calls++ > 0)
+        return;
+    c->flushed = memphis_producer_flush(c->p, UINT32_MAX);
+    c->produced = memphis_produce(c->p, "x", 1, NULL, NULL, NULL);
+    if (c->closes)
+        memphis_producer_close(c->p);
+}
+
+static void a_callback_may_produce_and_close_and_must_not_flush(void **state)
+{
+    (void)state;
+    for (int round = 0; round < 2 * TEST_MODES; round++) {
+        struct world *x = begin(round % TEST_MODES, true, 1);
+        struct callback c = { .p = x->p, .closes = round >= TEST_MODES };
+        memphis_receipt r = { 0 };
+        for (int i = 0; i < 5; i++)
+            assert_int_equal(memphis_produce_async(x->p, "x", 1, NULL, on_outcome_call,
+                                                   &c, NULL), MEMPHIS_OK);
+        assert_int_equal(produce(x, NULL, &r), MEMPHIS_OK);
+        assert_int_equal(r.sequence, 6); /* so all five have an outcome */
+        alarm(60); /* who waits for himself waits for ever */
+        assert_int_equal(memphis_producer_flush(x->p, 30000),
+                         c.closes ? MEMPHIS_CLOSED : MEMPHIS_OK);
+        alarm(0);
+        assert_int_equal(c.flushed, MEMPHIS_MISUSE);
+        assert_int_equal(c.produced, MEMPHIS_OK);
+        assert_int_equal(c.calls, c.closes ? 1 : 5); /* none behind the close */
+        if (c.closes)
+            x->p = NULL;
+        end(x);
+    }
+}
+
+struct flusher {
+    memphis_producer *p;
+    _Atomic bool is_done;
+    pthread_t thread;
+};
+
+static void *flush_on_and_on(void *ctx)
+{
+    struct flusher *f = ctx;
+
+    while (!f->is_done)
+        memphis_producer_flush(f->p, 0);
+    return NULL;
+}
+
+static void read_error(void *ctx, const memphis_receipt *r, const memphis_error *e)
+{
+    (void)r;
+    *(uint64_t *)ctx += strlen(e->message) + (uint64_t)e->status;
+}
+
+static void an_outcome_stands_before_it_is_told(void **state)
+{
+    struct world *x = begin(0, false, 1);
+    struct flusher f = { .p = x->p };
+    uint64_t sum = 0;
+
+    (void)state;
+    assert_int_equal(memphis_station_drop(x->s, NULL), MEMPHIS_OK);
+    pthread_create(&f.thread, NULL, flush_on_and_on, &f);
+    for (int i = 0; i < 20000; i++)
+        assert_int_equal(
+            memphis_produce_async(x->p, "x", 1, NULL, read_error, &sum, NULL),
+            MEMPHIS_OK);
+    f.is_done = true;
+    pthread_join(f.thread, NULL);
+    assert_int_equal(memphis_producer_flush(x->p, 30000), MEMPHIS_OK);
+    assert_int_equal(sum % 20000, 0); /* one text for all */
+    end(x);
+}
+
 static void a_close_of_the_broker_gives_each_its_outcome(void **state)
 {
     (void)state;
@@ -508,6 +598,8 @@ int main(void)
         leak_checked(only_so_many_are_under_way),
         leak_checked(a_failed_one_tells_its_callback_why),
         leak_checked(a_producer_closed_in_between_lets_the_core_finish),
+        leak_checked(an_outcome_stands_before_it_is_told),
+        leak_checked(a_callback_may_produce_and_close_and_must_not_flush),
         leak_checked(a_close_of_the_broker_gives_each_its_outcome),
         leak_checked(a_full_disk_refuses_messages_and_can_be_asked_again),
     };
