@@ -16,7 +16,8 @@ extern "C" {
 typedef struct memphis_consumer memphis_consumer;
 
 /* The verdict on a message: done; again, please; never again; later (settle it with
- * memphis_message_ack and friends: the handler has taken a reference). */
+ * memphis_message_ack and friends: the handler has taken a reference). Any other number
+ * is no acknowledgement: again, please. */
 enum { MEMPHIS_ACK = 0, MEMPHIS_NACK = 1, MEMPHIS_DEAD = 2, MEMPHIS_KEEP = 3 };
 
 /* Returns the verdict; `m` is borrowed. */

@@ -450,6 +450,8 @@ memphis_status memphis_consume(memphis_consumer *c, uint32_t max, uint32_t wait_
         for (uint32_t i = 0; i < got; i++) {
             int32_t kind = fn(ctx, m[i]);
 
+            if (kind < MEMPHIS_ACK || kind > MEMPHIS_KEEP)
+                kind = MEMPHIS_NACK;
             if (s != NULL && kind != MEMPHIS_KEEP)
                 s->verdicts[i] = (struct verdict){ m[i]->partition,
                                                    m[i]->stored.entry.seq, kind, 0 };

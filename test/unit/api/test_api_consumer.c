@@ -456,6 +456,37 @@ static void the_verdicts_of_a_handler_settle_its_messages(void **state)
     }
 }
 
+static const int32_t strange[] = { -1, 4, 100, INT32_MAX, INT32_MIN };
+
+static int32_t say_something_strange(void *ctx, memphis_message *m)
+{
+    int *calls = ctx;
+
+    (void)m;
+    return *calls < 5 ? strange[(*calls)++] : MEMPHIS_ACK;
+}
+
+static void a_verdict_that_does_not_exist_acknowledges_nothing(void **state)
+{
+    struct world *x = begin(1, 1);
+    int calls = 0;
+
+    (void)state;
+    x->c = join(x, "c", NULL);
+    produce(x, 1, 1);
+    for (int i = 1; i <= 5; i++) {
+        uint32_t handled = 0;
+        assert_int_equal(memphis_consume(x->c, 1, 20000, say_something_strange, &calls,
+                                         &handled, NULL), MEMPHIS_OK);
+        assert_int_equal(handled, 1);
+        assert_int_equal(calls, i);
+    }
+    memphis_message *m = next(x->c);
+    assert_int_equal(memphis_message_deliveries(m), 6);
+    settle(m, memphis_message_ack);
+    end(x);
+}
+
 static void consume_takes_no_more_than_it_was_asked_for(void **state)
 {
     struct world *x = begin(0, 1);
@@ -753,6 +784,7 @@ int main(void)
         leak_checked(what_was_handed_to_nobody_was_not_delivered),
         leak_checked(small_fetches_take_the_partitions_in_turn),
         leak_checked(the_verdicts_of_a_handler_settle_its_messages),
+        leak_checked(a_verdict_that_does_not_exist_acknowledges_nothing),
         leak_checked(consume_takes_no_more_than_it_was_asked_for),
         leak_checked(what_was_acknowledged_before_a_close_is_done),
         leak_checked(a_consumer_that_closes_has_settled_what_it_said_before),
