@@ -14,11 +14,20 @@
 
 static bool closed;
 
+struct peer {
+    int fd;
+    memphis_session *session;
+};
+
 static void to_peer(void *ctx, const memphis_slice *v, size_t n)
 {
-    for (size_t i = 0; i < n; i++)
-        if (write(*(int *)ctx, v[i].data, v[i].size) != (ssize_t)v[i].size)
+    struct peer *p = ctx;
+
+    for (size_t i = 0; i < n; i++) {
+        if (write(p->fd, v[i].data, v[i].size) != (ssize_t)v[i].size)
             closed = true; /* one that does not read is not waited for */
+        memphis_session_drained(p->session, v[i].size); /* else it counts as slow */
+    }
 }
 
 static void on_close(void *ctx, const char *why)
@@ -31,13 +40,13 @@ static void on_close(void *ctx, const char *why)
 /* Bytes between the peer and the session until one of them ends. */
 static memphis_status serve(memphis_broker *broker, int fd, memphis_error *err)
 {
-    memphis_pipe pipe = { .write = to_peer, .close = on_close, .ctx = &fd };
+    struct peer peer = { .fd = fd };
+    memphis_pipe pipe = { .write = to_peer, .close = on_close, .ctx = &peer };
     memphis_session_options who = { .peer = "unix", .user = "root" };
-    memphis_session *session = NULL;
     uint64_t next_ms = 0;
     char bytes[4096];
 
-    if (memphis_session_new(broker, &pipe, &who, &session, err))
+    if (memphis_session_new(broker, &pipe, &who, &peer.session, err))
         return err->status;
     while (!closed && memphis_step(broker, &next_ms) == MEMPHIS_OK) {
         struct pollfd p[] = { { .fd = fd, .events = POLLIN },
@@ -48,10 +57,10 @@ static memphis_status serve(memphis_broker *broker, int fd, memphis_error *err)
         if (p[0].revents == 0)
             continue;
         n = read(fd, bytes, sizeof bytes);
-        closed =
-            n <= 0 || memphis_session_feed(session, bytes, (size_t)n) != MEMPHIS_OK;
+        closed = n <= 0 ||
+                 memphis_session_feed(peer.session, bytes, (size_t)n) != MEMPHIS_OK;
     }
-    memphis_session_free(session);
+    memphis_session_free(peer.session);
     return MEMPHIS_OK;
 }
 

@@ -5,8 +5,10 @@
  * it
  *
  * Bytes are queued by feed and applied in the broker's next turn; output comes in one
- * write per turn. Tell the session what your peer has taken (memphis_session_drained),
- * or a slow reader cannot be told from a fast one.
+ * write per turn. Tell the session what your peer has taken (memphis_session_drained):
+ * when nothing of what write was given has been taken for ten seconds, or the backlog
+ * is a quarter of memory_max (64 MiB at most), the session is closed as a slow
+ * consumer.
  *
  * Thread: MANUAL: the core thread. THREADED: any thread, one at a time per session; the
  * pipe's functions run on the core thread and must not block. Inside them
@@ -49,13 +51,15 @@ MEMPHIS_API memphis_status memphis_session_new(memphis_broker *b,
                                                memphis_session **out,
                                                memphis_error *err);
 
-/* Queues bytes from the peer. FULL: nothing was taken; feed again after a step
- * (MANUAL). CLOSED: the session has ended. `size` 0: the peer sends no more; what is
- * queued is still carried out, then the session closes its pipe. */
+/* Queues bytes from the peer. FULL: nothing was taken, as more waits than a turn
+ * applies; feed the same again after a step (MANUAL) or a moment later (THREADED).
+ * Pieces of up to 512 KiB fit in the end. `size` 0: the peer sends no more; what is
+ * queued is still carried out, then the session closes its pipe. CLOSED: the session
+ * has ended. MISUSE, BROKEN, NOMEM (THREADED). */
 MEMPHIS_API memphis_status memphis_session_feed(memphis_session *s, const void *bytes,
                                                 size_t size);
 
-/* The transport has passed on `bytes` of what write() gave it. */
+/* The transport has passed on `bytes` of what write() gave it; inside of write, too. */
 MEMPHIS_API void memphis_session_drained(memphis_session *s, size_t bytes);
 
 /* Ends the session (the peer is gone, or close() was called). No callback afterwards.
