@@ -94,8 +94,9 @@ MEMPHIS_API void memphis_close(memphis_broker *b);
  * mode or on another thread than the first. BROKEN after a fatal error. */
 MEMPHIS_API memphis_status memphis_step(memphis_broker *b, uint64_t *next_ms);
 
-/* MANUAL: a descriptor that is readable when memphis_step has work (level-triggered,
- * memphis_step drains it, valid until memphis_close). -1 in THREADED mode. */
+/* MANUAL: a descriptor that is readable when memphis_step has work, or has to be asked
+ * again for next_ms because another call brought some (level-triggered, memphis_step
+ * drains it, valid until memphis_close). -1 in THREADED mode. */
 MEMPHIS_API int memphis_wakeup_fd(const memphis_broker *b);
 
 /* Every call that waits on this broker returns CANCELED, once. Any thread, and signal

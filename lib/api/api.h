@@ -46,6 +46,7 @@ struct memphis_broker {
     /* waking the core */
     int wake_fd;
     _Atomic bool sleeping;
+    uint64_t told_ns; /* MANUAL: until when the loop sleeps, as memphis_step said */
     _Atomic uint32_t interrupts; /* asked for, by memphis_interrupt */
     /* waiting callers */
     pthread_mutex_t lock;
@@ -119,6 +120,9 @@ uint64_t api_boot_ms(void);
 bool api_turn(memphis_broker *b, uint64_t *next_ns);
 /* MANUAL, or inside: a call that is no mail brought work for the next turn. */
 void api_stir(memphis_broker *b);
+/* MANUAL: a call that waits took turns of its own, and of the last one the loop does
+ * not know *next_ns: it is woken when something is due earlier than it was told. */
+void api_tell_loop(memphis_broker *b, uint64_t next_ns);
 /* MANUAL: sleeps until something is due, at most `wait_ms`. */
 void api_idle(memphis_broker *b, uint64_t next_ns, uint64_t wait_ms);
 

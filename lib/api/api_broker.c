@@ -165,6 +165,17 @@ bool api_turn(memphis_broker *b, uint64_t *next_ns)
     return atomic_load(&b->state) == API_OPEN;
 }
 
+static uint64_t due_ns(const memphis_broker *b, uint64_t next_ns)
+{
+    return next_ns == UINT64_MAX ? UINT64_MAX : b->core->now_ns + next_ns;
+}
+
+void api_tell_loop(memphis_broker *b, uint64_t next_ns)
+{
+    if (due_ns(b, next_ns) < b->told_ns)
+        api_stir(b);
+}
+
 memphis_status memphis_step(memphis_broker *b, uint64_t *next_ms)
 {
     uint64_t next_ns;
@@ -177,6 +188,7 @@ memphis_status memphis_step(memphis_broker *b, uint64_t *next_ms)
         return st;
     if (!api_turn(b, &next_ns))
         return MEMPHIS_BROKEN;
+    b->told_ns = due_ns(b, next_ns);
     if (next_ms != NULL)
         *next_ms = next_ns == UINT64_MAX ? UINT64_MAX
                                          : next_ns / 1000000 + (next_ns % 1000000 != 0);
@@ -326,6 +338,7 @@ static memphis_broker *handle_new(const memphis_options *o)
     b->alive = new_alive_page();
     b->pid = getpid();
     b->refs = 1;
+    b->told_ns = UINT64_MAX;
     b->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     pthread_mutex_init(&b->lock, NULL);
     pthread_condattr_init(&attr);

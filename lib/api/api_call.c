@@ -230,20 +230,22 @@ static void run_guarded(void *ctx)
     deliver(&c->mail);
 }
 
-static memphis_status wait_manual(struct api_call *c, uint32_t wait_ms,
-                                  memphis_error *err)
+/* *next_ns: as of the last turn; 0: there was none. */
+static memphis_status turn_until_done(struct api_call *c, uint32_t wait_ms,
+                                      uint64_t *next_ns, memphis_error *err)
 {
     memphis_broker *b = c->b;
     memphis_error why = { 0 };
-    uint64_t began = api_boot_ms(), next;
+    uint64_t began = api_boot_ms();
     uint32_t interrupts = atomic_load(&b->interrupts);
 
     if (mp_guard_run(&b->heap, run_guarded, c, &why) != MEMPHIS_OK)
         mp_broker_break(b->core, &why);
+    *next_ns = 0;
     while (!c->done) {
         uint64_t spent = api_boot_ms() - began;
 
-        if (!api_turn(b, &next))
+        if (!api_turn(b, next_ns))
             return mp_fail(err, MEMPHIS_BROKEN, "the broker has stopped: %.200s",
                            b->why.message);
         if (c->done)
@@ -253,9 +255,19 @@ static memphis_status wait_manual(struct api_call *c, uint32_t wait_ms,
                            "interrupted; the outcome is unknown");
         if (wait_ms != UINT32_MAX && spent >= wait_ms)
             return mp_fail(err, MEMPHIS_TIMEOUT, "not in time; the outcome is unknown");
-        api_idle(b, next, wait_ms == UINT32_MAX ? UINT32_MAX : wait_ms - spent);
+        api_idle(b, *next_ns, wait_ms == UINT32_MAX ? UINT32_MAX : wait_ms - spent);
     }
     return outcome(c, err);
+}
+
+static memphis_status wait_manual(struct api_call *c, uint32_t wait_ms,
+                                  memphis_error *err)
+{
+    uint64_t next_ns;
+    memphis_status st = turn_until_done(c, wait_ms, &next_ns, err);
+
+    api_tell_loop(c->b, next_ns);
+    return st;
 }
 
 /* Mail for the core. A close on another thread comes before it or behind it: the state

@@ -561,13 +561,12 @@ static bool has_outcome(memphis_producer *p)
 }
 
 /* MANUAL: a turn, and a rest when it brought nothing. */
-static void step_manual(memphis_producer *p, uint64_t wait_ms)
+static void step_manual(memphis_producer *p, uint64_t wait_ms, uint64_t *next_ns)
 {
     memphis_broker *b = p->s->b;
-    uint64_t next;
 
-    if (api_turn(b, &next) && !has_outcome(p))
-        api_idle(b, next, wait_ms);
+    if (api_turn(b, next_ns) && !has_outcome(p))
+        api_idle(b, *next_ns, wait_ms);
 }
 
 static memphis_status make_room(memphis_producer *p, memphis_error *err)
@@ -626,7 +625,8 @@ memphis_status memphis_produce_async(memphis_producer *p, const void *data, size
     return st;
 }
 
-static memphis_status flush(memphis_producer *p, uint32_t wait_ms)
+/* *next_ns: as of its last turn, if it took one. */
+static memphis_status flush(memphis_producer *p, uint32_t wait_ms, uint64_t *next_ns)
 {
     memphis_broker *b = p->s->b;
     uint64_t until = wait_ms == UINT32_MAX ? UINT64_MAX : api_boot_ms() + wait_ms;
@@ -652,7 +652,7 @@ static memphis_status flush(memphis_producer *p, uint32_t wait_ms)
         if (atomic_load(&b->interrupts) != interrupts)
             return MEMPHIS_CANCELED;
         if (b->mode == MEMPHIS_MANUAL)
-            step_manual(p, until - now);
+            step_manual(p, until - now, next_ns);
         else
             api_wait_finish(b, number, until - now);
     }
@@ -660,6 +660,7 @@ static memphis_status flush(memphis_producer *p, uint32_t wait_ms)
 
 memphis_status memphis_producer_flush(memphis_producer *p, uint32_t wait_ms)
 {
+    uint64_t next_ns = UINT64_MAX;
     memphis_status st;
 
     if (p == NULL)
@@ -667,7 +668,9 @@ memphis_status memphis_producer_flush(memphis_producer *p, uint32_t wait_ms)
     if (is_calling_back)
         return MEMPHIS_MISUSE;
     atomic_fetch_add(&p->refs, 1); /* a callback may close it */
-    st = flush(p, wait_ms);
+    st = flush(p, wait_ms, &next_ns);
+    if (next_ns != UINT64_MAX)
+        api_tell_loop(p->s->b, next_ns);
     producer_unref(p);
     return st;
 }

@@ -436,6 +436,70 @@ static void the_descriptor_tells_a_loop_when_to_step(void **state)
     test_world_end(&w);
 }
 
+/* What a loop does that has nothing to do: true when it is woken. */
+static bool is_woken(struct test_world *w)
+{
+    struct pollfd p = { .fd = memphis_wakeup_fd(w->b), .events = POLLIN };
+
+    return poll(&p, 1, 0) == 1;
+}
+
+/* Steps until the loop would sleep. */
+static uint64_t step_to_sleep(struct test_world *w)
+{
+    uint64_t next = 0;
+
+    do
+        assert_int_equal(memphis_step(w->b, &next), MEMPHIS_OK);
+    while (next == 0 || is_woken(w) || !mp_broker_is_idle(w->b->core));
+    return next;
+}
+
+static void the_descriptor_tells_of_work_that_another_call_brought(void **state)
+{
+    (void)state;
+    for (int mode = 1; mode < TEST_MODES; mode++) {
+        struct test_world w;
+        struct handles h;
+        memphis_consumer_options o = { .ack_wait_ms = 50 };
+        uint32_t got = 0;
+        test_world_init(&w, mode, false);
+        assert_int_equal(test_world_open(&w), MEMPHIS_OK);
+        open_all(&w, &h);
+        assert_int_equal(memphis_message_ack(h.m), MEMPHIS_OK);
+        memphis_message_unref(h.m);
+        h.m = NULL;
+        memphis_consumer_close(h.c);
+        assert_int_equal(memphis_consumer_open(h.s, "d", &o, &h.c, NULL), MEMPHIS_OK);
+        (void)step_to_sleep(&w);
+        open_session(&w, &h); /* its INFO wants to go out */
+        assert_true(is_woken(&w));
+        (void)step_to_sleep(&w);
+        assert_int_equal(memphis_session_feed(h.session, "PING\r\n", 6), MEMPHIS_OK);
+        assert_true(is_woken(&w));
+        assert_true(step_to_sleep(&w) > 50);
+        assert_int_equal(memphis_fetch(h.c, &h.m, 1, 5000, &got, NULL), MEMPHIS_OK);
+        assert_true(is_woken(&w)); /* its ack wait runs */
+        assert_true(step_to_sleep(&w) <= 50);
+        memphis_message_unref(h.m);
+        h.m = NULL;
+        for (int i = 0; i < 3; i++) { /* a loop that looks each time does not spin */
+            assert_int_equal(memphis_fetch(h.c, &h.m, 1, 0, &got, NULL), MEMPHIS_OK);
+            if (got > 0) {
+                memphis_message_unref(h.m);
+                h.m = NULL;
+                i = -1;
+            } else if (i > 0) {
+                assert_false(is_woken(&w));
+            }
+            (void)step_to_sleep(&w);
+        }
+        close_all(&h);
+        assert_true(is_woken(&w));
+        test_world_end(&w);
+    }
+}
+
 /* -- close ------------------------------------------------------------------------- */
 
 static void handles_may_be_closed_in_any_order(void **state)
@@ -773,6 +837,7 @@ int main(void)
         leak_checked(a_handle_given_back_on_the_wrong_thread_stays_as_it_was),
         leak_checked(a_threaded_broker_is_not_stepped),
         leak_checked(the_descriptor_tells_a_loop_when_to_step),
+        leak_checked(the_descriptor_tells_of_work_that_another_call_brought),
         leak_checked(handles_may_be_closed_in_any_order),
         leak_checked(after_the_close_every_call_says_closed),
         leak_checked(a_close_waits_for_a_slow_disk),
