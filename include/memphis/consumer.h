@@ -35,7 +35,8 @@ typedef struct memphis_consumer_options {
     uint64_t reserved[8];
 } memphis_consumer_options;
 
-/* INVALID, NOT_FOUND (station removed), TIMEOUT, BROKEN, CLOSED. */
+/* INVALID, NOT_FOUND (station removed), BROKEN, CLOSED; TIMEOUT, CANCELED: the group
+ * may have been made. */
 MEMPHIS_API memphis_status memphis_consumer_open(memphis_station *s, const char *name,
                                                  const memphis_consumer_options *o,
                                                  memphis_consumer **out,

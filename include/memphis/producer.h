@@ -32,7 +32,8 @@ typedef struct memphis_receipt {
 typedef void (*memphis_produced_fn)(void *ctx, const memphis_receipt *r,
                                     const memphis_error *e);
 
-/* INVALID (name), NOT_FOUND (station removed), TIMEOUT, BROKEN, CLOSED. */
+/* Does not wait: a station that was removed is NOT_FOUND to the first message. INVALID
+ * (name), NOMEM, BROKEN, CLOSED. */
 MEMPHIS_API memphis_status memphis_producer_open(memphis_station *s, const char *name,
                                                  memphis_producer **out,
                                                  memphis_error *err);
@@ -60,6 +61,8 @@ MEMPHIS_API memphis_status memphis_produce_async(memphis_producer *p, const void
  * the others are not called. */
 MEMPHIS_API memphis_status memphis_producer_flush(memphis_producer *p,
                                                   uint32_t wait_ms);
+/* Flushes first, for at most call_wait_ms (memphis_options). What has no outcome by
+ * then may be stored all the same, and is not called back. */
 MEMPHIS_API void memphis_producer_close(memphis_producer *p);
 
 #ifdef __cplusplus

@@ -9,13 +9,13 @@ extern "C" {
 #endif
 
 typedef struct memphis_stats {
-    uint64_t stations, partitions, sessions; /* now */
+    uint64_t stations, partitions, sessions; /* now; sessions: logged in */
     uint64_t messages_in, bytes_in;          /* from sessions: messages published */
     uint64_t messages_out, bytes_out;        /* to sessions */
     uint64_t stored;                         /* messages taken into stations */
     uint64_t duplicates, refused;            /* not stored: known id; error answered */
     uint64_t delivered, redelivered, acked;  /* by consumer groups */
-    uint64_t dead;                           /* given up after the last delivery */
+    uint64_t dead; /* given up after the last delivery, or terminated by a consumer */
     uint64_t protocol_errors, auth_failures, slow_consumers;
     uint64_t memory_bytes, memory_blocks; /* held by the broker's allocator now */
     uint64_t turns;

@@ -57,7 +57,7 @@ struct memphis_broker {
     struct mp_list consumers; /* in-process ones that joined the bus */
     /* sessions */
     struct mp_list sessions;
-    uint32_t sessions_count;
+    uint32_t sessions_count, sessions_up; /* all; those that are logged in */
     struct mp_session_host host;
     struct mp_server_info info;
     struct mp_session_counters counters;

@@ -109,7 +109,7 @@ static void publish_stats(memphis_broker *b)
 
     o->stations = c->counters.stations;
     o->partitions = c->counters.partitions;
-    o->sessions = c->counters.connections;
+    o->sessions = b->sessions_up;
     o->messages_in = b->counters.messages_in;
     o->bytes_in = b->counters.bytes_in;
     o->messages_out = b->counters.messages_out;

@@ -623,7 +623,7 @@ memphis_status memphis_consumer_open(memphis_station *s, const char *name,
         call->r.connection_id = c->inbox;
         call->r.app_id = call->r.user = "";
         call->r.sdk = "c";
-        st = api_run(&call->call, UINT32_MAX, err);
+        st = api_run(&call->call, api_default_wait(s->b), err);
     } else {
         api_call_unref(&call->call);
     }
@@ -632,7 +632,7 @@ memphis_status memphis_consumer_open(memphis_station *s, const char *name,
         *out = c;
     else if (c->s == NULL)
         hooks->free(hooks->ctx, c);
-    else if (st == MEMPHIS_CANCELED)
+    else if (st == MEMPHIS_CANCELED || st == MEMPHIS_TIMEOUT)
         memphis_consumer_close(c); /* the core has joined it */
     else
         consumer_unref(c);

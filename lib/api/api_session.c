@@ -57,6 +57,8 @@ static void went_up(void *ctx, struct mp_session *s)
 
     if (h->connection_id != NULL) /* CONNECT came again */
         mp_connection_down(b->core, h->connection_id);
+    else
+        b->sessions_up++;
     mp_free(h->connection_id);
     h->connection_id = mp_strdup(id != NULL ? id : "");
     mp_connection_up(b->core, h->connection_id);
@@ -72,8 +74,10 @@ static void went_down(void *ctx, struct mp_session *s)
     mp_auth_cancel(h->check);
     h->check = NULL;
     mp_broker_forget_source(b->core, &h->source);
-    if (h->connection_id != NULL)
-        mp_connection_down(b->core, h->connection_id);
+    if (h->connection_id == NULL)
+        return;
+    b->sessions_up--;
+    mp_connection_down(b->core, h->connection_id);
     mp_free(h->connection_id);
     h->connection_id = NULL;
 }

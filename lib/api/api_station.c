@@ -280,6 +280,8 @@ static const char *text_of(memphis_status st)
         return "the message is larger than the limit";
     if (st == MEMPHIS_CLOSED)
         return "the broker is closed";
+    if (st == MEMPHIS_NOT_FOUND)
+        return "the station does not exist any more";
     return st == MEMPHIS_NO_SPACE ? "no space left for messages; try again later"
                                   : "the message was refused";
 }

@@ -8,7 +8,8 @@
 void mp_stream_answer_waiting(struct mp_stream *s);
 /* All others will never be: refused. */
 void mp_stream_refuse_waiting(struct mp_stream *s, memphis_status status);
-void mp_stream_publish_fini(struct mp_stream *s);
+/* Who waits inside hears that status: NOT_FOUND (dropped) or CLOSED. */
+void mp_stream_publish_fini(struct mp_stream *s, memphis_status why);
 
 /* deliver.c */
 void mp_stream_group_free(struct mp_stream_group *g, bool tell);

@@ -201,9 +201,9 @@ void mp_stream_refuse_waiting(struct mp_stream *s, memphis_status status)
     mp_buf_fini(&all);
 }
 
-void mp_stream_publish_fini(struct mp_stream *s)
+void mp_stream_publish_fini(struct mp_stream *s, memphis_status why)
 {
-    struct mp_receipt closed = { .status = MEMPHIS_CLOSED };
+    struct mp_receipt r = { .status = why };
 
     while (s->waiting_at < s->waiting.size) {
         struct waiter w;
@@ -212,7 +212,7 @@ void mp_stream_publish_fini(struct mp_stream *s)
         memcpy(&w, s->waiting.data + s->waiting_at, sizeof(w));
         a = take_waiter(s, &w);
         if (a.callback.fn != NULL) /* a client on the wire is not answered */
-            a.callback.fn(a.callback.ctx, &closed);
+            a.callback.fn(a.callback.ctx, &r);
     }
     mp_buf_fini(&s->waiting);
 }

@@ -650,7 +650,7 @@ void mp_stream_free(struct mp_stream *s, bool tell)
     mp_bus_unserve(s->host->bus, s->service);
     mp_timer_cancel(s->host->timers, &s->limit_timer);
     mp_list_remove(&s->node);
-    mp_stream_publish_fini(s);
+    mp_stream_publish_fini(s, tell ? MEMPHIS_NOT_FOUND : MEMPHIS_CLOSED);
     mp_dedup_fini(&s->dedup);
     mp_free(s->name);
     mp_free(s->final_subject);

@@ -129,8 +129,8 @@ void mp_stream_host_init(struct mp_stream_host *h);
 /* A partition entry was applied (open): a stream with its subject service. */
 struct mp_stream *mp_stream_new(struct mp_stream_host *h, struct mp_log *log,
                                 uint32_t pid, const struct mp_stream_settings *s);
-/* Dropped (or the broker stops): waiting pulls hear "409 Consumer Deleted" when `tell`.
- */
+/* Dropped (`tell`), or the broker stops: waiting pulls hear "409 Consumer Deleted" or
+ * nothing, those who wait inside for a message to be stored NOT_FOUND or CLOSED. */
 void mp_stream_free(struct mp_stream *s, bool tell);
 
 void mp_stream_settings_encode(const struct mp_stream_settings *s, struct mp_buf *out);

@@ -745,6 +745,30 @@ static void an_interrupted_open_leaves_no_consumer_behind(void **state)
     }
 }
 
+static void an_open_that_takes_too_long_leaves_no_consumer_behind(void **state)
+{
+    struct world *x = begin(1, 1);
+    memphis_consumer *c = NULL;
+    memphis_stats stats;
+
+    (void)state;
+    x->w.b->call_wait_ms = 0; /* as if the time were over after one turn */
+    assert_int_equal(memphis_consumer_open(x->s, "c", NULL, &c, &x->err),
+                     MEMPHIS_TIMEOUT);
+    assert_int_equal(x->err.status, MEMPHIS_TIMEOUT);
+    assert_null(c);
+    x->w.b->call_wait_ms = 30000;
+    for (int i = 0; i < 5; i++)
+        assert_int_equal(memphis_step(x->w.b, NULL), MEMPHIS_OK);
+    assert_true(mp_list_is_empty(&x->w.b->consumers));
+    x->c = join(x, "c", NULL);
+    produce(x, 1, 1);
+    settle(next(x->c), memphis_message_ack);
+    memphis_stats_read(x->w.b, &stats);
+    assert_int_equal(stats.sessions, 0); /* a consumer is none */
+    end(x);
+}
+
 static void without_memory_the_consumer_is_as_before(void **state)
 {
     struct world *x = begin(1, 1);
@@ -795,6 +819,7 @@ int main(void)
         leak_checked(a_close_ends_a_fetch),
         leak_checked(a_station_that_was_dropped_ends_it_too),
         leak_checked(an_interrupted_open_leaves_no_consumer_behind),
+        leak_checked(an_open_that_takes_too_long_leaves_no_consumer_behind),
         leak_checked(without_memory_the_consumer_is_as_before),
     };
 

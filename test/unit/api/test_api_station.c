@@ -428,6 +428,25 @@ static void a_failed_one_tells_its_callback_why(void **state)
     end(x);
 }
 
+static void a_removed_station_is_told_from_a_closed_broker(void **state)
+{
+    (void)state;
+    for (int mode = 1; mode < TEST_MODES; mode++) {
+        struct world *x = begin(mode, true, 1);
+        struct outcomes o = { 0 };
+        post(x, 1, &o); /* the removal overtakes it */
+        x->w.b->call_wait_ms = 0;
+        assert_int_equal(memphis_station_drop(x->s, NULL), MEMPHIS_TIMEOUT);
+        x->w.b->call_wait_ms = 30000;
+        post(x, 3, &o);
+        assert_int_equal(memphis_producer_flush(x->p, 30000), MEMPHIS_OK);
+        assert_int_equal(o.stored + o.failed, 4);
+        assert_true(o.failed >= 3);
+        assert_int_equal(o.status, MEMPHIS_NOT_FOUND);
+        end(x);
+    }
+}
+
 static void a_producer_closed_in_between_lets_the_core_finish(void **state)
 {
     (void)state;
@@ -597,6 +616,7 @@ int main(void)
         leak_checked(a_flush_ends_with_the_turn_that_brought_the_last_outcome),
         leak_checked(only_so_many_are_under_way),
         leak_checked(a_failed_one_tells_its_callback_why),
+        leak_checked(a_removed_station_is_told_from_a_closed_broker),
         leak_checked(a_producer_closed_in_between_lets_the_core_finish),
         leak_checked(an_outcome_stands_before_it_is_told),
         leak_checked(a_callback_may_produce_and_close_and_must_not_flush),

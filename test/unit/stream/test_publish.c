@@ -280,20 +280,22 @@ static void a_produce_from_inside_is_called_back(void **state)
 
 static void who_waits_inside_hears_that_the_stream_is_gone(void **state)
 {
-    struct world *w = world_new(&ORDERS);
-    struct receipts r = { .count = 0 };
-
     (void)state;
-    produce(w, "", &r);
-    publish_with(w, FINAL, "_INBOX.p", "", "x");
-    mp_stream_free(w->stream, true);
-    w->stream = NULL;
+    for (int dropped = 0; dropped < 2; dropped++) {
+        struct world *w = world_new(&ORDERS);
+        struct receipts r = { .count = 0 };
 
-    assert_int_equal(r.count, 1);
-    assert_int_equal(r.last.status, MEMPHIS_CLOSED);
-    assert_int_equal(w->heard_count, 0); /* a client on the wire hears nothing */
-    settle_down(w);
-    world_free(w);
+        produce(w, "", &r);
+        publish_with(w, FINAL, "_INBOX.p", "", "x");
+        mp_stream_free(w->stream, dropped);
+        w->stream = NULL;
+
+        assert_int_equal(r.count, 1);
+        assert_int_equal(r.last.status, dropped ? MEMPHIS_NOT_FOUND : MEMPHIS_CLOSED);
+        assert_int_equal(w->heard_count, 0); /* a client on the wire hears nothing */
+        settle_down(w);
+        world_free(w);
+    }
 }
 
 /* === The log fails === */
