@@ -48,8 +48,9 @@ MEMPHIS_API memphis_status memphis_produce(memphis_producer *p, const void *data
 
 /* Does not wait: fn is called with the outcome inside a later memphis_producer_flush
  * (or memphis_produce_async that finds the window full) on the calling thread. The
- * bytes are copied before it returns. fn may be NULL. FULL: more than 65,536 are under
- * way. */
+ * bytes are copied before it returns. fn may be NULL. FULL: 65,536 of this producer are
+ * under way, or an eighth of memory_max in bytes of all (one message of a producer that
+ * has none is always taken). */
 MEMPHIS_API memphis_status memphis_produce_async(memphis_producer *p, const void *data,
                                                  size_t size,
                                                  const memphis_produce_options *o,

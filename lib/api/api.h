@@ -63,6 +63,8 @@ struct memphis_broker {
     struct mp_session_counters counters;
     char *session_host_name;
     _Atomic uint64_t inbox_number;
+    _Atomic uint64_t async_bytes; /* of asynchronous messages not called back yet */
+    uint64_t async_bytes_max;
     memphis_stats stats; /* under lock: as of the last turn */
     void (*on_fatal)(void *ctx, const memphis_fatal *why);
     void *fatal_ctx;

@@ -339,6 +339,7 @@ static memphis_broker *handle_new(const memphis_options *o)
     b->pid = getpid();
     b->refs = 1;
     b->told_ns = UINT64_MAX;
+    b->async_bytes_max = (o->memory_max ? o->memory_max : MP_MEMORY_MAX_DEFAULT) / 8;
     b->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     pthread_mutex_init(&b->lock, NULL);
     pthread_condattr_init(&attr);

@@ -266,12 +266,19 @@ static void producer_unref(memphis_producer *p)
     hooks.free(hooks.ctx, p);
 }
 
+static uint64_t bytes_of(const struct produce_call *c)
+{
+    return c->headers.size + c->size + c->id.size;
+}
+
 static void produce_fini(struct api_call *call)
 {
     struct produce_call *c = (struct produce_call *)(void *)call;
 
-    if (c->p != NULL)
-        producer_unref(c->p);
+    if (c->p == NULL)
+        return;
+    atomic_fetch_sub(&call->b->async_bytes, bytes_of(c));
+    producer_unref(c->p);
 }
 
 static const char *text_of(memphis_status st)
@@ -571,16 +578,31 @@ static void step_manual(memphis_producer *p, uint64_t wait_ms, uint64_t *next_ns
         api_idle(b, *next_ns, wait_ms);
 }
 
+/* The bytes are the broker's; a producer with nothing under way has room for one, so
+ * that none is kept waiting by others who do not flush. */
+static bool has_room(const memphis_producer *p)
+{
+    const memphis_broker *b = p->s->b;
+    uint32_t n = atomic_load(&p->under_way);
+
+    return n == 0 ||
+           (n < ASYNC_MAX && atomic_load(&b->async_bytes) < b->async_bytes_max);
+}
+
 static memphis_status make_room(memphis_producer *p, memphis_error *err)
 {
     memphis_status st;
 
-    if (atomic_load(&p->under_way) < ASYNC_MAX)
+    if (has_room(p))
         return MEMPHIS_OK;
     st = api_usable(p->s->b, err); /* after a fork no lock is touched */
-    if (st == MEMPHIS_OK && call_back(p) == 0)
-        st = mp_fail(err, MEMPHIS_FULL, "65,536 messages are under way; flush first");
-    return st;
+    if (st != MEMPHIS_OK)
+        return st;
+    call_back(p);
+    return has_room(p) ? MEMPHIS_OK
+                       : mp_fail(err, MEMPHIS_FULL,
+                                 "65,536 messages or an eighth of memory_max are under "
+                                 "way; flush first");
 }
 
 static memphis_status post_produce(memphis_producer *p, const void *data, size_t size,
@@ -600,6 +622,7 @@ static memphis_status post_produce(memphis_producer *p, const void *data, size_t
     atomic_fetch_add(&p->refs, 1);
     c->call.refuse = refuse_produce;
     c->p = p;
+    atomic_fetch_add(&p->s->b->async_bytes, bytes_of(c));
     c->fn = fn;
     c->ctx = ctx;
     /* Counted before the core sees it: its outcome may be called back right away. */

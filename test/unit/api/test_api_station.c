@@ -408,6 +408,52 @@ static void only_so_many_are_under_way(void **state)
     end(x);
 }
 
+static memphis_status post_bytes(memphis_producer *p, size_t size, struct outcomes *o)
+{
+    static char body[1 << 20];
+
+    return memphis_produce_async(p, body, size, NULL, on_outcome, o, NULL);
+}
+
+static void only_so_many_bytes_are_under_way(void **state)
+{
+    (void)state;
+    for (int mode = 1; mode < TEST_MODES; mode++) {
+        struct world *x = begin(mode, true, 1);
+        struct outcomes o = { 0 }, other = { 0 };
+        memphis_producer *p;
+        uint32_t posted = 0, round = 0;
+        memphis_producer_close(x->p);
+        memphis_station_close(x->s);
+        memphis_close(x->w.b);
+        x->w.options.memory_max = 4 << 20; /* an eighth: five such messages and one */
+        assert_int_equal(test_world_open(&x->w), MEMPHIS_OK);
+        assert_int_equal(memphis_station_open(x->w.b, "orders", &x->s, NULL),
+                         MEMPHIS_OK);
+        assert_int_equal(memphis_producer_open(x->s, "p", &x->p, NULL), MEMPHIS_OK);
+        assert_int_equal(memphis_producer_open(x->s, "q", &p, NULL), MEMPHIS_OK);
+        for (; round < 3; round++) {
+            memphis_status st = MEMPHIS_OK;
+            for (uint32_t i = 0; i < 6; i++, posted++)
+                assert_int_equal(post_bytes(x->p, 100000, &o), MEMPHIS_OK);
+            assert_int_equal(post_bytes(x->p, 1, &o), MEMPHIS_FULL);
+            /* Who has nothing under way is not kept waiting by others. */
+            assert_int_equal(post_bytes(p, 1 << 20, &other), MEMPHIS_OK);
+            assert_int_equal(post_bytes(p, 1, &other), MEMPHIS_FULL);
+            st = memphis_producer_flush(p, 30000);
+            assert_int_equal(st, MEMPHIS_OK);
+            assert_int_equal(post_bytes(x->p, 1, &o), MEMPHIS_OK); /* calls back */
+            posted++;
+            assert_int_equal(memphis_producer_flush(x->p, 30000), MEMPHIS_OK);
+        }
+        assert_int_equal(o.stored, posted);
+        assert_int_equal(other.stored, round);
+        assert_int_equal(x->w.b->async_bytes, 0);
+        memphis_producer_close(p);
+        end(x);
+    }
+}
+
 static void a_failed_one_tells_its_callback_why(void **state)
 {
     struct world *x = begin(1, false, 1);
@@ -615,6 +661,7 @@ int main(void)
         leak_checked(a_flush_has_a_deadline_and_can_be_interrupted),
         leak_checked(a_flush_ends_with_the_turn_that_brought_the_last_outcome),
         leak_checked(only_so_many_are_under_way),
+        leak_checked(only_so_many_bytes_are_under_way),
         leak_checked(a_failed_one_tells_its_callback_why),
         leak_checked(a_removed_station_is_told_from_a_closed_broker),
         leak_checked(a_producer_closed_in_between_lets_the_core_finish),
