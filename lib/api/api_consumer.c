@@ -470,7 +470,6 @@ memphis_status memphis_consume(memphis_consumer *c, uint32_t max, uint32_t wait_
 struct consumer_call {
     struct api_call call;
     memphis_consumer *c; /* opening: pinned, its caller may have left */
-    const memphis_consumer_options *o;
     struct mp_consumer_request r;
 };
 

@@ -13,7 +13,6 @@
 
 struct station_call {
     struct api_call call;
-    const char *name; /* borrowed until it ran */
     struct mp_station_settings settings;
     bool create, must_be_new;
     char folded[MP_NAME_MAX + 1];

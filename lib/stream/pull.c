@@ -20,7 +20,6 @@ void mp_pulls_init(struct mp_pulls *p)
 {
     mp_list_init(&p->ring);
     p->count = 0;
-    p->due_ns = UINT64_MAX;
 }
 
 void mp_pulls_fini(struct mp_pulls *p)
@@ -53,8 +52,6 @@ memphis_status mp_pull_add(struct mp_pulls *p, const struct mp_pull_request *r,
     memcpy(q->inbox, inbox.data, inbox.size);
     mp_list_push_back(&p->ring, &q->ring);
     p->count++;
-    if (due_of(q) < p->due_ns)
-        p->due_ns = due_of(q);
     *out = q;
     return MEMPHIS_OK;
 }
@@ -106,15 +103,12 @@ enum mp_pull_end mp_pull_tick(struct mp_pull *q, uint64_t now_ns)
     return MP_PULL_BEAT;
 }
 
-/* due_ns is a lower bound that may lie too early, since served pulls only move away
- * from it; when it is reached the exact one is found. At most 512 steps. */
-uint64_t mp_pulls_due_ns(struct mp_pulls *p)
+uint64_t mp_pulls_due_ns(const struct mp_pulls *p)
 {
     uint64_t due = UINT64_MAX;
 
     for (struct mp_list *l = p->ring.next; l != &p->ring; l = l->next)
         if (due_of(of_ring(l)) < due)
             due = due_of(of_ring(l));
-    p->due_ns = due;
     return due;
 }

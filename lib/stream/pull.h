@@ -43,7 +43,6 @@ struct mp_pull {
 struct mp_pulls {
     struct mp_list ring; /* head is served next */
     uint32_t count;
-    uint64_t due_ns; /* no pull expires or beats before */
 };
 
 enum mp_pull_end {
@@ -67,7 +66,8 @@ void mp_pull_remove(struct mp_pulls *p, struct mp_pull *q); /* frees it */
 
 /* What this pull needs at now_ns; a beat is counted as sent. */
 enum mp_pull_end mp_pull_tick(struct mp_pull *q, uint64_t now_ns);
-/* Earliest time at which a tick has something to do; UINT64_MAX: none. */
-uint64_t mp_pulls_due_ns(struct mp_pulls *p);
+/* Earliest time at which a tick has something to do; UINT64_MAX: none. At most 512
+ * steps. */
+uint64_t mp_pulls_due_ns(const struct mp_pulls *p);
 
 #endif
