@@ -76,10 +76,9 @@ struct api_call {
     memphis_broker *b;
     void (*run)(
         struct api_call *c); /* on the core; ends, now or later, in api_finish */
-    void (*refuse)(struct api_call *c); /* NULL-able: instead of run, when the close
-                                           finds it; ends in api_finish */
-    void (*fini)(struct api_call *c);   /* NULL-able: before the memory goes */
+    void (*fini)(struct api_call *c); /* NULL-able: before the memory goes */
     _Atomic uint32_t refs;
+    bool is_accepted;  /* posted: its caller heard OK, so a close runs it too */
     _Atomic bool ran;  /* borrowed arguments are used up: the caller may leave */
     _Atomic bool done; /* status and error stand */
     memphis_status status;
@@ -96,7 +95,7 @@ void api_call_unref(struct api_call *c);
  * MISUSE. The caller's reference stays his. `wait_ms` UINT32_MAX: for ever. */
 memphis_status api_run(struct api_call *c, uint32_t wait_ms, memphis_error *err);
 void api_finish(struct api_call *c, memphis_status st, const char *text);
-/* Same without waiting: post and forget. */
+/* Same without waiting: post and forget. OK: it will run, by a close at the latest. */
 memphis_status api_post(struct api_call *c, memphis_error *err);
 
 /* THREADED: turns that finished calls are numbered; waits for the one behind `number`,

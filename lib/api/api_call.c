@@ -69,10 +69,8 @@ static void deliver(struct mp_mail *m)
     if (state == API_BROKEN)
         return; /* nothing is touched any more; who waits hears it from the state */
     atomic_fetch_add(&c->refs, 1); /* run may finish it */
-    if (state == API_OPEN)
+    if (state == API_OPEN || c->is_accepted)
         c->run(c);
-    else if (c->refuse != NULL)
-        c->refuse(c);
     else
         api_finish(c, MEMPHIS_CLOSED, "the broker is closed");
     atomic_store_explicit(&c->ran, true, memory_order_release);
@@ -305,6 +303,7 @@ memphis_status api_post(struct api_call *c, memphis_error *err)
 {
     memphis_status st = api_usable(c->b, err);
 
+    c->is_accepted = true;
     if (st == MEMPHIS_OK)
         st = post(c, err);
     if (st != MEMPHIS_OK)

@@ -179,7 +179,6 @@ static struct settle_call *settle_new(memphis_consumer *c, size_t count)
     if (s == NULL)
         return NULL;
     atomic_fetch_add(&c->refs, 1);
-    s->call.refuse = run_settle; /* accepted before the close: done by it */
     s->call.fini = settle_fini;
     s->c = c;
     s->count = count;

@@ -324,13 +324,6 @@ static void on_produced(void *ctx, const struct mp_receipt *r)
         api_finish(&c->call, r->status, text_of(r->status));
 }
 
-static void refuse_produce(struct api_call *call)
-{
-    struct mp_receipt closed = { .status = MEMPHIS_CLOSED };
-
-    on_produced(call, &closed);
-}
-
 static void run_produce(struct api_call *call)
 {
     struct produce_call *c = (struct produce_call *)(void *)call;
@@ -619,7 +612,6 @@ static memphis_status post_produce(memphis_producer *p, const void *data, size_t
     if (st != MEMPHIS_OK)
         return st;
     atomic_fetch_add(&p->refs, 1);
-    c->call.refuse = refuse_produce;
     c->p = p;
     atomic_fetch_add(&p->s->b->async_bytes, bytes_of(c));
     c->fn = fn;
