@@ -134,6 +134,21 @@ void mp_shard_commit(struct mp_shard *s);
 /* Gives all appends that are not committed back to their owners. */
 void mp_shard_fail(struct mp_shard *s, memphis_status status);
 
+/* -- start.c -- */
+
+bool mp_replica_has_loss(const struct mp_replica *r); /* of the WAL, accepted */
+void mp_replica_add_lost(struct mp_replica *r, uint32_t pid, uint64_t first,
+                         uint64_t last);
+
+/* -- files.c: the partitions' files at a start -- */
+
+/* Before the replay of the data shard: all of them, and what the table says. */
+memphis_status mp_files_load(struct mp_shard *s, memphis_error *err);
+/* A partition whose open entry has been seen goes on with what its files hold. */
+memphis_status mp_files_attach(struct mp_shard *s, uint32_t pid, memphis_error *err);
+/* Behind the replay: what is damaged or missing is told, or accepted. */
+memphis_status mp_files_check(struct mp_replica *r, memphis_error *err);
+
 /* -- space.c: memory and WAL files are given back -- */
 
 memphis_status mp_space_open(struct mp_replica *r, memphis_error *err);

@@ -94,7 +94,7 @@ MUTANTS = [
      "f->status = remove_old(f);\n    if (f->status == MEMPHIS_OK)\n"
      "        f->status = write_slots(f);",
      "old state and WAL files go before the slots are written"),
-    ("page-cache-trusted", "replica/start.c", "if (!r->recovery.clean && !r->recovery.fresh)",
+    ("page-cache-trusted", "replica/files.c", "if (!r->recovery.clean && !r->recovery.fresh)",
      "if (false)", "files that a killed process has left in the page cache are built upon"),
     ("evicted-unflushed", "store/chunk.c", "return c->is_flushed ? c : NULL;",
      "return c->is_open ? NULL : c;", "messages leave memory before they are in a segment"),

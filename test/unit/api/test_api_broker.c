@@ -225,6 +225,7 @@ a_disk_with_no_more_than_its_reserve_opens_and_takes_no_messages(void **state)
         assert_int_equal(memphis_consumer_open(h.s, "c", NULL, &h.c, NULL), MEMPHIS_OK);
         assert_int_equal(memphis_fetch(h.c, &h.m, 1, 100, &got, NULL), MEMPHIS_OK);
         assert_int_equal(got, 1);
+        assert_int_equal(memphis_message_nack(h.m, 0), MEMPHIS_OK); /* again, please */
         close_all(&h);
         memphis_close(w.b);
     }

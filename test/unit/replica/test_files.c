@@ -457,5 +457,5 @@ int main(void)
         leak_checked(a_flipped_bit_anywhere_costs_one_message),
     };
 
-    return run_tests("replica/loss", tests);
+    return run_tests("replica/files", tests);
 }
