@@ -363,9 +363,9 @@ static void run_fetch(struct api_call *call)
         return;
     }
     c->fetch = f;
-    c->turn++;
+    uint32_t turn = c->turn++;
     for (uint32_t i = 0; i < n; i++) {
-        struct mp_stream_group *g = group_of(c, first + (c->turn + i) % n);
+        struct mp_stream_group *g = group_of(c, first + (turn + i) % n);
 
         if (g == NULL) {
             fetch_end(c, MEMPHIS_NOT_FOUND, "the station or the group was removed");

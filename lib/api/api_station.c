@@ -6,6 +6,7 @@
 #include "base/status.h"
 #include "base/str.h"
 #include "broker/client.h"
+#include "proto/sdk.h"
 
 #include <unistd.h>
 
@@ -175,9 +176,13 @@ struct named_call {
     memphis_station *s;
 };
 
-static void on_done(void *ctx, memphis_status st, const char *text)
+static void on_dropped(void *ctx, memphis_status st, const char *text)
 {
-    api_finish(ctx, st, text);
+    struct named_call *c = ctx;
+
+    if (st == MEMPHIS_OK)
+        mp_sdk_station_removed(c->call.b->core, c->s->name);
+    api_finish(&c->call, st, text);
 }
 
 static void run_drop(struct api_call *call)
@@ -188,7 +193,7 @@ static void run_drop(struct api_call *call)
     if (s == NULL)
         api_finish(call, MEMPHIS_NOT_FOUND, "the station does not exist any more");
     else
-        mp_station_drop(call->b->core, s, "", (struct mp_then){ on_done, call });
+        mp_station_drop(call->b->core, s, "", (struct mp_then){ on_dropped, c });
 }
 
 memphis_status memphis_station_drop(memphis_station *s, memphis_error *err)

@@ -1,6 +1,7 @@
 /* Requests about stations (sdk-protocol 2.1, 2.2). */
 #include "base/json.h"
 #include "base/status.h"
+#include "proto/sdk.h"
 #include "proto/sdk_internal.h"
 #include "proto/sdk_text.h"
 
@@ -156,8 +157,7 @@ void mp_sdk_create_station(const struct mp_sdk_call *c, struct mp_sdk_request *r
 
 /* === Destruction === */
 
-/* SDKs of all connections drop what they remember of the station. */
-static void push_removal(struct mp_broker *b, const char *station)
+void mp_sdk_station_removed(struct mp_broker *b, const char *station)
 {
     char internal[MP_NAME_MAX + 1];
     struct mp_buf out = { 0 };
@@ -186,7 +186,7 @@ static void station_dropped(void *ctx, memphis_status st, const char *text)
         mp_sdk_refuse_status(r, st, text);
     } else {
         /* Before the reply: who creates the station again at once keeps what is new. */
-        push_removal(r->broker, r->station);
+        mp_sdk_station_removed(r->broker, r->station);
         mp_sdk_finish_empty(r);
     }
 }

@@ -183,6 +183,29 @@ static void a_peer_with_the_password_is_served_and_one_without_is_not(void **sta
     }
 }
 
+/* sdk-protocol 2.2: on both paths. */
+static void sdks_hear_of_a_station_that_the_host_removes(void **state)
+{
+    (void)state;
+    for (int mode = 0; mode < TEST_MODES; mode++) {
+        static struct peer p;
+        memphis_station *s;
+        begin(mode);
+        assert_int_equal(memphis_station_create(w.b, "orders.eu", NULL, &s, NULL),
+                         MEMPHIS_OK);
+        assert_int_equal(join(&p, "root"), MEMPHIS_OK);
+        assert_int_equal(feed(&p, "SUB $memphis_sdk_clients_updates 1\r\nPING\r\n"),
+                         MEMPHIS_OK);
+        until(&p, "PONG\r\n");
+        assert_int_equal(memphis_station_drop(s, NULL), MEMPHIS_OK);
+        until(&p, "\"station_name\":\"orders#eu\"");
+        assert_true(has(&p, "remove_station"));
+        memphis_station_close(s);
+        leave(&p);
+        test_world_end(&w);
+    }
+}
+
 static void a_trusted_peer_needs_no_password(void **state)
 {
     (void)state;
@@ -442,6 +465,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         leak_checked(a_peer_is_greeted_with_what_the_embedder_said_about_itself),
         leak_checked(a_peer_with_the_password_is_served_and_one_without_is_not),
+        leak_checked(sdks_hear_of_a_station_that_the_host_removes),
         leak_checked(a_trusted_peer_needs_no_password),
         leak_checked(what_breaks_the_protocol_ends_the_session),
         leak_checked(too_much_input_is_fed_again_after_a_step),
