@@ -96,7 +96,7 @@ deps:
 	@tools/deps
 
 run: deps
-	@$(MAKE) --no-print-directory $B/memphisd
+	@$(MAKE) --no-print-directory -s $B/memphisd
 	@$B/memphisd $(ARGS)
 
 # Everything that a developer's machine can run in ten minutes.

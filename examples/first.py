@@ -13,7 +13,8 @@ async def main():
     producer = await memphis.producer(station_name="orders", producer_name="shop")
     await producer.produce(bytearray(b"two books"), msg_id="order-17")
 
-    consumer = await memphis.consumer(station_name="orders", consumer_name="packer")
+    consumer = await memphis.consumer(station_name="orders", consumer_name="packer",
+                                      batch_max_time_to_wait_ms=500)
     for _ in range(3):                       # one partition after the other
         for message in await consumer.fetch() or []:
             print(message.get_data().decode())

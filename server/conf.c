@@ -18,7 +18,7 @@ static const struct option {
     const char *help;
 } options[] = {
     { "a", "addr", NULL, TEXT, offsetof(struct conf, addr), "127.0.0.1",
-      "address to listen on" },
+      "IP address to listen on" },
     { "p", "port", NULL, PORT, offsetof(struct conf, port), "6666",
       "port of the SDKs" },
     { "sd", "store_dir", NULL, TEXT, offsetof(struct conf, store_dir), "./data",
@@ -29,7 +29,7 @@ static const struct option {
       "256M", "bytes of memory in all, at least 4M; K, M, G are understood" },
     { "dr", "disk_reserve", "MEMPHIS_DISK_RESERVE", SIZE,
       offsetof(struct conf, disk_reserve), "0",
-      "bytes of the disk that messages leave free; 0: 5 %, at most 1G" },
+      "bytes of the disk that messages leave free, with K, M, G; 0: 5 %, at most 1G" },
     { "accept-loss", "accept_loss", NULL, SWITCH, offsetof(struct conf, accept_loss),
       NULL, "start although stored data is damaged; keep all that verifies" },
     { "D", "debug", NULL, SWITCH, offsetof(struct conf, debug), NULL, "log more" },
@@ -40,7 +40,7 @@ static const struct option {
     { NULL, NULL, "ROOT_PASSWORD", PASSWORD, offsetof(struct conf, root_password),
       "memphis", "password of user root" },
 };
-enum { OPTIONS = sizeof(options) / sizeof(options[0]) };
+enum { OPTIONS = sizeof(options) / sizeof(options[0]), MEMORY_LEAST = 4 << 20 };
 
 void conf_help(void)
 {
@@ -98,6 +98,10 @@ static int set(struct conf *c, const struct option *o, char *value, const char *
 
     switch (o->kind) {
     case SWITCH:
+        if (value != NULL) {
+            fprintf(stderr, "memphisd: %s takes no value.\n", shown);
+            return 2;
+        }
         *(bool *)field = true;
         return 0;
     case TEXT:
@@ -106,7 +110,8 @@ static int set(struct conf *c, const struct option *o, char *value, const char *
             return 0;
         break;
     case SIZE:
-        if (read_size(value, field))
+        if (read_size(value, field) &&
+            (strcmp(o->alias, "memory_max") != 0 || *(uint64_t *)field >= MEMORY_LEAST))
             return 0;
         break;
     case PASSWORD:
@@ -119,7 +124,7 @@ static int set(struct conf *c, const struct option *o, char *value, const char *
         errno = 0;
         n = strtoul(value, &end, 10);
         if (errno == 0 && value[0] >= '0' && value[0] <= '9' && *end == 0 &&
-            n <= 65535) {
+            n <= 65535 && (n > 0 || strcmp(o->alias, "http_port") == 0)) {
             *(uint16_t *)field = (uint16_t)n;
             return 0;
         }
@@ -185,7 +190,7 @@ int conf_read(struct conf *c, int argc, char **argv)
 
         if (o->fallback == NULL)
             continue;
-        rc = env != NULL && env[0] != 0
+        rc = env != NULL && (env[0] != 0 || o->kind == PASSWORD)
                  ? set(c, o, unquoted(env), o->env)
                  : set(c, o, (char *)(uintptr_t)o->fallback, "a default");
         if (rc != 0)

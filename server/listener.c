@@ -79,7 +79,7 @@ int listener_start(struct server *s)
              s->conf.addr, (unsigned)s->conf.port);
     memset(&storage, 0, sizeof(storage));
     if (evutil_parse_sockaddr_port(where, (struct sockaddr *)&storage, &size) != 0) {
-        fprintf(stderr, "memphisd: '%s' is not an address to listen on.\n",
+        fprintf(stderr, "memphisd: '%s' is not an IP address to listen on.\n",
                 s->conf.addr);
         return 1;
     }

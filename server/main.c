@@ -71,11 +71,11 @@ static int open_store(struct server *s)
 
     if (memphis_open(&o, &s->broker, &err) == MEMPHIS_OK)
         return 0;
-    fprintf(stderr, "memphisd: cannot open store directory '%s': %s\n",
+    fprintf(stderr,
+            "memphisd: the store in '%s' cannot be opened: %s (another directory: "
+            "-sd)\n",
             s->conf.store_dir, err.message);
-    if (err.status == MEMPHIS_CORRUPT)
-        return EXIT_DATA;
-    return err.status == MEMPHIS_IO ? EXIT_STORE_IO : 1;
+    return err.status == MEMPHIS_CORRUPT ? EXIT_DATA : 1;
 }
 
 static void greet(const struct server *s)
@@ -95,7 +95,7 @@ static void greet(const struct server *s)
     printf("Send a first message, from the source folder:\n"
            "  pip install memphis-py 'protobuf<5'\n"
            "  python3 examples/first.py %s %u\n"
-           "  build/examples/hello          # the same in C, without a server\n"
+           "  make && build/examples/hello build/hello-data   # in C, no server\n"
            "Stop with Ctrl-C; everything acknowledged is on disk.\n",
            host, c->port);
     fflush(stdout);
@@ -178,5 +178,7 @@ int main(int argc, char **argv)
         event_base_dispatch(s.base);
     }
     stop(&s); /* its last sync may fail */
+    if (rc == 0 && s.exit_status == 0)
+        printf("Stopped; everything acknowledged is on disk.\n");
     return rc != 0 ? rc : s.exit_status;
 }

@@ -41,7 +41,7 @@ static void on_root(struct evhttp_request *req, void *ctx)
     memphis_stats_read(s->broker, &st);
     snprintf(body, sizeof(body),
              "memphisd %s\nstations %llu, partitions %llu, sessions %llu\n"
-             "stored %llu, delivered %llu, acked %llu\n",
+             "since the start: stored %llu, delivered %llu, acked %llu\n",
              memphis_version_text(), (unsigned long long)st.stations,
              (unsigned long long)st.partitions, (unsigned long long)st.sessions,
              (unsigned long long)st.stored, (unsigned long long)st.delivered,

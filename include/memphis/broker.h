@@ -3,11 +3,12 @@
  * One data directory is one broker, in one process. Without a directory everything is
  * in memory and gone at close. Who does the work:
  *
- *   MEMPHIS_THREADED            the broker's own threads; call from any thread
- *   MEMPHIS_MANUAL, workers 0   no thread at all: everything happens inside
- * memphis_step and inside waiting calls, disk writes included MEMPHIS_MANUAL, workers
- * 1+  your loop is the core (call from one thread, memphis_step when memphis_wakeup_fd
- * is readable or next_ms passed); disk and passwords have threads
+ *   MEMPHIS_THREADED             the broker's own threads; call from any thread
+ *   MEMPHIS_MANUAL, workers 0    no thread at all: everything happens inside
+ *                                memphis_step and waiting calls, disk writes included
+ *   MEMPHIS_MANUAL, workers 1+   your loop is the core: call from one thread, and
+ *                                memphis_step when memphis_wakeup_fd is readable or
+ *                                next_ms has passed; disk and passwords have threads
  */
 #ifndef MEMPHIS_BROKER_H
 #define MEMPHIS_BROKER_H

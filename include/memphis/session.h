@@ -1,8 +1,7 @@
 /* memphis/session.h -- speak the client protocol (NATS, as the official SDKs do) over
  * any byte pipe: a socket, a Unix socket, a serial line, a test.
  *
- *   your transport --- memphis_session_feed --->  session  --- memphis_pipe.write --->
- * it
+ *   your transport -- memphis_session_feed --> session -- memphis_pipe.write --> yours
  *
  * Bytes are queued by feed and applied in the broker's next turn; output comes in one
  * write per turn. Tell the session what your peer has taken (memphis_session_drained):

@@ -1,9 +1,8 @@
 /* memphis/station.h -- stations: named, partitioned, durable message logs.
  *
- * Names are folded to lower case: "Orders" and "orders" are one station; letters,
- * digits,
- * '_', '-' and '.', at most 128. Thread of all functions: as memphis_broker's mode
- * says.
+ * Names are folded to lower case: "Orders" and "orders" are one station. They have at
+ * most 128 letters, digits, '_', '-' and '.'. Thread of all functions: as the mode of
+ * the broker says.
  */
 #ifndef MEMPHIS_STATION_H
 #define MEMPHIS_STATION_H

@@ -406,8 +406,8 @@ static void describe_recovery(memphis_broker *b)
         mp_format(b->recovery_text, sizeof(b->recovery_text), "new store");
     else
         mp_format(b->recovery_text, sizeof(b->recovery_text),
-                  "recovered %" PRIu64 " messages in %" PRIu64 " ms%s", r->messages,
-                  r->milliseconds,
+                  "recovered %" PRIu64 " message%s in %" PRIu64 " ms%s", r->messages,
+                  r->messages == 1 ? "" : "s", r->milliseconds,
                   r->lost_ranges > 0  ? "; damage was accepted, see the log"
                   : r->torn_bytes > 0 ? "; an unfinished write was dropped"
                                       : "");

@@ -82,7 +82,9 @@ memphis_status mp_replica_open(const struct mp_replica_options *o,
     set_defaults(&r->o);
     r->opened_ns = o->env->boot_ns(o->env);
     if (!o->diskless) {
-        s = o->env->lock(o->env, err);
+        s = mp_recover_look(o->env, err);
+        if (s == MEMPHIS_OK)
+            s = o->env->lock(o->env, err);
         if (s == MEMPHIS_OK)
             s = mp_recover(&r->recovery, o->env, o->accept_loss, err);
         if (s == MEMPHIS_OK)

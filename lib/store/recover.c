@@ -26,13 +26,15 @@ static bool is_ours(const char *name)
 
 struct listing {
     char foreign[64];         /* a name that is not ours; "": none */
-    bool has_wal, has_segments;
+    bool has_node, has_wal, has_segments;
 };
 
 static bool look_at_name(void *ctx, const char *name)
 {
     struct listing *l = ctx;
 
+    if (strcmp(name, NODE_NAME) == 0)
+        l->has_node = true;
     if (strcmp(name, "wal") == 0)
         l->has_wal = true;
     if (strcmp(name, "s") == 0)
@@ -79,13 +81,30 @@ static memphis_status clear_wal(struct mp_env *e, memphis_error *err)
 
 /* -- without a node slot ----------------------------------------------------------- */
 
+static memphis_status refuse_foreign(const struct listing *l, memphis_error *err)
+{
+    if (l->foreign[0] == 0)
+        return MEMPHIS_OK;
+    return mp_fail(err, MEMPHIS_INVALID,
+                   "the directory holds '%s', which is not a broker's: choose an empty "
+                   "directory",
+                   l->foreign);
+}
+
+memphis_status mp_recover_look(struct mp_env *e, memphis_error *err)
+{
+    struct listing l = { .has_wal = false };
+    memphis_status s = e->dir_list(e, "", look_at_name, &l, err);
+
+    return s == MEMPHIS_OK && !l.has_node ? refuse_foreign(&l, err) : s;
+}
+
 static memphis_status begin(struct mp_recovery *r, struct mp_env *e,
                             const struct listing *l, memphis_error *err)
 {
-    if (l->foreign[0] != 0)
-        return mp_fail(err, MEMPHIS_INVALID,
-                       "the directory holds '%s', which is not a broker's: choose an "
-                       "empty directory", l->foreign);
+    memphis_status refusal = refuse_foreign(l, err);
+    if (refusal != MEMPHIS_OK)
+        return refusal;
     if (l->has_wal) {
         memphis_status s = mp_scan_run(&r->scan, e, 0, 0, true, err);
         if (s == MEMPHIS_OK && r->scan.unread.status != MEMPHIS_OK)

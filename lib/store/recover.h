@@ -22,6 +22,8 @@ struct mp_recovery {
     struct mp_scan scan;
 };
 
+/* Before the lock is taken, and so before anything is made there: INVALID. */
+memphis_status mp_recover_look(struct mp_env *e, memphis_error *err);
 memphis_status mp_recover(struct mp_recovery *r, struct mp_env *e, bool accept_loss,
                           memphis_error *err);
 void mp_recover_fini(struct mp_recovery *r);

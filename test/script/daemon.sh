@@ -39,14 +39,21 @@ says 2 "unknown argument '--nonsense'" --nonsense; check "an unknown flag is a u
 says 2 "needs a value" -p; check "a flag without its value is a usage error" $?
 says 2 "is not a value" -p=66x; check "a port that is no number is a usage error" $?
 says 2 "is not a value" --memory_max=64X; check "a size that is none is a usage error" $?
-says 1 "at least 4 MiB" -sd "$work/x" -m 0 --memory_max=1M
-check "too little memory is refused" $?
-says 1 "not an address" -a nowhere.example -sd "$work/x" -m 0
+says 2 "at least 4M" -sd "$work/x" -m 0 --memory_max=1M
+check "too little memory is a usage error" $?
+says 2 "takes no value" --accept-loss=0; check "a switch with a value is a usage error" $?
+says 2 "is not a value" -p 0; check "port 0 is a usage error" $?
+ROOT_PASSWORD= says 1 "1 to 72 bytes" -sd "$work/x" -m 0
+check "an empty ROOT_PASSWORD is refused, not the default" $?
+says 1 "not an IP address" -a nowhere.example -sd "$work/x" -m 0
 check "an address that is none is refused" $?
 mkdir "$work/foreign" && echo hi >"$work/foreign/notes.txt"
 says 1 "notes.txt" -sd "$work/foreign" -p $port -m 0
 check "a foreign directory is refused by the name found in it" $?
-says 1 "cannot open store" -sd /proc/nowhere -p $port -m 0
+[ "$(ls -A "$work/foreign")" = notes.txt ]; check "and nothing is left in it" $?
+says 1 "cannot be opened" -sd "$work/foreign/notes.txt" -p $port -m 0
+check "a directory that is none is refused" $?
+says 1 "cannot be opened" -sd /proc/nowhere -p $port -m 0
 check "an unwritable directory is refused" $?
 
 start "$work/a.log" -p $port -m $((port + 1)) --store_dir="$work/store"
@@ -87,6 +94,7 @@ check "a client that comes to an idle broker is let in" $?
 kill -TERM $first
 wait $first
 check "SIGTERM exits 0" $?
+tail -1 "$work/a.log" | grep -q 'on disk'; check "and says that it is done" $?
 start "$work/b.log" -p $port -m 0 -sd "$work/store" &&
     grep -q 'recovered 0 messages' "$work/b.log"
 check "a second start recovers" $?

@@ -121,7 +121,7 @@ static void each_mode_stores_closes_and_recovers(void **state)
             memphis_close(w.b);
             assert_int_equal(test_world_open(&w), MEMPHIS_OK);
             const char *found = memphis_recovery_text(w.b);
-            assert_non_null(strstr(found, on_disk ? "recovered 1 messages" : "new"));
+            assert_non_null(strstr(found, on_disk ? "recovered 1 message in" : "new"));
             memphis_status st = memphis_station_open(w.b, "s", &h.s, NULL);
             assert_int_equal(st, on_disk ? MEMPHIS_OK : MEMPHIS_NOT_FOUND);
             if (st == MEMPHIS_OK)
@@ -745,7 +745,7 @@ static void a_failed_write_or_sync_breaks_it_once_and_for_all(void **state)
         struct handles again = { .s = NULL };
         assert_int_equal(test_world_open(&w), MEMPHIS_OK);
         assert_int_equal(memphis_station_open(w.b, "s", &again.s, NULL), MEMPHIS_OK);
-        assert_non_null(strstr(memphis_recovery_text(w.b), "recovered 1 message"));
+        assert_non_null(strstr(memphis_recovery_text(w.b), "recovered 1 message in"));
         close_all(&again);
         for (int k = 0; k < 4; k++)
             close_one(&h, k);
@@ -816,7 +816,7 @@ static void whichever_allocation_fails_the_directory_can_be_opened_again(void **
 
             assert_int_equal(test_world_open(&w), MEMPHIS_OK);
             if (stored)
-                assert_non_null(strstr(memphis_recovery_text(w.b), " 1 messages"));
+                assert_non_null(strstr(memphis_recovery_text(w.b), " 1 message "));
             test_world_end_broken(&w);
         }
     }
