@@ -567,12 +567,16 @@ static bool follows(const struct mp_scan *s, const struct mp_scan_batch *b,
 static uint64_t skip_settled(const struct mp_scan *s, uint64_t lsn)
 {
     const struct mp_lsn_range *r;
+    uint64_t before;
 
-    while ((r = settled_at(s, lsn)) != NULL)
-        lsn = r->to;
-    for (uint32_t i = 0; i < s->files_count; i++)
-        if (lsn == s->files[i].header.base)
-            return lsn + MP_BLOCK_SIZE;
+    do { /* what is settled may begin with that batch */
+        before = lsn;
+        while ((r = settled_at(s, lsn)) != NULL)
+            lsn = r->to;
+        for (uint32_t i = 0; i < s->files_count; i++)
+            if (lsn == s->files[i].header.base)
+                lsn += MP_BLOCK_SIZE;
+    } while (lsn != before);
     return lsn;
 }
 

@@ -431,6 +431,30 @@ static void a_good_batch_behind_a_torn_one_stays_settled(void **state)
     end(w);
 }
 
+/* The file before is full: its end leads to the first batch of the next one. */
+static void what_is_settled_may_be_the_first_batch_of_a_file(void **state)
+{
+    struct world *w = begin();
+
+    (void)state;
+    assert_int_equal(put_batches(w, FILE_SIZE / MP_BLOCK_SIZE - 1), FILE_SIZE);
+    put_file(w, FILE_SIZE);
+    const uint64_t bad = FILE_SIZE + FIRST;
+    uint64_t lsn = put_batch(w, (struct batch){ .lsn = bad, .durable = FILE_SIZE,
+                                                .index = 11, .records = 2 });
+    put_batch(w, (struct batch){ .lsn = lsn, .durable = lsn, .index = 13,
+                                 .records = 2 });
+    flip(w, FILE_SIZE, FIRST + 300);
+    assert_int_equal(scan(w, 0, false), MEMPHIS_CORRUPT);
+    put_file(w, 2 * FILE_SIZE);
+    lsn = put_batch(w, (struct batch){ .lsn = 2 * FILE_SIZE + FIRST,
+                                       .durable = lsn + MP_BLOCK_SIZE, .index = 15,
+                                       .records = 1, .settled = { bad, lsn } });
+    assert_int_equal(scan(w, lsn, false), MEMPHIS_OK);
+    assert_int_equal(found(w), bits(1, 10) | bits(13, 15));
+    end(w);
+}
+
 static void records_in_another_order_make_a_batch_bad(void **state)
 {
     struct world *w = begin();
@@ -825,6 +849,7 @@ int main(void)
         leak_checked(a_batch_that_does_not_continue_the_chain_is_not_taken),
         leak_checked(batches_of_an_earlier_use_of_the_file_are_not_seen),
         leak_checked(settled_ranges_are_skipped_and_read_from_the_copies),
+        leak_checked(what_is_settled_may_be_the_first_batch_of_a_file),
         leak_checked(a_good_batch_behind_a_torn_one_stays_settled),
         leak_checked(records_in_another_order_make_a_batch_bad),
         leak_checked(a_file_missing_in_the_middle_is_damage),
