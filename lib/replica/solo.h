@@ -70,6 +70,7 @@ struct mp_shard {
     struct mp_record open;        /* appends == 0: there is no open entry */
     uint64_t last_index;          /* of the newest closed record */
     uint64_t commit;
+    uint64_t replayed_index;      /* a start: where the log ended */
     uint64_t last_time_ns;        /* of the newest closed record: never falls */
     uint32_t in_flight; /* records at the front, in a batch or chosen for it */
     struct mp_entry *scratch;     /* decoded entries of the append being applied */

@@ -290,6 +290,7 @@ memphis_status mp_replica_start(struct mp_replica *r, uint32_t shard,
     }
     if (st == MEMPHIS_OK && !s->in_memory)
         st = check_end(s, err);
+    s->replayed_index = s->last_index;
     go_on_above_files(s);
     return st;
 }
@@ -389,6 +390,30 @@ static memphis_status collect_copies(struct mp_replica *r, struct closing *c,
         mp_buf_put_slice(&c->bodies, body);
     }
     return MEMPHIS_OK;
+}
+
+/* An accepting start that was crashed has left files that are ahead of the log: what it
+ * wrote there had no entry yet. Empty ones keep the order, or the next start would miss
+ * them. Behind a loss of the log itself nobody does. */
+static void fill_up_to_files(struct mp_replica *r, struct closing *c)
+{
+    const struct mp_shard *s = mp_shard_of(r, MP_SHARD_DATA);
+    struct mp_group_header h = { .length = MP_GROUP_HEADER_SIZE,
+                                 .shard = MP_SHARD_DATA,
+                                 .shard_epoch = 1,
+                                 .replica = MP_SHARD_DATA,
+                                 .kind = MP_RECORD_ENTRY,
+                                 .raft_type = MP_RAFT_NORMAL,
+                                 .term = 1,
+                                 .time_ns = r->clock.broker_ns };
+
+    if (mp_replica_has_loss(r))
+        return;
+    for (h.index = s->replayed_index + 1; h.index <= s->last_index; h.index++) {
+        h.commit = h.index - 1;
+        h.term_before = h.index > 1;
+        push_header(c, &h);
+    }
 }
 
 static void put_entry(struct closing *c, struct mp_group_header *h, struct mp_entry *e)
@@ -567,6 +592,7 @@ memphis_status mp_replica_ready(struct mp_replica *r, struct mp_recovery_report 
                        scan->torn_bytes > 0);
         if (settle && s == MEMPHIS_OK)
             s = collect_copies(r, &c, err);
+        fill_up_to_files(r, &c);
         size_t copies = c.count;
         if (s == MEMPHIS_OK && (mp_replica_has_loss(r) || r->accepted > 0))
             collect_loss(r, &c);

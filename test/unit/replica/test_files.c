@@ -444,6 +444,44 @@ static void a_flipped_bit_anywhere_costs_one_message(void **state)
     }
 }
 
+/* What it has written to files may be ahead of the log then: nobody misses entries. */
+static void an_accepting_start_may_be_crashed_anywhere(void **state)
+{
+    bool crashed = true;
+    (void)state;
+
+    for (uint64_t n = 1; crashed; n++) {
+        struct world *w = world_new(93);
+        struct nth_name file = { DIR7, ".seg", 0, { 0 } };
+        memphis_error err = { 0 };
+        must_start(w);
+        open_partition(w, 7);
+        open_partition(w, 8);
+        produce(w, 7, 200, 1000);
+        produce(w, 8, 30, 1000);
+        flush(w);
+        idle(w, 1);
+        stop(w);
+        mp_disk_each(w->disk, take_nth, &file);
+        remove_name(w, DIR7, file.name + sizeof DIR7);
+        w->options.accept_loss = true;
+        mp_disk_crash_at(w->disk, n);
+        (void)start(w, &err);
+        crashed = mp_disk_has_crashed(w->disk);
+        crash(w, n % 2 ? MP_CRASH_EVERYTHING : MP_CRASH_NOTHING);
+        must_start(w);
+        w->options.accept_loss = false;
+        for (int round = 0; round < 3; round++) {
+            expect_range(w, 8, 1, 30);
+            w->next[7] = mp_log_last(data_log(w), 7) + 1;
+            produce(w, 7, 1, 500);
+            crash(w, MP_CRASH_NOTHING);
+            must_start(w);
+        }
+        world_free(w);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -455,6 +493,7 @@ int main(void)
         leak_checked(what_tells_of_messages_may_be_lost_without_them),
         leak_checked(a_damaged_table_of_partitions_costs_nobody_his_files),
         leak_checked(a_flipped_bit_anywhere_costs_one_message),
+        leak_checked(an_accepting_start_may_be_crashed_anywhere),
     };
 
     return run_tests("replica/files", tests);
