@@ -9,11 +9,21 @@
  * Memory, files and segments are small, so that flushes, sealed segments, dead ones and
  * WAL files that go are part of every history; and now and then the disk is full.
  *
+ * Fewer crashes, in the same way, of a lazy broker, which syncs at times: it may lose
+ * what was not synced, the end of the history. And of one with so many partitions that
+ * a pass syncs them all at once.
+ *
+ * Damage of what is acknowledged is refused, or accepted by a start that is crashed in
+ * turn: see damage.h.
+ *
  *   test_crash                      the seeds of `make test`
- *   test_crash SEED [N]             one seed; only the crash at operation N
+ *   test_crash SEED [N]             one seed; only operation N, the N-th damage
  *   test_crash FIRST-LAST [MINUTES] a range; after that time it says where to go on
  */
+#include "sim/damage.h"
 #include "sim/world.h"
+
+static uint64_t only_operation; /* 0: all of them */
 
 /* -- crashes ----------------------------------------------------------------------- */
 
@@ -26,6 +36,8 @@ static void recover(struct world *w, enum mp_disk_outcome outcome)
     char when[64];
 
     mp_disk_crash(w->disk, outcome, next_random(&w->random));
+    w->is_weak = w->sync != MP_SYNC_ALWAYS && outcome != MP_CRASH_EVERYTHING &&
+                 outcome != MP_CRASH_PROCESS;
     for (int tries = 0;; tries++) {
         if (tries < 3 && draw(w, 2) == 0)
             mp_disk_crash_at(w->disk, 1 + draw(w, 30));
@@ -37,12 +49,21 @@ static void recover(struct world *w, enum mp_disk_outcome outcome)
         }
         stop(w);
         restarts_crashed++;
+        w->is_weak = w->sync != MP_SYNC_ALWAYS;
         outcome = (enum mp_disk_outcome)draw(w, MP_CRASH_OUTCOMES);
         mp_disk_crash(w->disk, outcome, next_random(&w->random));
     }
     snprintf(when, sizeof when, "after outcome %d", (int)outcome);
     if (w->failure[0] == 0)
         compare(w, when);
+}
+
+/* Which kind of world: for the messages. */
+static const char *name_of(const struct world *w)
+{
+    if (w->sync != MP_SYNC_ALWAYS)
+        return " (lazy)";
+    return w->pids == PARTITIONS ? " (wide)" : "";
 }
 
 /* From a crashed world: each outcome, and life after it. */
@@ -52,7 +73,7 @@ static void try_outcomes(const struct world *crashed, uint64_t n, char *failure)
     memphis_error err = { 0 };
 
     for (int o = 0; o < MP_CRASH_OUTCOMES && failure[0] == 0; o++) {
-        memcpy(w, crashed, sizeof *w);
+        copy_world(w, crashed);
         w->disk = mp_disk_clone(crashed->disk);
         w->random = mix(crashed->seed, n * 100 + (uint64_t)o);
         outcomes_run++;
@@ -64,6 +85,7 @@ static void try_outcomes(const struct world *crashed, uint64_t n, char *failure)
             fail_if(w, w->is_broken, "it broke without a fault: %s", err.message);
         }
         if (w->failure[0] == 0) {
+            w->is_weak = w->is_full && w->sync != MP_SYNC_ALWAYS;
             stop(w);
             mp_disk_crash(w->disk, (enum mp_disk_outcome)draw(w, MP_CRASH_OUTCOMES),
                           next_random(&w->random));
@@ -73,9 +95,9 @@ static void try_outcomes(const struct world *crashed, uint64_t n, char *failure)
                 compare(w, "after the second start");
         }
         if (w->failure[0] != 0)
-            snprintf(failure, 600, "seed %llu, operation %llu, outcome %d: %s",
-                     (unsigned long long)crashed->seed, (unsigned long long)n, o,
-                     w->failure);
+            snprintf(failure, 600, "seed %llu%s, operation %llu, outcome %d: %s",
+                     (unsigned long long)crashed->seed, name_of(crashed),
+                     (unsigned long long)n, o, w->failure);
         stop(w);
         mp_disk_free(w->disk);
     }
@@ -86,20 +108,40 @@ static void init_world(struct world *w, uint64_t seed)
 {
     memset(w, 0, sizeof *w);
     w->seed = seed;
+    w->pids = PARTITIONS_USUAL;
+    w->steps = STEPS;
+    w->drop_in = 150;
     w->random = mix(seed, 1);
     w->disk = mp_disk_new(seed);
 }
 
+static void make_wide(struct world *w)
+{
+    w->pids = PARTITIONS;
+    w->steps = 30;
+    w->drop_in = 30;
+}
+
+/* Syncs at times, or at the end of a WAL file only. */
+static void make_lazy(struct world *w)
+{
+    w->sync = w->seed % 2 == 0 ? MP_SYNC_NONE : MP_SYNC_INTERVAL;
+    w->drop_in = 30;
+}
+
 /* Runs the workload of the seed up to operation n (0: to its end); the number of
  * operations it took. */
-static uint64_t run_to(struct world *w, uint64_t seed, uint64_t n)
+static uint64_t run_to(struct world *w, uint64_t seed, void (*make)(struct world *),
+                       uint64_t n)
 {
     memphis_error err = { 0 };
 
     init_world(w, seed);
+    if (make != NULL)
+        make(w);
     mp_disk_crash_at(w->disk, n);
     if (start(w, &err) == MEMPHIS_OK) {
-        run_steps(w, STEPS, n == 0, &err);
+        run_steps(w, w->steps, n == 0 && make == NULL, &err);
         if (!w->is_broken)
             turn(w);
     }
@@ -113,18 +155,21 @@ static uint64_t run_to(struct world *w, uint64_t seed, uint64_t n)
     return mp_disk_operations(w->disk);
 }
 
-static void run_seed(uint64_t seed, uint64_t only, char *failure)
+/* Crashes at one operation in `stride`: which ones they are, the seed says. */
+static void run_seed(uint64_t seed, void (*make)(struct world *), uint64_t stride,
+                     uint64_t only, char *failure)
 {
     struct world *w = malloc(sizeof *w);
-    uint64_t operations = run_to(w, seed, 0);
+    uint64_t operations = run_to(w, seed, make, 0);
 
     if (w->failure[0] != 0)
-        snprintf(failure, 600, "seed %llu: %s", (unsigned long long)seed, w->failure);
+        snprintf(failure, 600, "seed %llu%s: %s", (unsigned long long)seed,
+                 name_of(w), w->failure);
     mp_disk_free(w->disk);
     for (uint64_t n = 1; n <= operations && failure[0] == 0; n++) {
-        if (only != 0 && n != only)
+        if (only != 0 ? n != only : n % stride != seed % stride)
             continue;
-        (void)run_to(w, seed, n);
+        (void)run_to(w, seed, make, n);
         crash_points++;
         try_outcomes(w, n, failure);
         mp_disk_free(w->disk);
@@ -160,7 +205,7 @@ static void try_flip(const struct world *stopped, uint64_t n, char *failure)
     struct pick p = { 0 };
     memphis_error err = { 0 };
 
-    memcpy(w, stopped, sizeof *w);
+    copy_world(w, stopped);
     w->disk = mp_disk_clone(stopped->disk);
     w->random = mix(stopped->seed, n);
     p.left = draw(w, 96 << 10); /* two or three files */
@@ -181,6 +226,16 @@ static void try_flip(const struct world *stopped, uint64_t n, char *failure)
     free(w);
 }
 
+/* With a cover batch, which may have to wait for the next file. */
+static void settle_covered(struct world *w)
+{
+    for (int i = 0; i < 10 && (i == 0 || w->replica->uncovered); i++) {
+        mp_disk_advance(w->disk, 1000000000);
+        settle(w);
+    }
+    assert_false(w->replica->uncovered);
+}
+
 /* Bit-rot of what is acknowledged is refused: `durable_upto` of `node` after a clean
  * stop, of a cover batch otherwise, tells it from a torn tail. */
 static void rot_seed(uint64_t seed, bool clean, char *failure)
@@ -193,8 +248,7 @@ static void rot_seed(uint64_t seed, bool clean, char *failure)
     run_steps(w, 10 + (uint32_t)draw(w, STEPS), false, &err);
     settle(w);
     if (!clean) {
-        mp_disk_advance(w->disk, 1000000000);
-        settle(w); /* the cover batch */
+        settle_covered(w);
         mp_disk_crash_at(w->disk, 1);
     }
     stop(w);
@@ -206,18 +260,140 @@ static void rot_seed(uint64_t seed, bool clean, char *failure)
     free(w);
 }
 
-/* The n-th sync fails: its bytes are in the page cache, marked clean, and never reach
- * the disk. A start that finds them there may not build on them. */
-static bool fail_sync(uint64_t seed, uint64_t n, char *failure)
+/* -- damage that is accepted ------------------------------------------------------- */
+
+static struct {
+    uint64_t tried, refused, lossy, lost, crashed;
+} damages;
+
+/* Starts that accept the loss until one goes through; some are crashed. */
+static void accept_loss(struct world *w, struct damage *d)
+{
+    memphis_error err = { 0 };
+
+    w->accepts = true;
+    for (int tries = 0;; tries++) {
+        if (tries < 3 && draw(w, 4) > 0)
+            mp_disk_crash_at(w->disk, 1 + draw(w, 40));
+        memphis_status s = start(w, &err);
+        if (!mp_disk_has_crashed(w->disk)) {
+            mp_disk_crash_at(w->disk, 0);
+            fail_if(w, s != MEMPHIS_OK, "the start that accepts says %s", err.message);
+            break;
+        }
+        stop(w);
+        damages.crashed++;
+        d->was_crashed = true;
+        mp_disk_crash(w->disk, (enum mp_disk_outcome)draw(w, MP_CRASH_OUTCOMES),
+                      next_random(&w->random));
+    }
+    w->accepts = false;
+}
+
+/* Life after it; the next start does not ask again. */
+static void live_on(struct world *w)
+{
+    memphis_error err = { 0 };
+
+    run_steps(w, 12, false, &err);
+    for (int i = 0; i < 3 && !w->is_broken; i++)
+        turn(w);
+    fail_if(w, w->is_broken, "it broke afterwards: %s", err.message);
+    if (draw(w, 2) == 0)
+        mp_disk_crash_at(w->disk, 1);
+    stop(w);
+    mp_disk_crash(w->disk, (enum mp_disk_outcome)draw(w, MP_CRASH_OUTCOMES),
+                  next_random(&w->random));
+    memphis_status s = start(w, &err);
+    fail_if(w, s != MEMPHIS_OK, "the start after that says %s", err.message);
+    if (w->failure[0] == 0)
+        compare(w, "after the start after that");
+}
+
+static void try_damage(const struct world *stopped, uint64_t n, bool clean,
+                       char *failure)
+{
+    struct world *w = malloc(sizeof *w);
+    struct damage *d = calloc(1, sizeof *d);
+    memphis_error err = { 0 };
+
+    copy_world(w, stopped);
+    w->disk = mp_disk_clone(stopped->disk);
+    w->random = mix(stopped->seed, 1000 + 2 * n + clean);
+    if (choose(w, d, clean)) {
+        note_hits(w, d);
+        inflict(w, d);
+        damages.tried++;
+        memphis_status s = start(w, &err);
+        if (s != MEMPHIS_OK) {
+            damages.refused++;
+            fail_if(w, s != MEMPHIS_CORRUPT && s != MEMPHIS_IO && s != MEMPHIS_VERSION,
+                    "status %d: %s", (int)s, err.message);
+            stop(w);
+            accept_loss(w, d);
+        }
+        bool goes_on = s != MEMPHIS_OK || !may_go_unseen(d);
+        if (w->failure[0] == 0 && goes_on)
+            take_over(w, d);
+        damages.lost += d->lost;
+        damages.lossy += d->lost > 0;
+        if (w->failure[0] == 0 && goes_on)
+            live_on(w);
+        stop(w);
+    }
+    if (w->failure[0] != 0)
+        snprintf(failure, 600,
+                 "seed %llu, damage %llu%s: kind %d, %llu of '%.50s': %.400s",
+                 (unsigned long long)w->seed, (unsigned long long)n,
+                 clean ? "" : " (unclean)", (int)d->kind, (unsigned long long)d->from,
+                 d->name, w->failure);
+    mp_disk_free(w->disk);
+    free(d);
+    free(w);
+}
+
+static void damage_seed(uint64_t seed, bool clean, char *failure)
 {
     struct world *w = malloc(sizeof *w);
     memphis_error err = { 0 };
 
     init_world(w, seed);
+    w->random = mix(seed, 3);
+    w->drop_in = 0;
+    w->keeps = true;
+    assert_int_equal(start(w, &err), MEMPHIS_OK);
+    run_steps(w, 30 + (uint32_t)draw(w, STEPS), false, &err);
+    settle(w);
+    forget_refused(w);
+    if (!clean) {
+        settle_covered(w);
+        mp_disk_crash_at(w->disk, 1);
+    }
+    stop(w);
+    if (!clean)
+        mp_disk_crash(w->disk, MP_CRASH_NOTHING, 0);
+    for (uint64_t n = 1; n <= 150 && failure[0] == 0; n++)
+        if (only_operation == 0 || n == only_operation)
+            try_damage(w, n, clean, failure);
+    mp_disk_free(w->disk);
+    free(w);
+}
+
+/* The n-th sync fails: its bytes are in the page cache, marked clean, and never reach
+ * the disk. A start that finds them there may not build on them. */
+static bool fail_sync(uint64_t seed, void (*make)(struct world *), uint64_t n,
+                      char *failure)
+{
+    struct world *w = malloc(sizeof *w);
+    memphis_error err = { 0 };
+
+    init_world(w, seed);
+    if (make != NULL)
+        make(w);
     mp_disk_fail(w->disk, MP_DISK_SYNC, n, MEMPHIS_IO, false);
     bool failed = start(w, &err) != MEMPHIS_OK;
     if (!failed)
-        run_steps(w, STEPS, false, &err);
+        run_steps(w, w->steps, false, &err);
     failed = failed || w->is_broken;
     stop(w);
     mp_disk_crash(w->disk, MP_CRASH_PROCESS, 0);
@@ -233,8 +409,9 @@ static bool fail_sync(uint64_t seed, uint64_t n, char *failure)
         mp_disk_crash(w->disk, MP_CRASH_NOTHING, 0);
     }
     if (w->failure[0] != 0)
-        snprintf(failure, 600, "seed %llu, failed sync %llu: %s",
-                 (unsigned long long)seed, (unsigned long long)n, w->failure);
+        snprintf(failure, 600, "seed %llu%s, failed sync %llu: %s",
+                 (unsigned long long)seed, name_of(w), (unsigned long long)n,
+                 w->failure);
     mp_disk_free(w->disk);
     free(w);
     return failed; /* else the workload has no such sync */
@@ -310,7 +487,7 @@ static void write_look_alike(uint64_t seed, uint64_t n, bool wrong_lsn, char *fa
     free(w);
 }
 
-static uint64_t first_seed = 1, last_seed = 5, only_operation, minutes;
+static uint64_t first_seed = 1, last_seed = 5, minutes;
 static char failure[600]; /* of the first test that fails: it is the last */
 
 static uint64_t seconds(void)
@@ -330,7 +507,11 @@ static void no_crash_loses_or_invents_an_acknowledged_message(void **state)
     for (; seed <= last_seed && failure[0] == 0; seed++) {
         if (minutes > 0 && seconds() - begin >= minutes * 60)
             break;
-        run_seed(seed, only_operation, failure);
+        run_seed(seed, NULL, 1, only_operation, failure);
+        if (failure[0] == 0)
+            run_seed(seed, make_lazy, 5, only_operation, failure);
+        if (failure[0] == 0)
+            run_seed(seed, make_wide, 31, only_operation, failure);
     }
     print_message("%llu crash points, %llu outcomes, %llu starts crashed again\n",
                   (unsigned long long)crash_points, (unsigned long long)outcomes_run,
@@ -366,13 +547,42 @@ static void rot_of_what_is_acknowledged_is_refused(void **state)
         fail_msg("%s", failure);
 }
 
+static void accepted_damage_takes_what_it_hit_and_nothing_else(void **state)
+{
+    uint64_t begin = seconds();
+    (void)state;
+    if (failure[0] != 0)
+        skip();
+    for (uint64_t seed = first_seed; seed <= last_seed && failure[0] == 0; seed++) {
+        if (minutes > 0 && seconds() - begin >= minutes * 60 / 4)
+            break; /* a quarter of the time */
+        damage_seed(seed, true, failure);
+        if (failure[0] == 0)
+            damage_seed(seed, false, failure);
+    }
+    print_message("%llu places damaged, %llu refused, %llu lost messages, %llu in all; "
+                  "%llu accepting starts crashed\n",
+                  (unsigned long long)damages.tried,
+                  (unsigned long long)damages.refused,
+                  (unsigned long long)damages.lossy, (unsigned long long)damages.lost,
+                  (unsigned long long)damages.crashed);
+    if (failure[0] != 0)
+        fail_msg("%s", failure);
+    assert_true(only_operation > 0 ||
+                (damages.lossy > 0 && damages.refused > 0 && damages.crashed > 0));
+}
+
 static void what_a_failed_sync_left_in_the_cache_is_not_built_upon(void **state)
 {
     (void)state;
     if (failure[0] != 0)
         skip();
     for (uint64_t seed = first_seed; seed <= last_seed && failure[0] == 0; seed++)
-        for (uint64_t n = 1; fail_sync(seed, n, failure) && failure[0] == 0; n++)
+        for (uint64_t n = 1; fail_sync(seed, NULL, n, failure) && failure[0] == 0; n++)
+            ;
+    for (uint64_t seed = first_seed; seed <= last_seed && failure[0] == 0; seed++)
+        for (uint64_t n = 1; fail_sync(seed, make_wide, n, failure) && failure[0] == 0;
+             n += 2)
             ;
     if (failure[0] != 0)
         fail_msg("%s", failure);
@@ -394,6 +604,7 @@ int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         leak_checked(rot_of_what_is_acknowledged_is_refused),
+        leak_checked(accepted_damage_takes_what_it_hit_and_nothing_else),
         leak_checked(a_message_that_looks_like_a_batch_is_none),
         leak_checked(what_a_failed_sync_left_in_the_cache_is_not_built_upon),
         leak_checked(no_crash_loses_or_invents_an_acknowledged_message),

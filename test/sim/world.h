@@ -11,6 +11,7 @@
 #include "base/str.h"
 #include "env/env_mem.h"
 #include "replica/solo.h"
+#include "store/wal.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,7 +19,8 @@
 
 enum {
     STEPS = 90,               /* of the workload, per seed */
-    PARTITIONS = 8,           /* pids 1..8 are opened and dropped, each once */
+    PARTITIONS_USUAL = 8,     /* pids 1..8 are opened and dropped, each once */
+    PARTITIONS = 40,          /* in a wide world: a pass syncs all of them at once */
     MESSAGES_MAX = 400,
     IDS_MAX = 512,            /* sequences of a partition */
     OPS_MAX = 2000
@@ -41,9 +43,9 @@ struct partition {
 };
 
 struct state {
-    struct partition partitions[PARTITIONS + 1];
     uint64_t meta;            /* a running hash of the metadata entries */
     uint64_t meta_count;
+    struct partition partitions[PARTITIONS + 1]; /* last: most worlds have few */
 };
 
 enum kind { OPEN, DROP, MESSAGE, GROUP, PAIR, FLOOR, DELETE, META };
@@ -52,6 +54,7 @@ struct op {
     enum kind kind;
     uint32_t pid, size, length;
     uint64_t seq;
+    uint64_t index;           /* of its record in the log, once applied */
     bool has_id;
     bool is_applied, is_refused;
 };
@@ -128,6 +131,12 @@ static void model_apply(struct state *s, const struct op *op)
         model_remove(p, op->seq, op->seq + op->length);
 }
 
+static void copy_state(struct state *to, const struct state *from, uint32_t pids)
+{
+    memcpy(to, from,
+           offsetof(struct state, partitions) + (pids + 1) * sizeof *from->partitions);
+}
+
 /* -- the world --------------------------------------------------------------------- */
 
 struct sink {
@@ -137,6 +146,10 @@ struct sink {
 
 struct world {
     uint64_t seed, random;
+    uint32_t pids;            /* partitions 1..pids */
+    uint32_t steps;           /* of the workload */
+    uint32_t drop_in;         /* one append in so many drops a partition; 0: none */
+    uint32_t sync;            /* MP_SYNC_* */
     struct mp_disk *disk;
     struct mp_mailbox box;
     struct mp_env *env;
@@ -144,13 +157,21 @@ struct world {
     struct sink sinks[4];
     bool is_broken;
     bool is_full;             /* the disk has a limit */
+    bool accepts;             /* starts accept a loss */
+    bool is_lossy;            /* some messages are told to be lost */
+    bool keeps;               /* the history is never cut */
+    bool is_weak;             /* the power went: what was not synced may be gone */
+    void (*wrap)(struct mp_env *env); /* puts itself between broker and disk */
+
+    /* Without a sync of each batch: what is promised all the same. */
+    uint32_t sure[2];         /* ops of data, of metadata */
+    uint32_t marked[2];       /* those that are sure when the log is synced up to: */
+    uint64_t mark;
 
     struct op ops[OPS_MAX];   /* the history; an op's tag is its number + 1 */
     uint32_t ops_count;
     uint64_t refused;         /* appends, at once */
     bool was_refused;         /* some of them: `all` is to be made again */
-    struct state all;         /* after all of them: what the next append assumes */
-    struct state base;        /* after ops[0..base_count) */
     uint32_t base_count;
 
     /* What the sinks know: their part of the state, by apply, state and restore. */
@@ -162,7 +183,18 @@ struct world {
     uint64_t start_index;     /* of shard 1: replay up to it is known already */
     uint64_t safe_meta, safe_count, safe_index; /* "in SQLite" */
     char failure[512];
+
+    /* Last, so that a copy takes no more of them than there is. */
+    struct state all;         /* after all ops: what the next append assumes */
+    struct state base;        /* after ops[0..base_count) */
 };
+
+static void copy_world(struct world *to, const struct world *from)
+{
+    memcpy(to, from, offsetof(struct world, all));
+    copy_state(&to->all, &from->all, from->pids);
+    copy_state(&to->base, &from->base, from->pids);
+}
 
 static uint64_t next_random(uint64_t *state)
 {
@@ -209,11 +241,13 @@ static void on_apply(void *ctx, uint64_t index, uint64_t time_ns,
         if ((e->type == MP_ENTRY_MESSAGE || e->type == MP_ENTRY_ID) && e->id.size > 0)
             note_id(w, e);
         if (e->type == MP_ENTRY_PARTITION && e->pid <= PARTITIONS) {
-            bool is_open = *(const uint8_t *)e->payload.data == 1;
+            if (*(const uint8_t *)e->payload.data == 1) {
+                w->is_open |= 1ull << e->pid; /* a start may tell it twice */
+                continue;
+            }
             w->groups[e->pid] = 0;
             memset(w->ids[e->pid], 0, sizeof w->ids[e->pid]);
             w->is_open &= ~(1ull << e->pid);
-            w->is_open |= (uint64_t)is_open << e->pid;
         }
         if (e->type == MP_ENTRY_META && index > w->start_index) {
             w->meta = mix(w->meta, e->seq);
@@ -222,8 +256,10 @@ static void on_apply(void *ctx, uint64_t index, uint64_t time_ns,
     }
     if (s->shard == MP_SHARD_META && index > w->meta_index)
         w->meta_index = index;
-    if (tag > 0)
+    if (tag > 0) {
         w->ops[tag - 1].is_applied = true;
+        w->ops[tag - 1].index = index;
+    }
 }
 
 static void on_failed(void *ctx, uint64_t tag, memphis_status status)
@@ -279,6 +315,22 @@ static void on_broken(void *ctx, const memphis_error *why)
     w->is_broken = true;
 }
 
+/* The catalogue, which has a copy of its own, knows which partitions there are. */
+static void on_partitions(void *ctx, void (*fn)(void *to, const struct mp_entry *open),
+                          void *to)
+{
+    const struct world *w = ctx;
+    uint8_t row[13] = { 1 };
+
+    for (uint32_t pid = 1; pid <= w->pids; pid++) {
+        struct mp_entry e = { .type = MP_ENTRY_PARTITION,
+                              .pid = pid,
+                              .payload = mp_slice(row, sizeof row) };
+        if (w->all.partitions[pid].is_open)
+            fn(to, &e);
+    }
+}
+
 /* -- start and stop ---------------------------------------------------------------- */
 
 static void set_limit(struct world *w, uint64_t bytes)
@@ -302,8 +354,13 @@ static memphis_status start(struct world *w, memphis_error *err)
     mp_mailbox_init(&w->box, NULL, NULL);
     w->env = mp_env_mem_open(w->disk, NULL);
     w->env->mailbox = &w->box;
+    if (w->wrap != NULL)
+        w->wrap(w->env);
+    w->mark = 0;
     struct mp_replica_options o = {
         .env = w->env, .broken = on_broken, .ctx = w,
+        .accept_loss = w->accepts, .partitions = on_partitions,
+        .sync = w->sync, .sync_interval_ms = 500,
         .wal_file_min = 32 << 10, .wal_file_max = 64 << 10, .wal_total_max = 192 << 10,
         .segment_size = 16 << 10, .chunk_size = 2 << 10, .memory_max = 64 << 10
     };
@@ -315,6 +372,8 @@ static memphis_status start(struct world *w, memphis_error *err)
             .restore = on_restore, .ids_since = on_ids_since, .ctx = &w->sinks[i]
         };
         s = mp_replica_start(w->replica, i, err);
+        if (s == MEMPHIS_OK && i == MP_SHARD_META)
+            (void)mp_replica_meta_ahead(w->replica, w->safe_index);
     }
     return s == MEMPHIS_OK ? mp_replica_ready(w->replica, &report, err) : s;
 }
@@ -327,11 +386,30 @@ static void stop(struct world *w)
     mp_mailbox_fini(&w->box);
 }
 
+static uint32_t acknowledged(const struct world *w, bool meta);
+
+/* What is synced is promised: it is asked for only while no sync can have failed. */
+static void note_sure(struct world *w)
+{
+    const struct mp_wal *wal = w->replica->wal;
+
+    if (w->sync == MP_SYNC_ALWAYS || w->is_broken || mp_disk_has_crashed(w->disk))
+        return;
+    if (w->mark > 0 && mp_wal_durable_upto(wal) < w->mark)
+        return;
+    if (w->mark > 0)
+        memcpy(w->sure, w->marked, sizeof w->sure);
+    w->mark = mp_wal_end(wal);
+    w->marked[0] = acknowledged(w, false);
+    w->marked[1] = acknowledged(w, true);
+}
+
 static void turn(struct world *w)
 {
     struct mp_clock *clock = mp_replica_clock(w->replica);
 
     mp_mailbox_drain(&w->box);
+    note_sure(w);
     mp_clock_tick(clock);
     for (uint32_t i = 1; i <= 3; i++)
         mp_log_close_entry(mp_replica_log(w->replica, i));
@@ -402,7 +480,7 @@ static void forget_refused(struct world *w)
     if (!w->was_refused)
         return;
     w->was_refused = false;
-    w->all = w->base;
+    copy_state(&w->all, &w->base, w->pids);
     for (uint32_t i = w->base_count; i < w->ops_count; i++)
         if (!w->ops[i].is_refused)
             model_apply(&w->all, &w->ops[i]);
@@ -431,7 +509,7 @@ static void random_append(struct world *w)
 {
     static const enum kind kinds[] = { MESSAGE, MESSAGE, MESSAGE, MESSAGE, MESSAGE,
                                        MESSAGE, PAIR, GROUP, FLOOR, DELETE, META };
-    uint32_t pid = 1 + (uint32_t)draw(w, draw(w, 2) ? PARTITIONS : 2);
+    uint32_t pid = 1 + (uint32_t)draw(w, draw(w, 2) ? w->pids : 2);
     forget_refused(w);
     struct partition *p = &w->all.partitions[pid];
     struct op op = { .kind = kinds[draw(w, sizeof kinds / sizeof kinds[0])],
@@ -441,12 +519,13 @@ static void random_append(struct world *w)
         if (p->floor != 0)
             return;
         op.kind = OPEN;
-    } else if (draw(w, 150) == 0) {
+    } else if (w->drop_in > 0 && draw(w, w->drop_in) == 0) {
         op.kind = DROP;
     }
     op.seq = p->last + 1;
     op.size = (uint32_t)draw(w, 500);
-    op.has_id = draw(w, 3) == 0 && (op.kind == MESSAGE || op.kind == PAIR);
+    op.has_id = draw(w, 3) == 0 && (op.kind == MESSAGE || op.kind == PAIR) &&
+                op.seq < IDS_MAX;
     if (draw(w, 12) == 0)
         op.size = (uint32_t)draw(w, 9000);
     if (op.kind == META) {
@@ -458,8 +537,30 @@ static void random_append(struct world *w)
     if (op.kind == DELETE) {
         op.seq = 1 + draw(w, p->last + 1);
         op.length = 1 + (uint32_t)draw(w, 5);
+        uint64_t left = p->last + 1 - op.seq;
+        if (w->keeps && left == 0)
+            return;
+        if (w->keeps && op.length > left)
+            op.length = (uint32_t)left; /* see may_be_back */
     }
     append(w, op);
+}
+
+/* All partitions get a message before the turn ends: the pass that follows has them
+ * all. */
+static void append_to_all(struct world *w)
+{
+    forget_refused(w);
+    for (uint32_t pid = 1; pid <= w->pids; pid++) {
+        const struct partition *p = &w->all.partitions[pid];
+        if (!p->is_open && p->floor == 0)
+            append(w, (struct op){ .kind = OPEN, .pid = pid });
+        if (p->is_open)
+            append(w, (struct op){ .kind = MESSAGE,
+                                   .pid = pid,
+                                   .seq = p->last + 1,
+                                   .size = 150 + (uint32_t)draw(w, 150) });
+    }
 }
 
 static void compare(struct world *w, const char *when);
@@ -477,7 +578,9 @@ static void step(struct world *w, memphis_error *err)
 {
     uint64_t what = draw(w, 100);
 
-    if (what < 70) {
+    if (w->pids == PARTITIONS && draw(w, 5) == 0) {
+        append_to_all(w);
+    } else if (what < 70) {
         uint64_t n = 1 + draw(w, 4);
         for (uint64_t i = 0; i < n; i++)
             random_append(w);
@@ -486,7 +589,7 @@ static void step(struct world *w, memphis_error *err)
     } else if (what < 78) {
         checkpoint_meta(w);
     } else if (what < 82) {
-        uint64_t pid = 1 + draw(w, PARTITIONS), back = draw(w, 40);
+        uint64_t pid = 1 + draw(w, w->pids), back = draw(w, 40);
         uint64_t time = w->all.partitions[pid].last + 2;
         if (time > back && time - back > w->since[pid])
             w->since[pid] = time - back;
@@ -496,7 +599,7 @@ static void step(struct world *w, memphis_error *err)
         set_limit(w, UINT64_MAX);
         mp_disk_advance(w->disk, 1100000000);
     } else if (what < 93) {
-        if (w->is_full)
+        if (w->is_full || w->keeps)
             settle(w); /* else the stop may have to give appends up */
         stop(w);
         memphis_status s = start(w, err);
@@ -577,6 +680,17 @@ static memphis_status read_at(struct world *w, uint32_t pid, uint64_t seq,
     return s;
 }
 
+/* Behind what is known to be lost; none of that is the message at `next`. */
+static memphis_status read_on(struct world *w, uint32_t pid, uint64_t seq,
+                              uint64_t next, struct mp_stored *m)
+{
+    memphis_status s = read_at(w, pid, seq, m);
+
+    while (w->is_lossy && s == MEMPHIS_CORRUPT && m->entry.seq < next)
+        s = read_at(w, pid, m->entry.seq + 1, m);
+    return s;
+}
+
 /* Whether the broker holds exactly these messages. */
 static bool same_messages(struct world *w, uint32_t pid, const struct partition *p,
                           char *why, size_t why_size)
@@ -591,7 +705,7 @@ static bool same_messages(struct world *w, uint32_t pid, const struct partition 
         return false;
     }
     for (uint32_t i = 0; i < p->count; i++, seq = m.entry.seq + 1) {
-        memphis_status s = read_at(w, pid, seq, &m);
+        memphis_status s = read_on(w, pid, seq, p->messages[i].seq, &m);
         if (s != MEMPHIS_OK) {
             snprintf(why, why_size, "pid %u: message %d: status %d", pid,
                      (int)p->messages[i].seq, (int)s);
@@ -608,14 +722,14 @@ static bool same_messages(struct world *w, uint32_t pid, const struct partition 
             return false;
         }
     }
-    if (read_at(w, pid, seq, &m) != MEMPHIS_NOT_FOUND) {
+    if (read_on(w, pid, seq, UINT64_MAX, &m) != MEMPHIS_NOT_FOUND) {
         snprintf(why, why_size, "pid %u: there is one more message at %d", pid,
                  (int)seq);
         return false;
     }
     struct mp_log_stats st;
     mp_log_stats(log, pid, &st);
-    if (st.messages != p->count) {
+    if (w->is_lossy ? st.messages < p->count : st.messages != p->count) {
         snprintf(why, why_size, "pid %u: %d messages are counted, not %d", pid,
                  (int)st.messages, (int)p->count);
         return false;
@@ -644,7 +758,7 @@ static bool same_state(struct world *w, const struct state *s, char *why, size_t
                  (int)s->meta_count);
         return false;
     }
-    for (uint32_t pid = 1; pid <= PARTITIONS; pid++) {
+    for (uint32_t pid = 1; pid <= w->pids; pid++) {
         if (w->groups[pid] != s->partitions[pid].groups) {
             snprintf(why, size, "pid %u: the groups differ", pid);
             return false;
@@ -677,11 +791,16 @@ static uint32_t acknowledged(const struct world *w, bool meta)
     return count;
 }
 
+static uint32_t promised(const struct world *w, bool meta)
+{
+    return w->is_weak ? w->sure[meta] : acknowledged(w, meta);
+}
+
 /* The state after the ops below `data` and the metadata ops below `meta`. */
 static void state_after(const struct world *w, uint32_t data, uint32_t meta,
                         struct state *s)
 {
-    *s = w->base;
+    copy_state(s, &w->base, w->pids);
     for (uint32_t i = w->base_count; i < w->ops_count; i++)
         if (i < (is_meta(&w->ops[i]) ? meta : data) && !w->ops[i].is_refused)
             model_apply(s, &w->ops[i]);
@@ -691,7 +810,7 @@ static void state_after(const struct world *w, uint32_t data, uint32_t meta,
 static void compare(struct world *w, const char *when)
 {
     static struct state s;
-    uint32_t meta = acknowledged(w, true), data = acknowledged(w, false);
+    uint32_t meta = promised(w, true), data = promised(w, false);
     char why[200] = "", first[200] = "";
 
     for (; meta < w->ops_count; meta++) {
@@ -710,9 +829,15 @@ static void compare(struct world *w, const char *when)
             "%s: no prefix of the history matches; with all that "
             "was acknowledged: %s; with everything: %s",
             when, first, why);
-    w->base = w->all = s;
-    w->base_count = w->ops_count = 0;
+    w->is_weak = false;
+    copy_state(&w->all, &s, w->pids);
     w->was_refused = false;
+    if (w->keeps)
+        return; /* everything was settled before */
+    copy_state(&w->base, &s, w->pids);
+    w->base_count = w->ops_count = 0;
+    w->sure[0] = w->sure[1] = 0;
+    w->mark = 0;
 }
 
 #endif
