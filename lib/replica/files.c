@@ -113,8 +113,13 @@ static memphis_status repair(struct mp_shard *s, struct mp_partition *p,
     mp_logf(r->o.logger, MEMPHIS_LOG_WARN, "store",
             "the files of a partition are repaired: %s partition=%u",
             p->damaged.message, p->pid);
-    return mp_load_repair(r->o.env, s->log.shard, mp_replica_base(r, s->log.shard), p,
-                          err);
+    memphis_status st = mp_load_repair(r->o.env, s->log.shard,
+                                       mp_replica_base(r, s->log.shard), p, err);
+    if (st == MEMPHIS_OK && p->is_rebuilt && p->damaged.status == MEMPHIS_OK) {
+        p->is_accepted = true; /* a slot must name what no log has any more */
+        r->accepted++;
+    }
+    return st;
 }
 
 /* A partition whose open entry has been seen goes on with what its files hold. */

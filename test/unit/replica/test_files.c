@@ -444,6 +444,59 @@ static void a_flipped_bit_anywhere_costs_one_message(void **state)
     }
 }
 
+static uint32_t readable(struct world *w, uint32_t pid, uint64_t last)
+{
+    struct mp_stored m;
+    uint32_t bits = 0;
+
+    for (uint64_t seq = 1; seq <= last; seq++)
+        if (read_at(w, MP_SHARD_DATA, pid, seq, &m) == MEMPHIS_OK) {
+            bits |= (uint32_t)(m.entry.seq == seq) << seq;
+            mp_stored_release(&m);
+        }
+    return bits;
+}
+
+/* The log that had them is lost, and no slot names the segment. */
+static void what_an_interrupted_pass_has_left_is_kept_for_good(void **state)
+{
+    bool crashed = true;
+    uint32_t kept = 0;
+    (void)state;
+
+    for (uint64_t n = 1; crashed; n++) {
+        struct world *w = world_new(94);
+        char name[MP_WAL_NAME_SIZE];
+        must_start(w);
+        open_partition(w, 7);
+        produce(w, 7, 20, 1000);
+        settle(w);
+        mp_disk_crash_at(w->disk, n);
+        w->replica->wants_flush = true;
+        settle(w);
+        crashed = mp_disk_has_crashed(w->disk);
+        stop(w);
+        mp_disk_crash(w->disk, MP_CRASH_EVERYTHING, 1);
+        must_start(w);
+        mp_wal_name(w->replica->spans[0].base, name);
+        stop(w);
+        remove_name(w, "wal", name + 4);
+        w->is_known[7] = true;
+        w->options.accept_loss = true;
+        must_start(w);
+        w->options.accept_loss = false;
+        uint32_t bits = readable(w, 7, 20);
+        kept |= bits;
+        for (int round = 0; round < 2; round++) {
+            crash(w, MP_CRASH_NOTHING);
+            must_start(w);
+            assert_int_equal(readable(w, 7, 20), bits);
+        }
+        world_free(w);
+    }
+    assert_true(kept > 0);
+}
+
 /* What it has written to files may be ahead of the log then: nobody misses entries. */
 static void an_accepting_start_may_be_crashed_anywhere(void **state)
 {
@@ -494,6 +547,7 @@ int main(void)
         leak_checked(a_damaged_table_of_partitions_costs_nobody_his_files),
         leak_checked(a_flipped_bit_anywhere_costs_one_message),
         leak_checked(an_accepting_start_may_be_crashed_anywhere),
+        leak_checked(what_an_interrupted_pass_has_left_is_kept_for_good),
     };
 
     return run_tests("replica/files", tests);
