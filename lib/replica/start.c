@@ -506,6 +506,9 @@ static void fill_node(struct mp_replica *r)
     n->boots++;
     n->flags &= ~(uint32_t)MP_NODE_CLEAN;
     n->durable_upto = mp_wal_durable_upto(r->wal);
+    /* A damaged end is no torn one: a crash before it is settled must not forget it. */
+    if (r->recovery.scan.durable_upto > n->durable_upto)
+        n->durable_upto = r->recovery.scan.durable_upto;
     if (r->recovery.fresh) {
         r->o.env->random(r->o.env, n->uuid, sizeof n->uuid);
         n->items_count = 0;

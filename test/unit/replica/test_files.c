@@ -444,6 +444,41 @@ static void a_flipped_bit_anywhere_costs_one_message(void **state)
     }
 }
 
+/* The newest batch is damaged: it must not be taken for a torn one by the start after
+ * that, which would give its sequences again. */
+static void a_crash_does_not_make_a_damaged_end_a_torn_one(void **state)
+{
+    bool crashed = true;
+    (void)state;
+
+    for (uint64_t n = 1; crashed; n++) {
+        struct world *w = world_new(95);
+        memphis_error err = { 0 };
+        char name[MP_WAL_NAME_SIZE];
+        must_start(w);
+        open_partition(w, 7);
+        produce(w, 7, 3, 100);
+        settle(w);
+        produce(w, 7, 1, 100);
+        settle(w);
+        uint64_t base = mp_wal_file_base(w->replica->wal);
+        uint64_t at = mp_wal_durable_upto(w->replica->wal) - MP_BLOCK_SIZE + 300;
+        stop(w);
+        mp_wal_name(base, name);
+        assert_true(mp_disk_flip(w->disk, name, at - base, 1));
+        w->options.accept_loss = true;
+        mp_disk_crash_at(w->disk, n);
+        (void)start(w, &err);
+        crashed = mp_disk_has_crashed(w->disk);
+        crash(w, MP_CRASH_EVERYTHING);
+        must_start(w);
+        if (mp_log_last(data_log(w), 7) < 65536)
+            fail_msg("operation %d: %d comes again", (int)n,
+                     (int)mp_log_last(data_log(w), 7) + 1);
+        world_free(w);
+    }
+}
+
 static uint32_t readable(struct world *w, uint32_t pid, uint64_t last)
 {
     struct mp_stored m;
@@ -547,6 +582,7 @@ int main(void)
         leak_checked(a_damaged_table_of_partitions_costs_nobody_his_files),
         leak_checked(a_flipped_bit_anywhere_costs_one_message),
         leak_checked(an_accepting_start_may_be_crashed_anywhere),
+        leak_checked(a_crash_does_not_make_a_damaged_end_a_torn_one),
         leak_checked(what_an_interrupted_pass_has_left_is_kept_for_good),
     };
 
