@@ -266,6 +266,21 @@ static struct {
     uint64_t tried, refused, lossy, lost, crashed;
 } damages;
 
+/* What becomes of the writes of an accepting start. Where slots or parts of the log are
+ * lost, only what keeps their order is tried: segments without a slot are searched for
+ * messages then, and those that such a start has appended and a crash has torn are told
+ * as lost, though the log has them. */
+static enum mp_disk_outcome outcome_of(struct world *w, const struct damage *d)
+{
+    static const enum mp_disk_outcome in_order[] = { MP_CRASH_NOTHING,
+                                                     MP_CRASH_EVERYTHING,
+                                                     MP_CRASH_PROCESS };
+
+    if (ends_with(d->name, "/meta") || strncmp(d->name, "wal/", 4) == 0)
+        return in_order[draw(w, sizeof in_order / sizeof in_order[0])];
+    return (enum mp_disk_outcome)draw(w, MP_CRASH_OUTCOMES);
+}
+
 /* Starts that accept the loss until one goes through; some are crashed. */
 static void accept_loss(struct world *w, struct damage *d)
 {
@@ -284,8 +299,7 @@ static void accept_loss(struct world *w, struct damage *d)
         stop(w);
         damages.crashed++;
         d->was_crashed = true;
-        mp_disk_crash(w->disk, (enum mp_disk_outcome)draw(w, MP_CRASH_OUTCOMES),
-                      next_random(&w->random));
+        mp_disk_crash(w->disk, outcome_of(w, d), next_random(&w->random));
     }
     w->accepts = false;
 }
@@ -329,10 +343,13 @@ static void try_damage(const struct world *stopped, uint64_t n, bool clean,
             damages.refused++;
             fail_if(w, s != MEMPHIS_CORRUPT && s != MEMPHIS_IO && s != MEMPHIS_VERSION,
                     "status %d: %s", (int)s, err.message);
-            stop(w);
-            accept_loss(w, d);
+            if (s != MEMPHIS_VERSION) {
+                stop(w);
+                accept_loss(w, d);
+            }
         }
-        bool goes_on = s != MEMPHIS_OK || !may_go_unseen(d);
+        /* A bit of the version may make a file look newer: that is never accepted. */
+        bool goes_on = s == MEMPHIS_OK ? !may_go_unseen(d) : s != MEMPHIS_VERSION;
         if (w->failure[0] == 0 && goes_on)
             take_over(w, d);
         damages.lost += d->lost;
