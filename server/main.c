@@ -75,7 +75,9 @@ static int open_store(struct server *s)
             "memphisd: the store in '%s' cannot be opened: %s (another directory: "
             "-sd)\n",
             s->conf.store_dir, err.message);
-    return err.status == MEMPHIS_CORRUPT ? EXIT_DATA : 1;
+    if (err.status == MEMPHIS_CORRUPT)
+        return EXIT_DATA;
+    return err.status == MEMPHIS_IO ? EXIT_STORE_IO : 1;
 }
 
 static void greet(const struct server *s)

@@ -79,9 +79,9 @@ typedef struct memphis_options {
 } memphis_options;
 
 /* Opens and recovers; blocks meanwhile. Statuses: INVALID (options, or a directory that
- * is not ours), UNSUPPORTED (disk_max), BUSY (open in this or another process),
- * CORRUPT (damage: see recovery), VERSION (written by a newer release), IO, NO_SPACE,
- * NOMEM. Thread: any. */
+ * is not ours), DENIED (no permission there), UNSUPPORTED (disk_max), BUSY (open in
+ * this or another process), CORRUPT (damage: see recovery), VERSION (written by a newer
+ * release), IO, NO_SPACE, NOMEM. Thread: any. */
 MEMPHIS_API memphis_status memphis_open(const memphis_options *o, memphis_broker **out,
                                         memphis_error *err);
 

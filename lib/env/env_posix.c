@@ -69,6 +69,23 @@ static memphis_status fail_errno(memphis_error *err, const char *what, const cha
                    errno_text(number));
 }
 
+/* Of the data directory, before anything is done in it: the choice is wrong, no disk is
+ * broken. */
+static memphis_status fail_choice(memphis_error *err, const char *what,
+                                  const char *name)
+{
+    int number = errno;
+    memphis_status status = fail_errno(err, what, name);
+
+    if (number == EACCES || number == EPERM || number == EROFS)
+        status = MEMPHIS_DENIED;
+    else if (number == ENOTDIR || number == ELOOP || number == ENAMETOOLONG)
+        status = MEMPHIS_INVALID;
+    if (err != NULL)
+        err->status = status;
+    return status;
+}
+
 /* -- files ------------------------------------------------------------------------- */
 
 static memphis_status file_open(struct mp_env *e, const char *name, uint32_t flags,
@@ -375,7 +392,7 @@ static memphis_status posix_lock(struct mp_env *e, memphis_error *err)
                        p->path);
     p->lock_fd = openat(p->dir_fd, "LOCK", O_RDWR | O_CREAT | O_CLOEXEC, 0640);
     if (p->lock_fd < 0) {
-        memphis_status s = fail_errno(err, "open", "LOCK");
+        memphis_status s = fail_choice(err, "open", "LOCK");
         unlist_dir(p);
         return s;
     }
@@ -584,10 +601,10 @@ memphis_status mp_env_posix_open(const char *dir, bool threads, struct mp_heap *
     if (dir == NULL || dir[0] == 0)
         return mp_fail(err, MEMPHIS_INVALID, "the data directory has no name");
     if (mkdir(dir, 0750) != 0 && errno != EEXIST)
-        return fail_errno(err, "make the data directory", dir);
+        return fail_choice(err, "make the data directory", dir);
     int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0)
-        return fail_errno(err, "open the data directory", dir);
+        return fail_choice(err, "open the data directory", dir);
     struct posix_env *p = new_env(&posix_calls, dir, threads, heap);
     p->dir_fd = fd;
     /* Its own name; also when it was there: who made it may have been killed then. */

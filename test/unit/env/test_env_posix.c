@@ -297,6 +297,22 @@ static void a_lack_of_descriptors_passes_and_stops_no_sync(void **state)
     close_env();
 }
 
+static void a_directory_that_cannot_be_used_is_no_broken_disk(void **state)
+{
+    struct mp_env *e = NULL;
+    memphis_error err = { 0 };
+
+    (void)state;
+    assert_int_equal(mp_env_posix_open("/dev/null", false, NULL, &e, &err),
+                     MEMPHIS_INVALID);
+    assert_int_equal(err.status, MEMPHIS_INVALID);
+    assert_non_null(strstr(err.message, "/dev/null"));
+    assert_int_equal(mp_env_posix_open("/dev/null/x", false, NULL, &e, &err),
+                     MEMPHIS_INVALID);
+    assert_true(mp_env_posix_open("/proc/self/x", false, NULL, &e, &err) != MEMPHIS_IO);
+    assert_null(e);
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
@@ -305,6 +321,7 @@ int main(int argc, char **argv)
         leak_checked(names_are_moved_listed_and_removed),
         leak_checked(a_lack_of_descriptors_passes_and_stops_no_sync),
         leak_checked(the_name_of_the_data_directory_is_synced),
+        leak_checked(a_directory_that_cannot_be_used_is_no_broken_disk),
         leak_checked(a_directory_is_locked_against_this_process_and_others),
         leak_checked(jobs_run_in_order_and_a_failed_one_is_delivered_as_such),
         leak_checked(the_clock_of_a_new_store_is_the_wall_and_never_falls),
