@@ -557,7 +557,7 @@ static memphis_status close_recovery(struct mp_replica *r, struct closing *c,
 }
 
 /* The loss entry takes effect here and in the sink. It is durable with the end of the
- * recovery, and so is what files say of it: see mp_replica_reached. */
+ * recovery, and so is what files say of it: see go_on_above_files. */
 static memphis_status apply_loss(struct mp_replica *r, const struct closing *c,
                                  memphis_error *err)
 {

@@ -133,10 +133,21 @@ static memphis_status load_active(struct loader *l, struct mp_file *f, const cha
     return s;
 }
 
-static memphis_status too_new(const char *path, memphis_error *err)
+/* The header of a segment file. CORRUPT: it is none; VERSION: of a newer release. */
+static memphis_status take_header(const struct loader *l, struct mp_file *f,
+                                  const char *path, struct mp_segment_header *out,
+                                  memphis_error *err)
 {
-    return mp_fail(err, MEMPHIS_VERSION,
-                   "'%s' was written by a newer release; use that one", path);
+    uint8_t block[MP_BLOCK_SIZE];
+    size_t got = 0;
+
+    memphis_status s = l->e->file_read(l->e, f, 0, block, sizeof block, &got, err);
+    if (s == MEMPHIS_OK)
+        s = mp_segment_header_decode(mp_slice(block, got), out);
+    if (s == MEMPHIS_VERSION)
+        return mp_fail(err, s, "'%s' was written by a newer release; use that one",
+                       path);
+    return s;
 }
 
 /* Reads the header: which segment came before. A damaged one ends the chain. */
@@ -144,16 +155,11 @@ static memphis_status read_header(struct loader *l, struct mp_file *f, uint64_t 
                                   const char *path, memphis_error *err)
 {
     struct mp_segment_header h;
-    uint8_t block[MP_BLOCK_SIZE];
-    size_t got = 0;
 
-    memphis_status s = l->e->file_read(l->e, f, 0, block, sizeof block, &got, err);
-    if (s != MEMPHIS_OK)
+    memphis_status s = take_header(l, f, path, &h, err);
+    if (s != MEMPHIS_OK && s != MEMPHIS_CORRUPT)
         return s;
-    memphis_status verdict = mp_segment_header_decode(mp_slice(block, got), &h);
-    if (verdict == MEMPHIS_VERSION)
-        return too_new(path, err);
-    if (verdict == MEMPHIS_OK && h.pid == l->p->pid && h.first_seq == first) {
+    if (s == MEMPHIS_OK && h.pid == l->p->pid && h.first_seq == first) {
         l->expected = h.before_first;
         l->expected_last = h.before_last;
         return s;
@@ -162,7 +168,7 @@ static memphis_status read_header(struct loader *l, struct mp_file *f, uint64_t 
                   path);
     l->expected = first - 1; /* whatever is there */
     l->expected_last = 0;
-    return s;
+    return MEMPHIS_OK;
 }
 
 static memphis_status load_sealed(struct loader *l, uint64_t first, const char *path,
@@ -200,19 +206,16 @@ static memphis_status remove_left_over(struct loader *l, uint64_t first,
     struct mp_env *e = l->e;
     struct mp_file *f = NULL;
     struct mp_segment_header h;
-    uint8_t block[MP_BLOCK_SIZE];
-    size_t got = 0;
 
     memphis_status s = e->file_open(e, path, MP_FILE_READ, &f, err);
     if (s == MEMPHIS_OK)
-        s = e->file_read(e, f, 0, block, sizeof block, &got, err);
+        s = take_header(l, f, path, &h, err);
     e->file_close(e, f);
-    if (s != MEMPHIS_OK || l->p->is_old)
+    if (s != MEMPHIS_OK && s != MEMPHIS_CORRUPT)
         return s;
-    memphis_status verdict = mp_segment_header_decode(mp_slice(block, got), &h);
-    if (verdict == MEMPHIS_VERSION)
-        return too_new(path, err);
-    if (first > l->slot.flushed_seq && verdict == MEMPHIS_OK &&
+    if (l->p->is_old)
+        return MEMPHIS_OK;
+    if (first > l->slot.flushed_seq && s == MEMPHIS_OK &&
         h.index <= l->ended_index) {
         tell_old_slot(l, path);
         return MEMPHIS_OK;
@@ -520,25 +523,19 @@ static memphis_status find_entries(struct loader *l, struct mp_file *f, uint64_t
 }
 
 /* A header that says nothing is made anew: without it the chain ends here. */
-static memphis_status repair_header(struct loader *l, struct mp_file *f, uint64_t first,
-                                    memphis_error *err)
+static memphis_status make_header(struct loader *l, struct mp_file *f, uint64_t first,
+                                  memphis_error *err)
 {
     const struct mp_partition *p = l->p;
-    struct mp_segment_header h;
     uint8_t block[MP_BLOCK_SIZE];
     memphis_slice v = { block, sizeof block };
-    size_t got = 0;
+    struct mp_segment_header h = { .pid = p->pid,
+                                   .shard = l->shard,
+                                   .shard_epoch = 1,
+                                   .first_seq = first,
+                                   .index = l->ended_index,
+                                   .term = 1 };
 
-    if (l->e->file_read(l->e, f, 0, block, sizeof block, &got, NULL) == MEMPHIS_OK &&
-        mp_segment_header_decode(mp_slice(block, got), &h) && h.pid == p->pid &&
-        h.first_seq == first)
-        return MEMPHIS_OK;
-    h = (struct mp_segment_header){ .pid = p->pid,
-                                    .shard = l->shard,
-                                    .shard_epoch = 1,
-                                    .first_seq = first,
-                                    .index = l->ended_index,
-                                    .term = 1 };
     if (p->segments_count > 0) {
         h.before_first = p->segments[p->segments_count - 1].first;
         h.before_last = p->segments[p->segments_count - 1].last;
@@ -557,11 +554,18 @@ static memphis_status repair_segment(struct loader *l, uint64_t first, bool is_l
     struct mp_partition *p = l->p;
     struct mp_file *f = NULL;
     struct found x = { .segment = *active, .count = 1 };
-    bool is_active = active->first == first;
+    bool is_active = active->first == first, has_header = false;
+    struct mp_segment_header h;
     char path[MP_PATH_SIZE];
 
     mp_path_segment(l->shard, p->pid, first, path);
     memphis_status s = e->file_open(e, path, MP_FILE_WRITE, &f, err);
+    if (s == MEMPHIS_OK) {
+        memphis_status verdict = take_header(l, f, path, &h, err);
+        has_header = verdict == MEMPHIS_OK && h.pid == p->pid && h.first_seq == first;
+        if (verdict == MEMPHIS_VERSION)
+            s = verdict;
+    }
     if (s == MEMPHIS_OK && !is_active &&
         mp_segment_open_sealed(e, l->shard, p->pid, first, &x.segment, err) !=
             MEMPHIS_OK) {
@@ -571,8 +575,8 @@ static memphis_status repair_segment(struct loader *l, uint64_t first, bool is_l
     }
     bool counts = x.count > 0 && (p->segments_count == 0 ||
                                   first > p->segments[p->segments_count - 1].last);
-    if (s == MEMPHIS_OK && counts)
-        s = repair_header(l, f, first, err);
+    if (s == MEMPHIS_OK && counts && !has_header)
+        s = make_header(l, f, first, err);
     if (s == MEMPHIS_OK && counts)
         s = e->file_sync(e, f, err);
     if (s == MEMPHIS_OK && counts)

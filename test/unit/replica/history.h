@@ -5,6 +5,7 @@
 
 #include "unit/replica/world.h"
 
+#include "base/enc.h"
 #include "base/str.h"
 #include "store/slot.h"
 
@@ -71,6 +72,27 @@ static inline void wipe_newest_slot(struct world *w, const char *name)
 
     assert_int_equal(e->file_open(e, name, MP_FILE_WRITE, &f, NULL), MEMPHIS_OK);
     assert_int_equal(e->file_write(e, f, at, &v, 1, NULL), MEMPHIS_OK);
+    assert_int_equal(e->file_sync(e, f, NULL), MEMPHIS_OK);
+    e->file_close(e, f);
+    e->close(e);
+}
+
+/* A byte becomes another one, in a block that is sealed at its start. */
+static inline void set_byte(struct world *w, const char *name, uint64_t block,
+                            uint64_t at, uint8_t value, size_t sealed)
+{
+    struct mp_env *e = mp_env_mem_open(w->disk, NULL);
+    uint8_t bytes[MP_BLOCK_SIZE];
+    struct mp_file *f = NULL;
+    size_t got;
+
+    assert_int_equal(e->file_open(e, name, MP_FILE_WRITE, &f, NULL), MEMPHIS_OK);
+    assert_int_equal(e->file_read(e, f, block, bytes, sizeof bytes, &got, NULL), 0);
+    bytes[at] = value;
+    sealed = sealed > 0 ? sealed : got;
+    mp_set_u32(bytes + 4, mp_crc32c(0, bytes + 8, sealed - 8));
+    memphis_slice v = mp_slice(bytes, got);
+    assert_int_equal(e->file_write(e, f, block, &v, 1, NULL), MEMPHIS_OK);
     assert_int_equal(e->file_sync(e, f, NULL), MEMPHIS_OK);
     e->file_close(e, f);
     e->close(e);

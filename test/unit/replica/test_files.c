@@ -300,6 +300,49 @@ static void damage_table(struct world *w, int how, const char *name)
 }
 
 /* Whoever the metadata knows goes on with all he has; nobody's files are let be. */
+static void read_block(struct world *w, const char *name, uint8_t block[MP_BLOCK_SIZE])
+{
+    struct mp_env *e = mp_env_mem_open(w->disk, NULL);
+    struct mp_file *f = NULL;
+    size_t got = 0;
+
+    assert_int_equal(e->file_open(e, name, MP_FILE_READ, &f, NULL), MEMPHIS_OK);
+    assert_int_equal(e->file_read(e, f, 0, block, MP_BLOCK_SIZE, &got, NULL), 0);
+    assert_int_equal(got, MP_BLOCK_SIZE);
+    e->file_close(e, f);
+    e->close(e);
+}
+
+/* A repair makes headers anew that say nothing, and leaves the others as they are, also
+ * those that only a newer release can read. */
+static void a_repair_leaves_good_headers_as_they_are(void **state)
+{
+    (void)state;
+
+    for (int newer = 0; newer < 2; newer++) {
+        struct world *w = with_history(67);
+        struct nth_name file = { .part = DIR7, .suffix = ".seg", .n = 1 };
+        uint8_t before[MP_BLOCK_SIZE], after[MP_BLOCK_SIZE];
+        stop(w);
+        mp_disk_each(w->disk, take_nth, &file);
+        assert_true(file.name[0] != 0);
+        if (newer > 0)
+            set_byte(w, file.name, 0, 3, '2', MP_BLOCK_SIZE);
+        remove_name(w, DIR7, "meta");
+        read_block(w, file.name, before);
+        w->options.accept_loss = true;
+        if (newer > 0) {
+            refuses_to_start(w, MEMPHIS_VERSION, file.name);
+        } else {
+            must_start(w);
+            expect_7(w, 30, MEMPHIS_OK, 30);
+        }
+        read_block(w, file.name, after);
+        assert_memory_equal(after, before, MP_BLOCK_SIZE);
+        world_free(w);
+    }
+}
+
 static void a_damaged_table_of_partitions_costs_nobody_his_files(void **state)
 {
     (void)state;
@@ -579,6 +622,7 @@ int main(void)
         leak_checked(a_damaged_wal_header_is_accepted_once),
         leak_checked(a_log_that_is_gone_is_accepted_once),
         leak_checked(what_tells_of_messages_may_be_lost_without_them),
+        leak_checked(a_repair_leaves_good_headers_as_they_are),
         leak_checked(a_damaged_table_of_partitions_costs_nobody_his_files),
         leak_checked(a_flipped_bit_anywhere_costs_one_message),
         leak_checked(an_accepting_start_may_be_crashed_anywhere),
