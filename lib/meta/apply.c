@@ -553,10 +553,11 @@ void mp_meta_submit(struct mp_meta *m)
 
 uint64_t mp_meta_wait_ns(const struct mp_meta *m)
 {
-    uint64_t now = m->env->boot_ns(m->env);
+    uint64_t now;
 
     if (m->is_broken || m->job != NULL || (m->queue.size == 0 && !m->wants_checkpoint))
         return UINT64_MAX;
+    now = m->env->boot_ns(m->env);
     return m->retry_ns > now ? m->retry_ns - now : 0;
 }
 

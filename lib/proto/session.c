@@ -114,10 +114,11 @@ static void account(struct mp_session *s)
 static uint64_t backlog_max(const struct mp_session *s)
 {
     const struct mp_session_host *h = s->host;
-    uint64_t part = h->output_max / (h->counters->sessions + 1);
+    uint64_t part;
 
     if (h->counters->output_bytes <= h->output_max)
         return h->output_max;
+    part = h->output_max / (h->counters->sessions + 1);
     part = part > OUTPUT_PART_MIN ? part : OUTPUT_PART_MIN;
     return part < h->output_max ? part : h->output_max;
 }

@@ -183,9 +183,7 @@ static void put_loaded(const struct mp_partition *p, struct mp_buf *out)
     while (mp_state_next(&c, &tag, &v)) {
         if (tag == MP_STATE_DEAD || tag == MP_STATE_DAMAGE)
             continue; /* the store's own */
-        mp_buf_put_u16(out, tag);
-        mp_buf_put_u32(out, (uint32_t)v.size);
-        mp_buf_put_slice(out, v);
+        mp_state_put(out, tag, v.data, v.size);
     }
 }
 

@@ -75,7 +75,7 @@ static const struct mp_log_ops ops = { .append = no_append,
 static uint64_t now_ns = 1000000;
 static struct mp_timers timers;
 static struct mp_stream_host host;
-static struct mp_log stub = { .ops = &ops, .shard = 2 };
+static struct mp_log log_of_nothing = { .ops = &ops, .shard = 2 };
 
 static struct mp_stream *stream_new(uint32_t pid, const char *name)
 {
@@ -85,7 +85,7 @@ static struct mp_stream *stream_new(uint32_t pid, const char *name)
                                     .station_id = 1,
                                     .number = 1 };
 
-    return mp_stream_new(&host, &stub, pid, &s);
+    return mp_stream_new(&host, &log_of_nothing, pid, &s);
 }
 
 static void fuzz_settings(memphis_slice in)

@@ -236,6 +236,18 @@ static void settle_covered(struct world *w)
     assert_false(w->replica->uncovered);
 }
 
+/* A stop, or a kill of a log whose newest batch is covered; the power goes with it. */
+static void end_life(struct world *w, bool clean)
+{
+    if (!clean) {
+        settle_covered(w);
+        mp_disk_crash_at(w->disk, 1);
+    }
+    stop(w);
+    if (!clean)
+        mp_disk_crash(w->disk, MP_CRASH_NOTHING, 0);
+}
+
 /* Bit-rot of what is acknowledged is refused: `durable_upto` of `node` after a clean
  * stop, of a cover batch otherwise, tells it from a torn tail. */
 static void rot_seed(uint64_t seed, bool clean, char *failure)
@@ -247,13 +259,7 @@ static void rot_seed(uint64_t seed, bool clean, char *failure)
     assert_int_equal(start(w, &err), MEMPHIS_OK);
     run_steps(w, 10 + (uint32_t)draw(w, STEPS), false, &err);
     settle(w);
-    if (!clean) {
-        settle_covered(w);
-        mp_disk_crash_at(w->disk, 1);
-    }
-    stop(w);
-    if (!clean)
-        mp_disk_crash(w->disk, MP_CRASH_NOTHING, 0);
+    end_life(w, clean);
     for (uint64_t n = 0; n < 100 && failure[0] == 0; n++)
         try_flip(w, n, failure);
     mp_disk_free(w->disk);
@@ -382,13 +388,7 @@ static void damage_seed(uint64_t seed, bool clean, char *failure)
     run_steps(w, 30 + (uint32_t)draw(w, STEPS), false, &err);
     settle(w);
     forget_refused(w);
-    if (!clean) {
-        settle_covered(w);
-        mp_disk_crash_at(w->disk, 1);
-    }
-    stop(w);
-    if (!clean)
-        mp_disk_crash(w->disk, MP_CRASH_NOTHING, 0);
+    end_life(w, clean);
     for (uint64_t n = 1; n <= 150 && failure[0] == 0; n++)
         if (only_operation == 0 || n == only_operation)
             try_damage(w, n, clean, failure);
