@@ -590,6 +590,7 @@ static memphis_status repair_segment(struct loader *l, uint64_t first, bool is_l
 static void rebuild(struct loader *l, const struct names *n)
 {
     struct mp_partition *p = l->p;
+    memphis_error why;
     uint64_t index;
 
     p->bytes = 0;
@@ -606,7 +607,7 @@ static void rebuild(struct loader *l, const struct names *n)
     for (size_t i = n->count; i > 0 && p->loaded_state.size == 0; i--)
         if (strncmp(n->items[i - 1], "state.", 6) == 0 &&
             mp_parse_u64(mp_slice(n->items[i - 1] + 6, NAME_DIGITS), &index) &&
-            read_state(l, index, NULL) == MEMPHIS_OK)
+            read_state(l, index, &why) == MEMPHIS_OK)
             p->state_index = index;
 }
 

@@ -552,7 +552,9 @@ static const struct mp_segment *segment_at(const struct mp_partition *p, uint64_
     return low < p->segments_count ? &p->segments[low] : NULL;
 }
 
-/* In segments, at or above *seq and below `end`. NOT_FOUND: *seq is where to go on. */
+/* In segments, at or above *seq and below `end`. NOT_FOUND: *seq is where to go on, and
+ * what is passed is noted as dead: a reader that has to wait for the next block starts
+ * again, and may not find this one any more. */
 static memphis_status read_cold(struct mp_partition *p, struct mp_cold *cold,
                                 uint64_t *seq, uint64_t end, struct mp_stored *out)
 {
@@ -574,7 +576,9 @@ static memphis_status read_cold(struct mp_partition *p, struct mp_cold *cold,
     }
     if (s == MEMPHIS_OK && out->entry.seq == *seq)
         return s;
-    *seq = s == MEMPHIS_OK ? out->entry.seq : empty_to + 1;
+    uint64_t next = s == MEMPHIS_OK ? out->entry.seq : empty_to + 1;
+    add_dead(p, *seq, next - 1);
+    *seq = next;
     if (s == MEMPHIS_OK)
         mp_stored_release(out);
     return MEMPHIS_NOT_FOUND;

@@ -247,6 +247,31 @@ static void blocks_without_messages_say_so(void **state)
     world_free(w);
 }
 
+/* The way over dead messages that nobody knows of needs two blocks, and there is room
+ * for one: what the first said is not asked again. */
+static void a_walk_over_several_blocks_comes_to_its_end(void **state)
+{
+    struct world *w = world_new(10);
+    struct mp_partition *p = open_partition(w, 7);
+    struct mp_stored m;
+    (void)state;
+
+    limit_to(w, 1000);
+    messages(w, 7, 1, 3, 10000);
+    messages(w, 7, 4, 6, 30000);
+    delete_some(w, 7, 2, 1);
+    delete_some(w, 7, 4, 2);
+    flush(w, 7, 1);
+    evict(w);
+    mp_ranges_fini(&p->dead);        /* as if nobody knew */
+    mp_ranges_add(&p->dead, 3, 3);   /* but one: message 3 is in the block of 2 */
+    assert_int_equal(read_at(w, p, 2, &m), MEMPHIS_OK);
+    check_entry(&m.entry, 7, 6);
+    mp_stored_release(&m);
+    assert_int_equal(p->dead.total, 2);
+    world_free(w);
+}
+
 static void a_stop_leaves_wishes_to_be_forgotten(void **state)
 {
     struct world *w = world_new(9);
@@ -272,6 +297,7 @@ int main(void)
         leak_checked(what_is_forgotten_while_it_is_read_comes_to_nothing),
         leak_checked(damage_is_told_before_the_reader_is_woken),
         leak_checked(blocks_without_messages_say_so),
+        leak_checked(a_walk_over_several_blocks_comes_to_its_end),
         leak_checked(a_stop_leaves_wishes_to_be_forgotten),
     };
 
