@@ -6,7 +6,7 @@
 
 #include <assert.h>
 
-/* Every block and header starts {magic 4, CRC32C of the rest 4}. */
+/* Every block and header starts {magic 4, checksum 4}. */
 enum { AT_MAGIC = 0, AT_CRC = 4, AT_REST = 8 };
 
 static void put_magic(uint8_t *out, const char *magic)
@@ -19,10 +19,16 @@ static bool has_magic(const uint8_t *p, const char *magic)
     return memcmp(p + AT_MAGIC, magic, 4) == 0;
 }
 
-/* Sets the checksum over [8, size). */
+uint32_t mp_block_crc(const uint8_t *p, size_t size)
+{
+    uint32_t crc = mp_crc32c(0, p + AT_MAGIC, AT_CRC - AT_MAGIC);
+
+    return mp_crc32c(crc, p + AT_REST, size - AT_REST);
+}
+
 static uint32_t seal(uint8_t *out, size_t size)
 {
-    uint32_t crc = mp_crc32c(0, out + AT_REST, size - AT_REST);
+    uint32_t crc = mp_block_crc(out, size);
 
     mp_set_u32(out + AT_CRC, crc);
     return crc;
@@ -30,7 +36,7 @@ static uint32_t seal(uint8_t *out, size_t size)
 
 static bool is_sealed(const uint8_t *p, size_t size)
 {
-    return mp_crc32c(0, p + AT_REST, size - AT_REST) == mp_get_u32(p + AT_CRC);
+    return mp_block_crc(p, size) == mp_get_u32(p + AT_CRC);
 }
 
 /* OK; CORRUPT; VERSION: whole, and the last character names a newer release. */

@@ -28,6 +28,10 @@ static inline uint64_t mp_block_up(uint64_t n)
     return (n + MP_BLOCK_SIZE - 1) & ~(uint64_t)(MP_BLOCK_SIZE - 1);
 }
 
+/* What a block's checksum, at 4, is to be: over its magic, which tells the version, and
+ * all that follows the checksum. */
+uint32_t mp_block_crc(const uint8_t *p, size_t size);
+
 /* -- WAL file header (4.0), one block -- */
 struct mp_wal_header {
     uint64_t epoch;           /* random per use of the file */

@@ -417,7 +417,7 @@ static memphis_status check_other_slot(struct loader *l, const char *path,
         return s;
     l->p->must_flush = true; /* or there was no other one: then it costs a slot */
     /* Its fields as they stand there: */
-    mp_set_u32(block + 4, mp_crc32c(0, block + 8, sizeof block - 8));
+    mp_set_u32(block + 4, mp_block_crc(block, sizeof block));
     if (mp_meta_slot_decode(mp_slice(block, sizeof block), &slot) &&
         slot.flushed_index > l->slot.flushed_index &&
         slot.flushed_index <= l->ended_index) {

@@ -10,8 +10,7 @@ enum { AT_CRC = 4, AT_GENERATION = 8 };
 static bool is_valid(const uint8_t *p, const char *magic)
 {
     return memcmp(p, magic, 3) == 0 && p[3] >= magic[3] &&
-           mp_crc32c(0, p + AT_GENERATION, MP_BLOCK_SIZE - AT_GENERATION) ==
-               mp_get_u32(p + AT_CRC);
+           mp_block_crc(p, MP_BLOCK_SIZE) == mp_get_u32(p + AT_CRC);
 }
 
 memphis_status mp_slot_read(struct mp_env *e, const char *name, const char magic[4],

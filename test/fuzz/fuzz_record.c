@@ -188,7 +188,7 @@ static void fuzz_block(const struct block *b, uint8_t *bytes, size_t size)
     if (size < b->size)
         return;
     memcpy(bytes, b->magic, 4);
-    mp_set_u32(bytes + 4, mp_crc32c(0, bytes + 8, b->size - 8));
+    mp_set_u32(bytes + 4, mp_block_crc(bytes, b->size));
     if (!b->again(mp_slice(bytes, size), out))
         return;
     for (size_t at = 8; at < b->end; at++)
@@ -278,7 +278,7 @@ static void fuzz_state(uint8_t *bytes, size_t size)
         return;
     memcpy(bytes, "MPT1", 4);
     mp_set_u32(bytes + 36, (uint32_t)size);
-    mp_set_u32(bytes + 4, mp_crc32c(0, bytes + 8, size - 8));
+    mp_set_u32(bytes + 4, mp_block_crc(bytes, size));
     try_state(mp_slice(bytes, size));
 }
 

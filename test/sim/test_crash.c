@@ -213,8 +213,8 @@ static void try_flip(const struct world *stopped, uint64_t n, char *failure)
     if (p.name[0] != 0)
         mp_disk_flip(w->disk, p.name, p.offset, (uint8_t)(1u << draw(w, 8)));
     memphis_status s = start(w, &err);
-    fail_if(w, s != MEMPHIS_OK && s != MEMPHIS_CORRUPT && s != MEMPHIS_VERSION,
-            "status %d: %s", (int)s, err.message);
+    fail_if(w, s != MEMPHIS_OK && s != MEMPHIS_CORRUPT, "status %d: %s", (int)s,
+            err.message);
     if (s == MEMPHIS_OK)
         compare(w, "not refused");
     stop(w);
@@ -347,15 +347,12 @@ static void try_damage(const struct world *stopped, uint64_t n, bool clean,
         memphis_status s = start(w, &err);
         if (s != MEMPHIS_OK) {
             damages.refused++;
-            fail_if(w, s != MEMPHIS_CORRUPT && s != MEMPHIS_IO && s != MEMPHIS_VERSION,
-                    "status %d: %s", (int)s, err.message);
-            if (s != MEMPHIS_VERSION) {
-                stop(w);
-                accept_loss(w, d);
-            }
+            fail_if(w, s != MEMPHIS_CORRUPT && s != MEMPHIS_IO, "status %d: %s", (int)s,
+                    err.message);
+            stop(w);
+            accept_loss(w, d);
         }
-        /* A bit of the version may make a file look newer: that is never accepted. */
-        bool goes_on = s == MEMPHIS_OK ? !may_go_unseen(d) : s != MEMPHIS_VERSION;
+        bool goes_on = s != MEMPHIS_OK || !may_go_unseen(d);
         if (w->failure[0] == 0 && goes_on)
             take_over(w, d);
         damages.lost += d->lost;

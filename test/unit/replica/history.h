@@ -77,7 +77,7 @@ static inline void wipe_newest_slot(struct world *w, const char *name)
     e->close(e);
 }
 
-/* A byte becomes another one, in a block that is sealed at its start. */
+/* A byte becomes another one, in a block or an entry that is sealed at its start. */
 static inline void set_byte(struct world *w, const char *name, uint64_t block,
                             uint64_t at, uint8_t value, size_t sealed)
 {
@@ -90,7 +90,9 @@ static inline void set_byte(struct world *w, const char *name, uint64_t block,
     assert_int_equal(e->file_read(e, f, block, bytes, sizeof bytes, &got, NULL), 0);
     bytes[at] = value;
     sealed = sealed > 0 ? sealed : got;
-    mp_set_u32(bytes + 4, mp_crc32c(0, bytes + 8, sealed - 8));
+    bool is_block = bytes[0] == 'M'; /* no length of an entry, a multiple of 8, is */
+    mp_set_u32(bytes + 4, is_block ? mp_block_crc(bytes, sealed)
+                                   : mp_crc32c(0, bytes + 8, sealed - 8));
     memphis_slice v = mp_slice(bytes, got);
     assert_int_equal(e->file_write(e, f, block, &v, 1, NULL), MEMPHIS_OK);
     assert_int_equal(e->file_sync(e, f, NULL), MEMPHIS_OK);

@@ -44,7 +44,7 @@ static void a_newer_wal_file_is_refused_by_its_version(void **state)
     mp_wal_header_encode(&h, block);
     mp_set_u16(block + 8, 9);
     mp_set_u16(block + 10, 9);
-    mp_set_u32(block + 4, mp_crc32c(0, block + 8, sizeof block - 8));
+    mp_set_u32(block + 4, mp_block_crc(block, sizeof block));
     assert_int_equal(mp_wal_header_decode(mp_slice(block, sizeof block), &got, &err),
                      MEMPHIS_VERSION);
     assert_true(err.message[0] != 0);
@@ -145,14 +145,14 @@ static void a_node_slot_with_too_many_items_is_corrupt(void **state)
     (void)state;
     mp_node_encode(&n, block);
     mp_set_u32(block + 80, MP_NODE_ITEMS_MAX + 1);
-    mp_set_u32(block + 4, mp_crc32c(0, block + 8, sizeof block - 8));
+    mp_set_u32(block + 4, mp_block_crc(block, sizeof block));
     assert_int_not_equal(mp_node_decode(mp_slice(block, sizeof block), &got, NULL),
                          MEMPHIS_OK);
 }
 
 static void reseal(uint8_t block[MP_BLOCK_SIZE])
 {
-    mp_set_u32(block + 4, mp_crc32c(0, block + 8, MP_BLOCK_SIZE - 8));
+    mp_set_u32(block + 4, mp_block_crc(block, MP_BLOCK_SIZE));
 }
 
 /* With a right checksum, and yet nothing that this release writes. */
