@@ -269,6 +269,54 @@ static memphis_status open_unknown(struct mp_shard *s, memphis_error *err)
     return o.status;
 }
 
+/* Right after the load: they are in the order of their pids, but for pid 0. */
+static struct mp_partition *loaded_of(const struct mp_partitions *t, uint32_t pid)
+{
+    uint32_t low = 0, high = t->loaded_count;
+
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+        struct mp_partition *p = t->loaded[middle];
+        if (p->pid == pid)
+            return p;
+        if (p->pid != 0 && p->pid < pid)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return NULL;
+}
+
+/* What the log tells of messages need not be looked for in files without a slot. */
+static memphis_status note_logged(struct mp_shard *s, memphis_error *err)
+{
+    struct mp_scan *scan = &s->replica->recovery.scan;
+    struct mp_group_header h;
+    struct mp_entry e;
+    memphis_slice body;
+    size_t size;
+
+    for (size_t i = mp_scan_whole_from(scan, s->log.shard); i < scan->records_count;
+         i++) {
+        const struct mp_scan_record *record = &scan->records[i];
+        if (record->shard != s->log.shard || record->index <= s->commit)
+            continue;
+        memphis_status st = mp_scan_read(scan, record, &h, &body, err);
+        for (size_t at = 0; at < body.size && st == MEMPHIS_OK; at += size) {
+            memphis_slice rest = mp_slice((const uint8_t *)body.data + at,
+                                          body.size - at);
+            st = mp_entry_decode(rest, false, &e, &size, err);
+            struct mp_partition *p =
+                st == MEMPHIS_OK ? loaded_of(&s->partitions, e.pid) : NULL;
+            if (p != NULL && e.type == MP_ENTRY_MESSAGE && p->logged_seq == 0)
+                p->logged_seq = e.seq;
+        }
+        if (st != MEMPHIS_OK)
+            return st;
+    }
+    return MEMPHIS_OK;
+}
+
 /* The files of the data shard: which partitions there are, and what they hold. */
 memphis_status mp_files_load(struct mp_shard *s, memphis_error *err)
 {
@@ -280,11 +328,14 @@ memphis_status mp_files_load(struct mp_shard *s, memphis_error *err)
     struct mp_replica *r = s->replica;
     memphis_status st = MEMPHIS_OK;
 
-    /* After a mere kill what is found there may be in the page cache only. */
-    if (!r->recovery.clean && !r->recovery.fresh)
+    /* After a mere kill what is found there may be in the page cache only; so may be
+     * what a pass has left that found no room, of which a repair makes use. */
+    if ((!r->recovery.clean || r->o.accept_loss) && !r->recovery.fresh)
         st = r->o.env->sync_all(r->o.env, err);
     if (st == MEMPHIS_OK)
         st = mp_load_shard(r->o.env, s->log.shard, s->commit, t, err);
+    if (st == MEMPHIS_OK && r->o.accept_loss)
+        st = note_logged(s, err);
     if (st != MEMPHIS_OK)
         return st;
     struct mp_partition *own = mp_partitions_add(t, 0);

@@ -476,7 +476,8 @@ static bool has_damaged_files(const struct mp_replica *r)
     struct mp_partition *p;
 
     for (uint32_t i = 0; (p = mp_partitions_next(&data_of(r)->partitions, &i)) != NULL;)
-        if (p->damaged.status != MEMPHIS_OK || p->missing_last >= p->floor)
+        if (p->damaged.status != MEMPHIS_OK || p->missing_last >= p->floor ||
+            p->is_rebuilt)
             return true;
     return r->lost_table;
 }

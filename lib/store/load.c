@@ -479,6 +479,8 @@ memphis_status mp_load_shard(struct mp_env *e, uint32_t shard, uint64_t ended_in
 
 struct found {
     struct mp_segment segment;
+    uint64_t end;             /* of the entry before, in the file */
+    uint64_t cut;             /* that sequence and those above do not count */
     uint32_t count;
 };
 
@@ -487,7 +489,10 @@ static void note_found(void *ctx, const struct mp_entry *e, memphis_slice bytes)
     struct found *x = ctx;
     struct mp_segment *g = &x->segment;
 
-    (void)bytes;
+    x->end += bytes.size;
+    if (e->seq >= x->cut)
+        return;
+    g->length = x->end;
     if (x->count == 0 || e->time_ns < g->min_time_ns)
         g->min_time_ns = e->time_ns;
     if (x->count == 0 || e->time_ns > g->max_time_ns)
@@ -496,27 +501,26 @@ static void note_found(void *ctx, const struct mp_entry *e, memphis_slice bytes)
     x->count++;
 }
 
-/* All good entries of a file that has no good footer. */
+/* All good entries of a file, below `cut`. */
 static memphis_status find_entries(struct loader *l, struct mp_file *f, uint64_t first,
-                                   struct found *x, struct mp_ranges *holes,
-                                   memphis_error *err)
+                                   uint64_t cut, struct found *x,
+                                   struct mp_ranges *holes, memphis_error *err)
 {
     uint64_t size = 0, at = MP_BLOCK_SIZE;
 
-    *x = (struct found){ .segment = { .first = first, .last = first - 1 } };
+    *x = (struct found){ .segment = { .first = first, .last = first - 1 }, .cut = cut };
     memphis_status s = l->e->file_size(l->e, f, &size, err);
     while (s == MEMPHIS_OK && at < size) {
-        uint32_t before = x->count;
+        x->end = at;
         s = mp_segment_each(l->e, f, &at, size, true, note_found, x, err);
-        if (x->count > before)
-            x->segment.length = at;
         if (s != MEMPHIS_CORRUPT && s != MEMPHIS_IO)
             break;
         uint64_t last = x->segment.last;
         uint64_t next =
             mp_segment_skip(l->e, f, l->p->pid, last, UINT64_MAX - 1, &at, size);
-        if (next > last + 1)
-            mp_ranges_add(holes, last + 1, next - 1);
+        uint64_t end = next < cut ? next : cut;
+        if (next > 0 && end > last + 1)
+            mp_ranges_add(holes, last + 1, end - 1);
         s = MEMPHIS_OK;
     }
     return s;
@@ -546,7 +550,7 @@ static memphis_status make_header(struct loader *l, struct mp_file *f, uint64_t 
 
 /* `active`: what the slot says of its own; first 0: there is no slot, or no such one.
  */
-static memphis_status repair_segment(struct loader *l, uint64_t first, bool is_last,
+static memphis_status repair_segment(struct loader *l, uint64_t first, uint64_t cut,
                                      const struct mp_segment *active,
                                      struct mp_ranges *holes, memphis_error *err)
 {
@@ -566,18 +570,24 @@ static memphis_status repair_segment(struct loader *l, uint64_t first, bool is_l
         if (verdict == MEMPHIS_VERSION)
             s = verdict;
     }
+    if (s == MEMPHIS_OK && first >= cut) {
+        e->file_close(e, f);
+        l->has_removed = true;
+        return e->unlink(e, path, err);
+    }
     if (s == MEMPHIS_OK && !is_active &&
-        mp_segment_open_sealed(e, l->shard, p->pid, first, &x.segment, err) !=
-            MEMPHIS_OK) {
-        s = find_entries(l, f, first, &x, holes, err);
-        if (s == MEMPHIS_OK && x.count > 0 && !(is_last && p->is_rebuilt))
+        (mp_segment_open_sealed(e, l->shard, p->pid, first, &x.segment, err) !=
+             MEMPHIS_OK ||
+         x.segment.last >= cut)) {
+        s = find_entries(l, f, first, cut, &x, holes, err);
+        if (s == MEMPHIS_OK && x.count > 0)
             s = mp_segment_seal(e, f, l->shard, p->pid, &x.segment, holes, err);
     }
     bool counts = x.count > 0 && (p->segments_count == 0 ||
                                   first > p->segments[p->segments_count - 1].last);
-    if (s == MEMPHIS_OK && counts && !has_header)
+    if (s == MEMPHIS_OK && !has_header)
         s = make_header(l, f, first, err);
-    if (s == MEMPHIS_OK && counts)
+    if (s == MEMPHIS_OK)
         s = e->file_sync(e, f, err);
     if (s == MEMPHIS_OK && counts)
         push_segment(p, &x.segment);
@@ -585,14 +595,31 @@ static memphis_status repair_segment(struct loader *l, uint64_t first, bool is_l
     return s;
 }
 
-/* What the slot would say. Where it began is not known any more: at the first message
- * that is left. */
-static void rebuild(struct loader *l, const struct names *n)
+/* The newest state file that is good. Whether its ranges are of sequences that there
+ * are is known only when the segments have been looked at. */
+static void rebuild_state(struct loader *l, const struct names *n)
 {
     struct mp_partition *p = l->p;
+    uint64_t index, last = p->last;
     memphis_error why;
-    uint64_t index;
 
+    p->last = UINT64_MAX - 1;
+    for (size_t i = n->count; i > 0 && p->loaded_state.size == 0; i--)
+        if (strncmp(n->items[i - 1], "state.", 6) == 0 &&
+            mp_parse_u64(mp_slice(n->items[i - 1] + 6, NAME_DIGITS), &index) &&
+            read_state(l, index, &why) == MEMPHIS_OK)
+            p->state_index = index;
+    p->last = last;
+}
+
+/* What the slot would say. Where it began is not known any more: at the first message
+ * that is left. */
+static void rebuild(struct loader *l, uint64_t cut, const struct names *n)
+{
+    struct mp_partition *p = l->p;
+
+    rebuild_state(l, n);
+    mp_partition_cut(p, cut);
     p->bytes = 0;
     for (uint32_t i = 0; i < p->segments_count; i++)
         p->bytes += p->segments[i].length - MP_BLOCK_SIZE;
@@ -600,15 +627,12 @@ static void rebuild(struct loader *l, const struct names *n)
         p->floor = p->segments[0].first;
     if (p->segments_count > 0 && p->segments[p->segments_count - 1].last > p->last)
         p->last = p->segments[p->segments_count - 1].last;
+    mp_ranges_cut(&p->dead, p->last + 1);
+    mp_ranges_cut(&p->damage, p->last + 1);
     p->flushed_seq = p->last;
     if (p->flushed_index < l->ended_index)
         p->flushed_index = p->touched_index = l->ended_index;
     p->must_flush = true;
-    for (size_t i = n->count; i > 0 && p->loaded_state.size == 0; i--)
-        if (strncmp(n->items[i - 1], "state.", 6) == 0 &&
-            mp_parse_u64(mp_slice(n->items[i - 1] + 6, NAME_DIGITS), &index) &&
-            read_state(l, index, &why) == MEMPHIS_OK)
-            p->state_index = index;
 }
 
 memphis_status mp_load_repair(struct mp_env *e, uint32_t shard, uint64_t ended_index,
@@ -619,24 +643,25 @@ memphis_status mp_load_repair(struct mp_env *e, uint32_t shard, uint64_t ended_i
     struct mp_ranges holes = { 0 };
     struct names n = { 0 };
     char dir[MP_PATH_SIZE];
-    uint64_t first, newest = 0;
+    uint64_t first, cut = UINT64_MAX;
 
     p->is_rebuilt = p->generation == 0 || p->is_old;
+    if (p->is_rebuilt && p->logged_seq > 0)
+        cut = p->logged_seq;
     if (!p->is_rebuilt && p->segments_count > 0 &&
         !p->segments[p->segments_count - 1].is_sealed)
         active = p->segments[p->segments_count - 1];
     p->segments_count = 0;
     mp_path_partition(shard, p->pid, dir);
     memphis_status s = list(e, dir, &n, err);
-    for (size_t i = 0; i < n.count; i++)
-        if (numbered(n.items[i], ".seg", &first))
-            newest = first;
     for (size_t i = 0; i < n.count && s == MEMPHIS_OK; i++)
         if (numbered(n.items[i], ".seg", &first))
-            s = repair_segment(&l, first, first == newest, &active, &holes, err);
+            s = repair_segment(&l, first, cut, &active, &holes, err);
+    if (s == MEMPHIS_OK && l.has_removed)
+        s = e->dir_sync(e, dir, err);
     if (s == MEMPHIS_OK && p->is_rebuilt)
-        rebuild(&l, &n);
-    if (p->segments_count == 0 && p->loaded_state.size == 0)
+        rebuild(&l, cut, &n);
+    if (p->generation == 0 && p->segments_count == 0 && p->loaded_state.size == 0)
         p->is_rebuilt = false; /* nothing is left: it begins as a new one */
     for (size_t i = 0; i < holes.count; i++)
         mp_partition_lose(p, holes.items[i].first, holes.items[i].last);

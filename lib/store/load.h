@@ -24,8 +24,10 @@ memphis_status mp_load_shard(struct mp_env *e, uint32_t shard, uint64_t ended_in
 
 /* An accepted start, a partition with damaged files: all that verifies in its segments
  * counts, whether a slot knows it or not, and headers and footers that do not are made
- * anew, so that nobody asks again. Without a slot the newest good state file counts.
- * Whatever was committed above `ended_index` is replayed on top. */
+ * anew, so that nobody asks again. Without a slot the newest good state file counts,
+ * and of messages those which the log has not (p->logged_seq): the others may be what a
+ * pass has left that was torn. Whatever was committed above `ended_index` is replayed
+ * on top. */
 memphis_status mp_load_repair(struct mp_env *e, uint32_t shard, uint64_t ended_index,
                               struct mp_partition *p, memphis_error *err);
 

@@ -414,6 +414,17 @@ void mp_partition_damage(struct mp_partition *p, uint64_t first, uint64_t last)
         p->last = last;
 }
 
+void mp_partition_cut(struct mp_partition *p, uint64_t seq)
+{
+    if (p->last >= seq)
+        p->last = seq - 1;
+    if (p->floor > seq)
+        p->floor = seq;
+    mp_ranges_cut(&p->dead, seq);
+    mp_ranges_cut(&p->damage, seq);
+    mp_ranges_cut(&p->unreadable, seq);
+}
+
 void mp_partition_lose(struct mp_partition *p, uint64_t first, uint64_t last)
 {
     if (first < p->floor)

@@ -63,6 +63,7 @@ struct mp_partition {
 
     /* A start: its files, until it is known whether the partition still exists. */
     struct mp_buf loaded_state;   /* items of the state file */
+    uint64_t logged_seq;          /* from it on the log has all messages; 0: unknown */
     uint64_t seen;                /* newest sequence behind a hole of the log */
     uint64_t missing_last;        /* newest sequence of a segment that is missing */
     memphis_error damaged;        /* status OK: all files are as they should be */
@@ -122,6 +123,8 @@ void mp_partition_stats(const struct mp_partition *p, struct mp_log_stats *out);
 void mp_partition_damage(struct mp_partition *p, uint64_t first, uint64_t last);
 /* The same for this run only, and only up to the last sequence there is. */
 void mp_partition_lose(struct mp_partition *p, uint64_t first, uint64_t last);
+/* What files say of that sequence and of those above is forgotten: the log tells it. */
+void mp_partition_cut(struct mp_partition *p, uint64_t seq);
 
 /* What is flushed holds the ids, too. */
 void mp_partition_forget_ids(struct mp_partition *p);

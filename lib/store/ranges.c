@@ -75,11 +75,16 @@ void mp_ranges_trim(struct mp_ranges *r, uint64_t first)
     }
 }
 
-bool mp_ranges_has(const struct mp_ranges *r, uint64_t seq)
+void mp_ranges_cut(struct mp_ranges *r, uint64_t end)
 {
-    size_t at = find(r, seq);
-
-    return at < r->count && r->items[at].first <= seq;
+    while (r->count > 0 && r->items[r->count - 1].last >= end) {
+        struct mp_range *last = &r->items[r->count - 1];
+        uint64_t from = last->first > end ? last->first : end;
+        r->total -= last->last - from + 1;
+        last->last = from - 1;
+        if (last->first == from)
+            r->count--;
+    }
 }
 
 uint64_t mp_ranges_skip(const struct mp_ranges *r, uint64_t seq)

@@ -2,7 +2,6 @@
 #ifndef MP_STORE_RANGES_H
 #define MP_STORE_RANGES_H
 
-#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -20,7 +19,7 @@ void mp_ranges_fini(struct mp_ranges *r);
 void mp_ranges_add(struct mp_ranges *r, uint64_t first,
                    uint64_t last);                        /* may overlap */
 void mp_ranges_trim(struct mp_ranges *r, uint64_t first); /* drops what is below */
-bool mp_ranges_has(const struct mp_ranges *r, uint64_t seq);
+void mp_ranges_cut(struct mp_ranges *r, uint64_t end);    /* what is at or above */
 /* The first sequence at or above `seq` that is in no range. */
 uint64_t mp_ranges_skip(const struct mp_ranges *r, uint64_t seq);
 

@@ -763,6 +763,27 @@ memphis_status mp_scan_run(struct mp_scan *s, struct mp_env *e, uint64_t durable
     return MEMPHIS_OK;
 }
 
+size_t mp_scan_whole_from(const struct mp_scan *s, uint32_t shard)
+{
+    size_t from = s->records_count;
+    uint64_t lsn = 0, index = 0;
+
+    for (size_t i = 0; i < s->records_count; i++) {
+        const struct mp_scan_record *r = &s->records[i];
+        if (r->lsn > lsn)
+            lsn = r->lsn;
+        if (r->shard != shard)
+            continue;
+        if (from == s->records_count || r->index > index + 1)
+            from = i;
+        index = r->index;
+    }
+    for (uint32_t i = 0; i < s->lost_count; i++)
+        if (s->lost[i].to > lsn)
+            return s->records_count; /* its end is lost */
+    return from;
+}
+
 void mp_scan_fini(struct mp_scan *s)
 {
     for (uint32_t i = 0; i < s->files_count; i++)

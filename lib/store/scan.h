@@ -79,6 +79,9 @@ struct mp_scan {
  * length), VERSION, IO. Free it in every case. */
 memphis_status mp_scan_run(struct mp_scan *s, struct mp_env *e, uint64_t durable_upto,
                            uint64_t wal_first, bool accept_loss, memphis_error *err);
+/* From that record on the log of the shard is whole, up to its end. records_count: that
+ * is nowhere so. */
+size_t mp_scan_whole_from(const struct mp_scan *s, uint32_t shard);
 void mp_scan_fini(struct mp_scan *s);
 
 /* Reads a record again: its header and its body, borrowed until the next call. */

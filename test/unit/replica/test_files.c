@@ -617,6 +617,38 @@ static void an_accepting_start_may_be_crashed_anywhere(void **state)
     }
 }
 
+/* Nor by what the replay flushes on its way when it is larger than memory: a segment
+ * without a slot would be taken for all that there is. */
+static void an_accepting_start_that_lacks_memory_may_be_crashed_anywhere(void **state)
+{
+    bool crashed = true;
+    (void)state;
+
+    for (uint64_t n = 1; crashed; n++) {
+        struct world *w = world_new(94);
+        memphis_error err = { 0 };
+        w->options.memory_max = 64 << 20; /* nothing is flushed by itself */
+        w->options.wal_total_max = 64 << 20;
+        must_start(w);
+        open_partition(w, 7);
+        produce(w, 7, 20, 1000);
+        flush(w);
+        idle(w, 1);
+        produce(w, 7, 300, 1000);
+        stop(w);
+        remove_name(w, DIR7, "meta");
+        w->options.memory_max = 64 << 10;
+        w->options.accept_loss = true;
+        mp_disk_crash_at(w->disk, n);
+        (void)start(w, &err);
+        crashed = mp_disk_has_crashed(w->disk);
+        crash(w, n % 2 ? MP_CRASH_SECTORS : MP_CRASH_LOSE_BLOCK);
+        must_start(w);
+        expect_range(w, 7, 1, 320);
+        world_free(w);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -630,6 +662,7 @@ int main(void)
         leak_checked(a_damaged_table_of_partitions_costs_nobody_his_files),
         leak_checked(a_flipped_bit_anywhere_costs_one_message),
         leak_checked(an_accepting_start_may_be_crashed_anywhere),
+        leak_checked(an_accepting_start_that_lacks_memory_may_be_crashed_anywhere),
         leak_checked(a_crash_does_not_make_a_damaged_end_a_torn_one),
         leak_checked(what_an_interrupted_pass_has_left_is_kept_for_good),
     };
