@@ -527,8 +527,8 @@ static void no_crash_loses_or_invents_an_acknowledged_message(void **state)
     if (seed <= last_seed)
         print_message("time is up: go on with %llu-%llu\n", (unsigned long long)seed,
                       (unsigned long long)last_seed);
-    if (first_seed == last_seed)
-        return;
+    if (last_seed - first_seed < 4)
+        return; /* one or two histories need not reach everything */
     assert_true(reached.sealed > 0 && reached.removed > 0 && reached.refused > 0);
     assert_true(reached.most_in_one >= 3);
 }
