@@ -430,6 +430,17 @@ const struct mp_json_value *mp_json_get(const struct mp_json_value *v, const cha
     return found == NULL || cJSON_IsNull(found) ? NULL : value_of(found);
 }
 
+void mp_json_each_text(const struct mp_json_value *v,
+                       void (*fn)(void *ctx, const char *key, const char *text),
+                       void *ctx)
+{
+    if (!mp_json_is_object(v))
+        return;
+    for (const cJSON *c = node_of(v)->child; c != NULL; c = c->next)
+        if (cJSON_IsString(c))
+            fn(ctx, c->string, c->valuestring);
+}
+
 size_t mp_json_count(const struct mp_json_value *array)
 {
     return cJSON_IsArray(node_of(array)) ? (size_t)node_of(array)->valueint : 0;

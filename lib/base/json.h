@@ -28,6 +28,10 @@ bool mp_json_is_null(const struct mp_json_value *v); /* or missing */
 /* NULL: no such key, or null, or v is no object. A key that is written exactly so goes
  * before one that differs in case, the first before a second. */
 const struct mp_json_value *mp_json_get(const struct mp_json_value *v, const char *key);
+/* Members of an object whose value is a text; nothing for anything else. */
+void mp_json_each_text(const struct mp_json_value *v,
+                       void (*fn)(void *ctx, const char *key, const char *text),
+                       void *ctx);
 size_t mp_json_count(const struct mp_json_value *array);
 const struct mp_json_value *mp_json_at(const struct mp_json_value *array, size_t i);
 

@@ -46,6 +46,7 @@ enum {
     MP_PING_INTERVAL_MS = 120000,
     MP_PINGS_OUT_MAX = 2,
     MP_WRITE_STALL_MS = 10000,         /* a slow reader is closed after */
+    MP_DLS_RETENTION_MS = 3 * 3600 * 1000,
     MP_ACK_WAIT_DEFAULT_MS = 30000,
     MP_IDEMPOTENCY_DEFAULT_MS = 120000,
     MP_IDEMPOTENCY_MIN_MS = 100,

@@ -7,6 +7,7 @@
 #include "base/str.h"
 #include "broker/auth.h"
 #include "broker/client.h"
+#include "broker/dls.h"
 
 #include <inttypes.h>
 
@@ -17,7 +18,7 @@ enum { SERVE_MESSAGES_MAX = 4096, SERVE_BYTES_MAX = 4 << 20 };
 
 /* === The logs' sinks === */
 
-static struct mp_stream *stream_by_pid(struct mp_broker *b, uint32_t pid)
+struct mp_stream *mp_broker_stream_by_pid(struct mp_broker *b, uint32_t pid)
 {
     return mp_map_find(&b->streams_by_pid, mp_slice(&pid, sizeof(pid)));
 }
@@ -43,7 +44,9 @@ static void apply_entries(struct mp_broker *b, struct mp_log *log,
             mp_wall_take(&b->streams.wall, e->payload);
         } else if (e->type == MP_ENTRY_PARTITION) {
             mp_station_partition_applied(b, log, e);
-        } else if ((s = stream_by_pid(b, e->pid)) != NULL) {
+        } else if (e->pid == 0) {
+            mp_dls_applied(b, log, e, own_tag != 0);
+        } else if ((s = mp_broker_stream_by_pid(b, e->pid)) != NULL) {
             if (mp_stream_apply(s, e, own_tag) == MEMPHIS_UNSUPPORTED)
                 cannot_apply(b, s);
         }
@@ -99,6 +102,8 @@ static void entries_failed(struct mp_broker *b, const struct mp_log *log, uint64
         if (s->log == log)
             mp_stream_failed(s, status);
     }
+    if (status == MEMPHIS_NO_SPACE)
+        mp_dls_failed(b, log);
     b->wall_told_ns = mp_wall_offset(&b->streams.wall);
     mp_stations_failed(b, log, status);
 }
@@ -119,16 +124,18 @@ static void memory_failed(void *ctx, uint64_t tag, memphis_status status)
 
 static void log_ready(void *ctx, uint32_t pid)
 {
-    struct mp_stream *s = stream_by_pid(ctx, pid);
+    struct mp_stream *s = mp_broker_stream_by_pid(ctx, pid);
 
     if (s != NULL)
         mp_stream_ready(s);
+    else if (pid == 0)
+        mp_dls_ready(ctx);
 }
 
 static void log_state(void *ctx, uint32_t pid, struct mp_buf *out)
 {
     struct mp_broker *b = ctx;
-    struct mp_stream *s = stream_by_pid(b, pid);
+    struct mp_stream *s = mp_broker_stream_by_pid(b, pid);
 
     if (s != NULL)
         mp_stream_state(s, out);
@@ -140,7 +147,7 @@ static memphis_status log_restore(void *ctx, uint32_t pid, uint64_t index,
                                   memphis_slice state, memphis_error *err)
 {
     struct mp_broker *b = ctx;
-    struct mp_stream *s = stream_by_pid(b, pid);
+    struct mp_stream *s = mp_broker_stream_by_pid(b, pid);
 
     (void)index;
     if (pid == 0)
@@ -152,7 +159,7 @@ static memphis_status log_restore(void *ctx, uint32_t pid, uint64_t index,
 static uint64_t log_ids_since(void *ctx, uint32_t pid)
 {
     struct mp_broker *b = ctx;
-    const struct mp_stream *s = stream_by_pid(b, pid);
+    const struct mp_stream *s = mp_broker_stream_by_pid(b, pid);
 
     if (s == NULL || s->settings.window_ns == 0)
         return UINT64_MAX;
@@ -384,6 +391,7 @@ static memphis_status recover(struct mp_broker *b, const struct mp_broker_option
     for (l = b->all_streams.next; l != &b->all_streams; l = l->next)
         mp_stream_replay_done(mp_container_of(l, struct mp_stream, node));
     mp_stations_finish_start(b);
+    mp_dls_started(b);
     b->recovery.milliseconds = (b->env->boot_ns(b->env) - began) / MS;
     return MEMPHIS_OK;
 }
@@ -402,8 +410,10 @@ memphis_status mp_broker_open(const struct mp_broker_options *o, struct mp_broke
     b->env->mailbox = &b->mailbox;
     init_parts(b);
     st = open_replica(b, o, err);
-    if (st == MEMPHIS_OK)
+    if (st == MEMPHIS_OK) {
+        mp_dls_new(b);
         st = recover(b, o, err);
+    }
     if (st == MEMPHIS_OK) {
         b->on_broken = o->broken; /* before, whoever opens it is told */
         b->auth = mp_auth_new(b, o->root_password);
@@ -444,6 +454,7 @@ void mp_broker_close(struct mp_broker *b)
     mp_replica_close(b->replica);
     mp_mailbox_drain(&b->mailbox);
     cancel_operations(b);
+    mp_dls_free(b);
     mp_stations_free(b);
     mp_connections_free(b);
     mp_buf_fini(&b->orphans);

@@ -88,6 +88,7 @@ struct mp_broker {
     struct mp_list sources, outputs;
     struct mp_list operations; /* commands on their way: struct mp_operation */
     struct mp_auth *auth;
+    struct mp_dls *dls;
     struct mp_recovery_report recovery;
     struct mp_broker_counters counters;
     char server_id[57], name[64];
@@ -124,6 +125,9 @@ uint64_t mp_broker_now_ms(const struct mp_broker *b);
 uint64_t mp_broker_wall_ns(const struct mp_broker *b);
 void mp_broker_break(struct mp_broker *b, const memphis_error *why);
 bool mp_broker_is_idle(const struct mp_broker *b); /* nothing open, nothing in flight */
+
+/* NULL: no such partition is open. */
+struct mp_stream *mp_broker_stream_by_pid(struct mp_broker *b, uint32_t pid);
 
 /* -- commands on their way (operation.c) -----------------------------------------
  * An operation waits for one or several appends; its address is their tag. */

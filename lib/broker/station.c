@@ -4,6 +4,7 @@
 #include "base/limits.h"
 #include "base/status.h"
 #include "base/str.h"
+#include "broker/dls.h"
 
 #include <inttypes.h>
 
@@ -163,6 +164,7 @@ static struct mp_station *station_new(struct mp_broker *b,
         mp_realloc(NULL, row->settings.partitions * sizeof(struct mp_stream *));
     memset(s->streams, 0, row->settings.partitions * sizeof(struct mp_stream *));
     mp_list_init(&s->waiting);
+    mp_list_init(&s->dead);
     mp_map_put(&b->stations, mp_slice_text(s->internal), s);
     b->counters.stations++;
     return s;
@@ -199,6 +201,8 @@ static void free_streams(struct mp_station *s, bool tell)
 static void station_free(struct mp_station *s, bool tell)
 {
     tell_waiting(s, MEMPHIS_CLOSED, "the station was removed");
+    if (s->broker->dls != NULL)
+        mp_dls_station_gone(s);
     free_streams(s, tell);
     mp_map_remove(&s->broker->stations, mp_slice_text(s->internal));
     s->broker->counters.stations--;

@@ -27,6 +27,7 @@ struct mp_station {
     struct mp_list waiting; /* struct station_waiter, until READY */
     bool opening; /* its partitions are proposed */
     bool dropping; /* its removal is proposed */
+    struct mp_list dead;     /* rows of dls.h */
     uint32_t next_partition; /* round robin of in-process producers */
 };
 

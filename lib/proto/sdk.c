@@ -19,6 +19,7 @@ struct mp_sdk_subject {
     /* Ends in an answer, now or later. NULL: accepted without a word. */
     void (*handle)(const struct mp_sdk_call *c, struct mp_sdk_request *r);
     const struct field *fields;                 /* up to a NULL key */
+    /* Notices have none: nobody is answered. */
     void (*put_error)(struct mp_buf *out, const char *text);
     void (*put_unreadable)(struct mp_buf *out, const char *text);
 };
@@ -222,6 +223,28 @@ static const struct field member_fields[] = {
     END_OF_FIELDS,
 };
 
+static const struct field refused_fields[] = {
+    TEXT_FIELD("station_name", station_name),
+    TEXT_FIELD("validation_error", text),
+    { "message", "data", FIELD_TEXT, MEMBER(data) },
+    END_OF_FIELDS,
+};
+
+static const struct field nacked_fields[] = {
+    TEXT_FIELD("station_name", station_name),
+    TEXT_FIELD("cg_name", group),
+    TEXT_FIELD("error", text),
+    INT_FIELD("partition", partition),
+    INT_FIELD("seq", seq),
+    END_OF_FIELDS,
+};
+
+static const struct field settled_fields[] = {
+    INT_FIELD("id", id),
+    TEXT_FIELD("cg_name", group),
+    END_OF_FIELDS,
+};
+
 /* Consumer creation refuses in plain text, which all SDKs understand, but a body that
  * cannot be read with an object, as they know it (sdk-protocol 2.0). */
 static const struct mp_sdk_subject subjects[] = {
@@ -242,10 +265,11 @@ static const struct mp_sdk_subject subjects[] = {
       refuse_schema, no_fields, put_error_object, put_error_object },
     { "$memphis_schema_attachments", refuse_schema, no_fields, put_text, put_text },
     { "$memphis_schema_detachments", refuse_schema, no_fields, put_text, put_text },
-    { "$memphis_schemaverse_dls", NULL, no_fields, NULL, NULL },
     { "$memphis_notifications", NULL, no_fields, NULL, NULL },
-    { "$memphis_nacked_dls", NULL, no_fields, NULL, NULL },
-    { "$memphis_pm_acks", NULL, no_fields, NULL, NULL },
+    { "$memphis_schemaverse_dls",
+      mp_sdk_take_refused, refused_fields, NULL, NULL },
+    { "$memphis_nacked_dls", mp_sdk_take_nacked, nacked_fields, NULL, NULL },
+    { "$memphis_pm_acks", mp_sdk_take_settled, settled_fields, NULL, NULL },
 };
 
 enum { SUBJECTS_COUNT = sizeof(subjects) / sizeof(subjects[0]) };
@@ -295,6 +319,10 @@ static void refuse_unreadable(struct mp_sdk_request *r, const char *text)
 {
     struct mp_buf b = { 0 };
 
+    if (r->subject->put_unreadable == NULL) { /* a notice */
+        mp_free(r);
+        return;
+    }
     r->subject->put_unreadable(&b, text);
     mp_sdk_finish(r, mp_buf_slice(&b));
     mp_buf_fini(&b);
@@ -310,7 +338,7 @@ static bool on_request(void *ctx, struct mp_client *from, const struct mp_messag
     memphis_error err;
     memphis_status st;
 
-    if (s->handle == NULL) { /* dead letters and schemas: a later release */
+    if (s->handle == NULL) { /* schemas: a later release */
         mp_logf(c.broker->logger, MEMPHIS_LOG_DEBUG, "sdk",
                 "a notice was accepted and not used subject=%s", s->name);
         return true;
@@ -318,6 +346,7 @@ static bool on_request(void *ctx, struct mp_client *from, const struct mp_messag
     r = request_new(c.broker, s, from, m);
     body_init(&c.body, s->fields);
     st = mp_json_parse(m->payload, &doc, &err);
+    c.doc = doc;
     if (st == MEMPHIS_OK)
         st = read_body(doc, s->fields, &c.body, &err);
     if (st == MEMPHIS_OK && from != NULL && from->user != NULL)

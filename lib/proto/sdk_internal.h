@@ -12,6 +12,7 @@
 #include "broker/station.h"
 
 struct mp_sdk_subject;
+struct mp_json;
 
 enum { MP_SDK_TEXT_MAX = 255 };  /* connection id, application id, SDK, user */
 
@@ -25,6 +26,8 @@ struct mp_sdk_body {
     int64_t retention_value, replicas, window_ms, partitions;
     int64_t ack_wait_ms, deliveries_max, start_sequence, last_messages;
     bool dls_poison, dls_schema, tiered;
+    const char *text, *data;        /* of a dead letter: reason; payload in hex */
+    int64_t id, seq, partition;
 };
 
 /* A request on its way: one allocation, freed with the answer. */
@@ -49,6 +52,7 @@ struct mp_sdk_request {
 struct mp_sdk_call {
     struct mp_broker *broker;
     const struct mp_client *from;
+    const struct mp_json *doc;
     struct mp_sdk_body body;
 };
 
@@ -81,6 +85,9 @@ void mp_sdk_create_producer(const struct mp_sdk_call *c, struct mp_sdk_request *
 void mp_sdk_destroy_producer(const struct mp_sdk_call *c, struct mp_sdk_request *r);
 void mp_sdk_create_consumer(const struct mp_sdk_call *c, struct mp_sdk_request *r);
 void mp_sdk_destroy_consumer(const struct mp_sdk_call *c, struct mp_sdk_request *r);
+void mp_sdk_take_nacked(const struct mp_sdk_call *c, struct mp_sdk_request *r);
+void mp_sdk_take_refused(const struct mp_sdk_call *c, struct mp_sdk_request *r);
+void mp_sdk_take_settled(const struct mp_sdk_call *c, struct mp_sdk_request *r);
 /* The whole object of a producer creation, empty but for the error (sdk_client.c). */
 void mp_sdk_put_producer_error(struct mp_buf *out, const char *text);
 

@@ -28,6 +28,19 @@ static void take_id(void *ctx, const struct mp_entry *e, memphis_slice bytes)
         sink->apply(sink->ctx, r->shard->commit, e->time_ns, &id, 1, 0);
 }
 
+/* Letters of the dead-letter station, which are messages of partition 0, likewise. */
+static void take_letter(void *ctx, const struct mp_entry *e, memphis_slice bytes)
+{
+    struct id_reader *r = ctx;
+    struct mp_log_sink *sink = &r->shard->log.sink;
+    const struct mp_partition *own = mp_partitions_find(&r->shard->partitions, 0);
+
+    (void)bytes;
+    if (e->type == MP_ENTRY_MESSAGE && e->seq >= own->floor &&
+        mp_ranges_skip(&own->dead, e->seq) == e->seq)
+        sink->apply(sink->ctx, r->shard->commit, e->time_ns, e, 1, 0);
+}
+
 /* Whether each of these sequences is known to be dead or lost. */
 static bool is_told(const struct mp_partition *p, uint64_t at, uint64_t last)
 {
@@ -139,6 +152,9 @@ memphis_status mp_files_attach(struct mp_shard *s, uint32_t pid, memphis_error *
         st = sink->restore(sink->ctx, pid, p->state_index,
                            mp_buf_slice(&p->loaded_state), err);
     mp_buf_fini(&p->loaded_state);
+    if (st == MEMPHIS_OK && pid == 0 && sink->apply != NULL)
+        return mp_load_since(s->replica->o.env, s->log.shard, p, 0, take_letter,
+                             &reader, err);
     if (sink->ids_since != NULL)
         reader.since_ns = sink->ids_since(sink->ctx, pid);
     if (st == MEMPHIS_OK && reader.since_ns != UINT64_MAX)

@@ -305,7 +305,7 @@ static void plan_partitions(struct mp_replica *r, struct mp_shard *s)
     if (own != NULL && any_new && own->touched_index < r->flush.index)
         own->touched_index = r->flush.index; /* its table will say so */
     if (own != NULL && is_touched(own) && !is_ahead(r, own))
-        plan_partition(r, s, own, 0);
+        plan_partition(r, s, own, dead_segments(s, own));
 }
 
 static void plan_wal(struct mp_replica *r, size_t spent)

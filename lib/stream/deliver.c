@@ -35,6 +35,9 @@ void mp_stream_group_arm(struct mp_stream_group *g)
     uint64_t pull = g->pulls.count > 0 ? mp_pulls_due_ns(&g->pulls) : UINT64_MAX;
 
     due = pull < due ? pull : due;
+    if (g->dying_count > 0 && g->letters_from_ns > now_of(g) &&
+        g->letters_from_ns < due)
+        due = g->letters_from_ns;
     if (due == UINT64_MAX)
         mp_timer_cancel(g->stream->host->timers, &g->timer);
     else /* never before its time: an early 408 breaks nats-py (sdk-protocol 3.5) */
@@ -52,6 +55,137 @@ void mp_stream_group_dirty(struct mp_stream_group *g)
         h->dirty_since_ns = *h->now_ns;
 }
 
+/* === Dying === */
+
+enum { LETTERS_MAX = 16, LETTERS_BYTES_MAX = 1 << 20 }; /* in one append */
+
+/* It stays pending until its letter is durable, or goes at once. */
+static void dies(struct mp_stream_group *g, uint64_t seq, uint32_t deliveries,
+                 uint8_t reason, memphis_slice text)
+{
+    struct mp_dead_hooks *h = &g->stream->host->dead;
+
+    if (h->wants == NULL || !h->wants(h->ctx, g)) {
+        (void)mp_group_ack(&g->group, seq);
+        return;
+    }
+    if (g->dying_count == g->dying_capacity) {
+        g->dying_capacity = g->dying_capacity > 0 ? g->dying_capacity * 2 : 8;
+        g->dying = mp_realloc(g->dying, g->dying_capacity * sizeof(*g->dying));
+    }
+    g->dying[g->dying_count++] = (struct mp_dying){
+        .seq = seq,
+        .deliveries = deliveries,
+        .reason = reason,
+        .text = text.size > 0 ? mp_strndup(text.data, text.size) : NULL,
+    };
+    mp_stream_group_dirty(g);
+}
+
+bool mp_stream_dying_text(struct mp_stream_group *g, uint64_t seq, memphis_slice text)
+{
+    for (size_t i = 0; i < g->dying_count; i++) {
+        struct mp_dying *d = &g->dying[i];
+
+        if (d->seq != seq || d->in_flight)
+            continue;
+        mp_free(d->text);
+        d->text = mp_strndup(text.data, text.size);
+        d->reason = MP_DEAD_NACKED;
+        return true;
+    }
+    return false;
+}
+
+void mp_stream_bury_again(struct mp_stream *s)
+{
+    struct mp_stream_group *g;
+
+    for (uint32_t i = 0; (g = mp_map_next(&s->groups, &i)) != NULL;)
+        if (g->dying_count > 0)
+            mp_stream_group_dirty(g);
+}
+
+static void forget_dying(struct mp_stream_group *g, size_t at)
+{
+    mp_free(g->dying[at].text);
+    g->dying_count--;
+    memmove(&g->dying[at], &g->dying[at + 1],
+            (g->dying_count - at) * sizeof(*g->dying));
+}
+
+/* One letter. NOT_FOUND: the message is gone, or was settled after all. */
+static memphis_status write_letter(struct mp_stream_group *g, const struct mp_dying *d,
+                                   struct mp_letter *l)
+{
+    struct mp_stream *s = g->stream;
+    struct mp_dead_hooks *h = &s->host->dead;
+    memphis_status st = mp_log_read(s->log, s->pid, d->seq, &l->source);
+
+    if (st == MEMPHIS_OK && l->source.entry.seq != d->seq) {
+        mp_stored_release(&l->source);
+        st = MEMPHIS_NOT_FOUND;
+    }
+    if (st != MEMPHIS_OK) /* a damaged one leaves without: the log has said so */
+        return st == MP_PENDING ? MEMPHIS_BUSY : MEMPHIS_NOT_FOUND;
+    st = h->make(h->ctx, g, d, l);
+    if (st != MEMPHIS_OK)
+        mp_stored_release(&l->source);
+    return st;
+}
+
+/* Letters of what is dying, as many as one append should have; the progress that is
+ * encoded next settles their messages. */
+static size_t bury(struct mp_stream_group *g, struct mp_letter *letters)
+{
+    size_t n = 0, bytes = 0;
+
+    if (now_of(g) < g->letters_from_ns)
+        return 0;
+    for (size_t i = 0; i < g->dying_count;) {
+        struct mp_dying *d = &g->dying[i];
+        const struct mp_pending_item *item = mp_pending_find(&g->group.pending, d->seq);
+        memphis_status st = MEMPHIS_NOT_FOUND;
+
+        mp_assert(!d->in_flight);
+        if (n == LETTERS_MAX || bytes >= LETTERS_BYTES_MAX)
+            break;
+        letters[n] = (struct mp_letter){ .entries_count = 0 };
+        if (item != NULL && item->state == MP_PENDING_DYING)
+            st = write_letter(g, d, &letters[n]);
+        if (st == MEMPHIS_OK) {
+            (void)mp_group_bury(&g->group, d->seq);
+            d->in_flight = true;
+            bytes += letters[n++].payload.size;
+        } else if (st == MEMPHIS_NOT_FOUND) {
+            (void)mp_group_ack(&g->group, d->seq);
+            forget_dying(g, i);
+            continue;
+        }
+        i++;
+    }
+    return n;
+}
+
+/* What was in flight has come, or has not. */
+static void end_burial(struct mp_stream_group *g, bool committed)
+{
+    for (size_t i = 0; i < g->dying_count;) {
+        struct mp_dying *d = &g->dying[i];
+
+        if (!d->in_flight) {
+            i++;
+        } else if (committed) {
+            (void)mp_group_ack(&g->group, d->seq);
+            forget_dying(g, i);
+        } else {
+            mp_group_exhume(&g->group, d->seq);
+            d->in_flight = false;
+            i++;
+        }
+    }
+}
+
 static void dead_letter(void *ctx, uint64_t seq, uint32_t deliveries)
 {
     struct mp_stream_group *g = ctx;
@@ -61,6 +195,7 @@ static void dead_letter(void *ctx, uint64_t seq, uint32_t deliveries)
             "group gave up on a message after its last delivery group=%s stream=%s "
             "seq=%" PRIu64 " deliveries=%u",
             g->name, g->stream->name, seq, deliveries);
+    dies(g, seq, deliveries, MP_DEAD_UNACKED, MP_STR(""));
 }
 
 /* === Status messages (sdk-protocol 3.5) === */
@@ -410,7 +545,7 @@ void mp_stream_group_fire(struct mp_timer *t, uint64_t now_ms)
 
     (void)now_ms;
     mp_group_tick(&g->group, now_of(g), dead_letter, g);
-    if (g->group.dirty)
+    if (g->group.dirty || g->dying_count > 0)
         mp_stream_group_dirty(g);
     mp_stream_group_wake(g);
     tick_pulls(g);
@@ -484,6 +619,25 @@ static bool begins(memphis_slice s, const char *verb)
     return mp_slice_starts(s, mp_slice_text(verb));
 }
 
+static memphis_slice after(memphis_slice v, size_t n)
+{
+    return v.size > n ? mp_slice((const char *)v.data + n, v.size - n) : MP_STR("");
+}
+
+/* Plain NATS consumers only get rid of it so (design D9). */
+static void terminated(struct mp_stream_group *g, uint64_t seq, memphis_slice text)
+{
+    const struct mp_pending_item *i = mp_pending_find(&g->group.pending, seq);
+
+    mp_logf(g->stream->host->logger, MEMPHIS_LOG_INFO, "stream",
+            "message terminated by its consumer group=%s stream=%s seq=%" PRIu64,
+            g->name, g->stream->name, seq);
+    if (g->plain)
+        (void)mp_group_ack(&g->group, seq);
+    else
+        dies(g, seq, i->deliveries, MP_DEAD_NACKED, text);
+}
+
 static bool apply_verdict(struct mp_stream_group *g, uint64_t seq, memphis_slice v)
 {
     struct mp_stream_counters *c = &g->stream->host->counters;
@@ -502,13 +656,10 @@ static bool apply_verdict(struct mp_stream_group *g, uint64_t seq, memphis_slice
     if (mp_slice_equal(v, MP_STR("+WPI")))
         return mp_group_extend(&g->group, seq, now_of(g));
     if (mp_slice_equal(v, MP_STR("+TERM")) || begins(v, "+TERM ")) {
-        done = mp_group_ack(&g->group, seq);
+        done = mp_group_die(&g->group, seq);
         c->terminated += done;
         if (done)
-            mp_logf(
-                g->stream->host->logger, MEMPHIS_LOG_INFO, "stream",
-                "message terminated by its consumer group=%s stream=%s seq=%" PRIu64,
-                g->name, g->stream->name, seq);
+            terminated(g, seq, after(v, 6));
         return done;
     }
     return false;
@@ -563,19 +714,54 @@ void mp_stream_settle(struct mp_stream_group *g, uint64_t seq, memphis_slice ver
 
 /* === Progress === */
 
-static void log_progress(struct mp_stream_group *g)
+/* Dead letters and the settlement of their messages: all of it, or nothing. */
+static memphis_status append_progress(struct mp_stream_group *g,
+                                      const struct mp_letter *letters, size_t n)
 {
+    struct mp_entry entries[2 * LETTERS_MAX + 1];
     struct mp_buf b = { 0 };
-    struct mp_entry e = { .type = MP_ENTRY_GROUP,
-                          .pid = g->stream->pid,
-                          .time_ns = now_of(g) };
+    size_t count = 0;
 
-    mp_assert(g->ack_replies_in_flight.size == 0);
+    for (size_t i = 0; i < n; i++)
+        for (size_t k = 0; k < letters[i].entries_count; k++) {
+            entries[count] = letters[i].entries[k];
+            entries[count++].flags |= MP_ENTRY_CHAINED;
+        }
     mp_buf_put_u8(&b, 4);
     mp_buf_put_u32(&b, g->gid);
     mp_group_progress_encode(&g->group, &b);
-    e.payload = mp_buf_slice(&b);
-    memphis_status st = mp_log_append(g->stream->log, &e, 1, MP_STREAM_TAG);
+    entries[count++] = (struct mp_entry){ .type = MP_ENTRY_GROUP,
+                                          .pid = g->stream->pid,
+                                          .time_ns = now_of(g),
+                                          .payload = mp_buf_slice(&b) };
+    memphis_status st = mp_log_append(g->stream->log, entries, count, MP_STREAM_TAG);
+    mp_buf_fini(&b);
+    return st;
+}
+
+static void log_progress(struct mp_stream_group *g)
+{
+    struct mp_letter letters[LETTERS_MAX];
+    struct mp_dead_hooks *h = &g->stream->host->dead;
+    size_t n = bury(g, letters);
+
+    if (!mp_group_has_progress(&g->group))
+        return; /* only waits for a dead message to be read */
+    mp_assert(g->ack_replies_in_flight.size == 0);
+    memphis_status st = append_progress(g, letters, n);
+    if (n > 0)
+        h->made(h->ctx, g, st == MEMPHIS_OK);
+    if (n > 0 && st != MEMPHIS_OK && st != MEMPHIS_BROKEN) {
+        g->letters_from_ns = now_of(g) + RETRY_NS; /* a full disk takes the rest */
+        mp_group_progress_failed(&g->group);
+        end_burial(g, false);
+        st = append_progress(g, NULL, 0);
+        mp_stream_group_arm(g);
+    }
+    for (size_t i = 0; i < n; i++) {
+        mp_buf_fini(&letters[i].payload);
+        mp_stored_release(&letters[i].source);
+    }
     if (st == MEMPHIS_OK) {
         struct mp_buf swap = g->ack_replies_in_flight;
 
@@ -584,7 +770,6 @@ static void log_progress(struct mp_stream_group *g)
     } else if (st != MEMPHIS_BROKEN) { /* no memory: again later */
         mp_stream_group_failed(g);
     }
-    mp_buf_fini(&b);
 }
 
 void mp_streams_log_progress(struct mp_stream_host *h)
@@ -607,7 +792,8 @@ void mp_streams_log_progress(struct mp_stream_host *h)
             h->dirty_since_ns = since;
             continue;
         }
-        if (mp_group_has_progress(&g->group))
+        if (mp_group_has_progress(&g->group) ||
+            (g->dying_count > 0 && !g->group.in_flight))
             log_progress(g);
         /* else one is in flight: when it is committed the group comes back */
     }
@@ -619,6 +805,7 @@ void mp_stream_group_committed(struct mp_stream_group *g)
     struct mp_cursor c = mp_cursor_of(mp_buf_slice(&replies));
 
     mp_group_progress_committed(&g->group);
+    end_burial(g, true);
     memset(&g->ack_replies_in_flight, 0, sizeof(g->ack_replies_in_flight));
     while (mp_cursor_left(&c) > 0) {
         uint32_t size = mp_cursor_u32(&c);
@@ -630,7 +817,7 @@ void mp_stream_group_committed(struct mp_stream_group *g)
         g->ack_replies_in_flight = replies;
     else
         mp_buf_fini(&replies);
-    if (g->group.dirty) {
+    if (g->group.dirty || g->dying_count > 0) {
         mp_stream_group_dirty(g);
         g->stream->host->urgent |= g->ack_replies.size > 0;
     }
@@ -644,6 +831,7 @@ void mp_stream_group_failed(struct mp_stream_group *g)
     struct mp_buf later = g->ack_replies;
 
     mp_group_progress_failed(&g->group);
+    end_burial(g, false);
     g->ack_replies = g->ack_replies_in_flight;
     mp_buf_put_slice(&g->ack_replies, mp_buf_slice(&later));
     mp_buf_clear(&later);
@@ -665,6 +853,9 @@ void mp_stream_group_free(struct mp_stream_group *g, bool tell)
     mp_list_remove(&g->dirty);
     mp_timer_cancel(g->stream->host->timers, &g->timer);
     mp_group_fini(&g->group);
+    while (g->dying_count > 0)
+        forget_dying(g, g->dying_count - 1);
+    mp_free(g->dying);
     mp_buf_fini(&g->ack_replies);
     mp_buf_fini(&g->ack_replies_in_flight);
     mp_free(g->name);

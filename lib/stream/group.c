@@ -74,7 +74,7 @@ static void become_due(struct mp_group *g, uint64_t seq, struct mp_pending_item 
     uint32_t deliveries = i->deliveries;
 
     if (g->config.deliveries_max > 0 && deliveries >= g->config.deliveries_max) {
-        settle(g, seq, i);
+        mp_pending_move(&g->pending, seq, i, MP_PENDING_DYING, 0);
         dead(ctx, seq, deliveries);
     } else if (deliveries + 1 >= COUNTED_FROM && deliveries < UINT16_MAX) {
         i->deliveries++;
@@ -216,6 +216,36 @@ bool mp_group_ack(struct mp_group *g, uint64_t seq)
     return true;
 }
 
+bool mp_group_die(struct mp_group *g, uint64_t seq)
+{
+    struct mp_pending_item *i = mp_pending_find(&g->pending, seq);
+
+    if (i == NULL || i->state == MP_PENDING_DYING)
+        return false;
+    mp_pending_move(&g->pending, seq, i, MP_PENDING_DYING, 0);
+    return true;
+}
+
+bool mp_group_bury(struct mp_group *g, uint64_t seq)
+{
+    struct mp_pending_item *i = mp_pending_find(&g->pending, seq);
+
+    if (i == NULL || i->state != MP_PENDING_DYING)
+        return false;
+    mp_assert((i->flags & MP_PENDING_BURIED) == 0);
+    i->flags |= MP_PENDING_BURIED;
+    note_settled(g, seq, seq);
+    return true;
+}
+
+void mp_group_exhume(struct mp_group *g, uint64_t seq)
+{
+    struct mp_pending_item *i = mp_pending_find(&g->pending, seq);
+
+    if (i != NULL)
+        i->flags &= (uint8_t)~MP_PENDING_BURIED;
+}
+
 bool mp_group_extend(struct mp_group *g, uint64_t seq, uint64_t now_ns)
 {
     struct mp_pending_item *i = mp_pending_find(&g->pending, seq);
@@ -231,7 +261,7 @@ bool mp_group_nack(struct mp_group *g, uint64_t seq, uint64_t delay_ns, uint64_t
 {
     struct mp_pending_item *i = mp_pending_find(&g->pending, seq);
 
-    if (i == NULL || i->state == MP_PENDING_READY || i->state == MP_PENDING_COUNTING)
+    if (i == NULL || (i->state != MP_PENDING_WAITING && i->state != MP_PENDING_DELAYED))
         return false;
     if (delay_ns == 0) {
         become_due(g, seq, i, dead, ctx);
@@ -353,34 +383,39 @@ static void encode_ranges(const struct mp_group *g, struct mp_group_range *r, si
     }
 }
 
-/* 0: due now (it was on its way out). */
+/* 0: due now (it was on its way out). A dying one was due, whenever that was: it has
+ * not become ready, and does not after a start. */
 static uint64_t named_due(const struct mp_group *g, const struct mp_pending_item *i)
 {
+    if (i->state == MP_PENDING_DYING)
+        return 1;
     if (i->state == MP_PENDING_WAITING)
         return later(i->time_ns, g->config.ack_wait_ns);
     return i->state == MP_PENDING_DELAYED ? i->time_ns : 0;
 }
 
-static bool is_named(const struct mp_pending_item *i)
+static bool is_named(const struct mp_pending_item *i, bool buried)
 {
-    return i != NULL &&
+    return i != NULL && !(buried && (i->flags & MP_PENDING_BURIED)) &&
            (i->deliveries >= 2 || i->state == MP_PENDING_DELAYED ||
-            i->state == MP_PENDING_READY || (i->flags & MP_PENDING_RETURNED) != 0);
+            i->state == MP_PENDING_READY || i->state == MP_PENDING_DYING ||
+            (i->flags & MP_PENDING_RETURNED) != 0);
 }
 
+/* `buried`: those are settled by what is being encoded, and not named. */
 static void encode_named(const struct mp_group *g, const uint64_t *seqs, size_t n,
-                         struct mp_buf *out)
+                         bool buried, struct mp_buf *out)
 {
     uint64_t before = g->floor;
     uint64_t named = 0;
 
     for (size_t k = 0; k < n; k++)
-        named += is_named(mp_pending_find(&g->pending, seqs[k]));
+        named += is_named(mp_pending_find(&g->pending, seqs[k]), buried);
     mp_buf_put_varint(out, named);
     for (size_t k = 0; k < n; k++) {
         const struct mp_pending_item *i = mp_pending_find(&g->pending, seqs[k]);
 
-        if (!is_named(i))
+        if (!is_named(i, buried))
             continue;
         mp_buf_put_varint(out, seqs[k] - before);
         mp_buf_put_u16(out, i->deliveries);
@@ -389,18 +424,48 @@ static void encode_named(const struct mp_group *g, const uint64_t *seqs, size_t 
     }
 }
 
+/* All of it. `buried`: those are settled. */
+static void encode_state(const struct mp_group *g, bool buried, struct mp_buf *out)
+{
+    struct mp_group_range *holes = NULL;
+    uint64_t *seqs = NULL;
+    size_t holes_count = 0, seqs_count = 0;
+    uint64_t seq, from = g->floor + 1;
+
+    if (g->pending.count > 0) {
+        holes = mp_alloc((g->pending.count + 1) * sizeof(*holes));
+        seqs = mp_alloc(g->pending.count * sizeof(*seqs));
+    }
+    for (uint64_t at = from; mp_pending_lowest(&g->pending, at, &seq); at = seq + 1) {
+        if (buried && (mp_pending_find(&g->pending, seq)->flags & MP_PENDING_BURIED))
+            continue;
+        if (seq > from)
+            holes[holes_count++] = (struct mp_group_range){ from, seq - 1 };
+        seqs[seqs_count++] = seq;
+        from = seq + 1;
+    }
+    if (from < g->next) /* some are pending, or the floor would be there */
+        holes[holes_count++] = (struct mp_group_range){ from, g->next - 1 };
+    mp_buf_put_u64(out, g->next);
+    mp_buf_put_u64(out, g->floor);
+    encode_ranges(g, holes, holes_count, out);
+    encode_named(g, seqs, seqs_count, buried, out);
+    mp_free(holes);
+    mp_free(seqs);
+}
+
 void mp_group_progress_encode(struct mp_group *g, struct mp_buf *out)
 {
     mp_assert(mp_group_has_progress(g));
     if (g->touched_count > 1)
         qsort(g->touched, g->touched_count, sizeof(*g->touched), by_seq);
     if (g->whole) {
-        mp_group_state_encode(g, out);
+        encode_state(g, true, out);
     } else {
         mp_buf_put_u64(out, g->next);
         mp_buf_put_u64(out, g->floor);
         encode_ranges(g, g->settled, g->settled_count, out);
-        encode_named(g, g->touched, g->touched_count, out);
+        encode_named(g, g->touched, g->touched_count, true, out);
     }
     for (size_t k = 0; k < g->touched_count; k++) {
         struct mp_pending_item *i = mp_pending_find(&g->pending, g->touched[k]);
@@ -439,30 +504,7 @@ void mp_group_progress_failed(struct mp_group *g)
 
 void mp_group_state_encode(const struct mp_group *g, struct mp_buf *out)
 {
-    struct mp_group_range *holes = NULL;
-    uint64_t *seqs = NULL;
-    size_t holes_count = 0, seqs_count = 0;
-    uint64_t seq, from = g->floor + 1;
-
-    if (g->pending.count > 0) {
-        holes = mp_alloc((g->pending.count + 1) * sizeof(*holes));
-        seqs = mp_alloc(g->pending.count * sizeof(*seqs));
-    }
-    while (mp_pending_lowest(&g->pending, from, &seq)) {
-        if (seq > from)
-            holes[holes_count++] = (struct mp_group_range){ from, seq - 1 };
-        seqs[seqs_count++] = seq;
-        from = seq + 1;
-    }
-    if (seqs_count > 0 && from < g->next)
-        holes[holes_count++] = (struct mp_group_range){ from, g->next - 1 };
-    mp_assert(seqs_count == g->pending.count);
-    mp_buf_put_u64(out, g->next);
-    mp_buf_put_u64(out, g->floor);
-    encode_ranges(g, holes, holes_count, out);
-    encode_named(g, seqs, seqs_count, out);
-    mp_free(holes);
-    mp_free(seqs);
+    encode_state(g, false, out);
 }
 
 /* === Public: replay === */

@@ -9,7 +9,10 @@
  *
  * Everything at or below `floor` is settled. `next` is the first message never
  * delivered. A pending message is due again when its ack wait passes; after
- * `deliveries_max` rounds it leaves as dead instead (broker-semantics 4, rule 6).
+ * `deliveries_max` rounds, or when its consumer says so, it is *dying* instead
+ * (broker-semantics 4, rules 6 and 7): it stays pending until somebody has taken care
+ * of it, so that its dead letter and its settlement can be one step of the log: bury,
+ * next progress, and an ack when that is committed.
  *
  * What happens changes the group at once and is logged as its next *progress*
  * (storage-design 8): nothing is promised by an ack, a crash may redeliver it. An
@@ -65,7 +68,7 @@ struct mp_group {
 
 enum mp_group_pick { MP_PICK_NONE, MP_PICK_AGAIN, MP_PICK_NEW };
 
-/* A message leaves the group unsettled by a consumer. Called by tick, nack, limits. */
+/* A message is dying now. Called by tick and nack; may ack it at once. */
 typedef void (*mp_group_dead_fn)(void *ctx, uint64_t seq, uint32_t deliveries);
 
 void mp_group_init(struct mp_group *g, const struct mp_group_config *c, uint64_t start);
@@ -87,7 +90,8 @@ void mp_group_deliver(struct mp_group *g, uint64_t seq, uint64_t now_ns,
 void mp_group_skip(struct mp_group *g, uint64_t seq);
 
 /* Settlements. False: the message was not pending (ignored, broker-semantics 4.8). */
-bool mp_group_ack(struct mp_group *g, uint64_t seq); /* and dead by +TERM */
+bool mp_group_ack(struct mp_group *g, uint64_t seq);
+bool mp_group_die(struct mp_group *g, uint64_t seq); /* +TERM: it is dying */
 bool mp_group_extend(struct mp_group *g, uint64_t seq, uint64_t now_ns); /* +WPI */
 bool mp_group_nack(struct mp_group *g, uint64_t seq, uint64_t delay_ns, uint64_t now_ns,
                    mp_group_dead_fn dead, void *ctx);
@@ -95,6 +99,11 @@ bool mp_group_nack(struct mp_group *g, uint64_t seq, uint64_t delay_ns, uint64_t
  * message is ready again, as if it had not been made. False: settled, or due again
  * meanwhile. */
 bool mp_group_return(struct mp_group *g, uint64_t seq, uint32_t deliveries);
+
+/* A dying message: the next progress settles it, while it stays pending until that is
+ * committed (then: ack) or was not logged (then: exhume). False: it is not dying. */
+bool mp_group_bury(struct mp_group *g, uint64_t seq);
+void mp_group_exhume(struct mp_group *g, uint64_t seq);
 
 /* Messages below `first` are gone: pending ones leave as settled. */
 void mp_group_trim(struct mp_group *g, uint64_t first);
@@ -113,7 +122,8 @@ void mp_group_progress_committed(struct mp_group *g);
 /* It was not logged: the next one is whole. */
 void mp_group_progress_failed(struct mp_group *g);
 memphis_status mp_group_progress_replay(struct mp_group *g, struct mp_cursor *in);
-/* Everything at once, for state.<index>; read back by progress_replay. */
+/* Everything at once, for state.<index>; read back by progress_replay. What is buried
+ * is not settled yet. */
 void mp_group_state_encode(const struct mp_group *g, struct mp_buf *out);
 /* After the replay: what is unsettled and unnamed was delivered once and is due now. */
 void mp_group_replay_done(struct mp_group *g, uint64_t last, uint64_t now_ns);

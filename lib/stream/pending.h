@@ -6,7 +6,9 @@
  *              wait is one number for the group: the head is the next to expire
  *   DELAYED    due at a time of its own (nack with delay); in a heap by due time
  *   COUNTING   due again for the third time or later: goes out when its count is
- * durable READY      due again: first in, first out
+ *              durable
+ *   READY      due again: first in, first out
+ *   DYING      never to be delivered again: leaves when its dead letter is durable
  *
  * Items live in pages of 128 sequences behind a directory, so a lookup by sequence is
  * two array steps, a page whose messages are all settled is given back, and one message
@@ -31,12 +33,14 @@ enum mp_pending_state {
     MP_PENDING_DELAYED,
     MP_PENDING_COUNTING,
     MP_PENDING_READY,
+    MP_PENDING_DYING,
     MP_PENDING_STATES
 };
 
 enum {
     MP_PENDING_TOUCHED = 1, /* to be named in the next progress */
-    MP_PENDING_RETURNED = 2 /* came back unseen: the log may say so, name it always */
+    MP_PENDING_RETURNED = 2, /* came back unseen: the log may say so, name it always */
+    MP_PENDING_BURIED = 4    /* DYING: a progress that settles it is on its way */
 };
 
 struct mp_pending_item {
@@ -45,7 +49,7 @@ struct mp_pending_item {
     uint32_t dseq;       /* low bits of the delivery sequence of the last delivery */
     uint16_t deliveries;
     uint8_t state;
-    uint8_t flags; /* MP_PENDING_TOUCHED, MP_PENDING_RETURNED */
+    uint8_t flags; /* MP_PENDING_TOUCHED, ... */
 };
 
 struct mp_pending_list {
@@ -82,7 +86,7 @@ void mp_pending_move(struct mp_pending *p, uint64_t seq, struct mp_pending_item 
                      enum mp_pending_state to, uint64_t time_ns);
 void mp_pending_remove(struct mp_pending *p, uint64_t seq);
 
-/* Oldest of a list (WAITING, COUNTING, READY). False: empty. */
+/* Oldest of a list (all but DELAYED). False: empty. */
 bool mp_pending_first(const struct mp_pending *p, enum mp_pending_state s,
                       uint64_t *seq);
 /* The next one of the same list. False: it was the last. */

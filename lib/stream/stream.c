@@ -262,7 +262,7 @@ void mp_stream_group_delete_encode(struct mp_stream_group *g, struct mp_buf *out
     mp_buf_put_u32(out, g->gid);
 }
 
-static struct mp_stream_group *group_by_gid(const struct mp_stream *s, uint32_t gid)
+struct mp_stream_group *mp_stream_group_by_gid(const struct mp_stream *s, uint32_t gid)
 {
     struct mp_stream_group *g;
 
@@ -373,14 +373,18 @@ static memphis_status apply_group(struct mp_stream *s, const struct mp_entry *e,
             mp_group_trim(&g->group, mp_log_first(s->log, s->pid));
         return st == MEMPHIS_UNSUPPORTED ? st : MEMPHIS_OK;
     }
-    g = group_by_gid(s, mp_cursor_u32(&c));
+    g = mp_stream_group_by_gid(s, mp_cursor_u32(&c));
     if (g == NULL)
         return MEMPHIS_OK; /* deleted meanwhile: its progress was on the way */
     if (op == GROUP_UPDATE) {
         apply_update(g, &c);
     } else if (op == GROUP_DELETE) {
+        uint32_t gid = g->gid;
+
         mp_map_remove(&s->groups, mp_slice(g->name, g->name_size));
         mp_stream_group_free(g, own_tag != 0);
+        if (own_tag != 0 && s->host->dead.group_gone != NULL)
+            s->host->dead.group_gone(s->host->dead.ctx, s, gid);
     } else if (op == GROUP_PROGRESS && own_tag != 0) {
         mp_stream_group_committed(g);
     } else if (op == GROUP_PROGRESS) {
@@ -502,6 +506,7 @@ void mp_stream_ready(struct mp_stream *s)
 {
     call_waiters(s, false);
     wake_groups(s);
+    mp_stream_bury_again(s);
     mp_stream_check_limits(s);
 }
 

@@ -30,6 +30,9 @@
 
 enum { MP_STREAM_TAG = 1 }; /* appends of streams; the broker's own tags are above */
 
+/* Why a message left its group undone; numbers are on disk. */
+enum { MP_DEAD_UNACKED = 1, MP_DEAD_NACKED = 2, MP_DEAD_SCHEMA = 3 };
+
 enum { MP_LIMIT_AGE, MP_LIMIT_MESSAGES, MP_LIMIT_BYTES, MP_LIMIT_ACKED };
 
 /* Settings of a partition entry (type 7), TLV coded. */
@@ -46,6 +49,39 @@ struct mp_stream_counters {
     uint64_t refused; /* publishes answered with an error */
 };
 
+struct mp_stream;
+struct mp_stream_group;
+
+/* A message on its way out of a group (pending.h: DYING). */
+struct mp_dying {
+    uint64_t seq;
+    uint32_t deliveries;
+    uint8_t reason;   /* MP_DEAD_* */
+    bool in_flight;   /* its letter is proposed */
+    char *text;       /* what its consumer said; NULL: nothing */
+};
+
+/* Its dead letter: entries of the append that settles the message, too. */
+struct mp_letter {
+    struct mp_stored source;    /* the message; borrowed during the calls */
+    struct mp_entry entries[2]; /* slices: of source, payload, removal */
+    size_t entries_count;
+    struct mp_buf payload;
+    uint8_t removal[32];
+};
+
+/* Who keeps dead letters (broker/dls.c). Without it messages just leave. */
+struct mp_dead_hooks {
+    bool (*wants)(void *ctx, const struct mp_stream_group *g);
+    /* Fills *l. BUSY: not now; mp_stream_bury_again follows. */
+    memphis_status (*make)(void *ctx, const struct mp_stream_group *g,
+                           const struct mp_dying *d, struct mp_letter *l);
+    /* The letters made since the last call were appended, or were not. */
+    void (*made)(void *ctx, const struct mp_stream_group *g, bool appended);
+    void (*group_gone)(void *ctx, struct mp_stream *s, uint32_t gid);
+    void *ctx;
+};
+
 struct mp_stream_host {
     struct mp_bus *bus;
     struct mp_timers *timers; /* ms of broker time */
@@ -58,10 +94,9 @@ struct mp_stream_host {
     struct mp_list dirty;    /* groups with progress to log */
     uint64_t dirty_since_ns; /* of the oldest one; 0: none. To come: not before then */
     bool urgent;             /* somebody waits for a progress: log it this turn */
+    struct mp_dead_hooks dead;
     struct mp_stream_counters counters;
 };
-
-struct mp_stream;
 
 /* Somebody whose read said MP_PENDING. Owner: who waits, until `again` is called. */
 struct mp_stream_waiter {
@@ -114,6 +149,9 @@ struct mp_stream_group {
     struct mp_group group;
     struct mp_pulls pulls;
     struct mp_timer timer; /* earliest of redelivery, expiry, heartbeat */
+    struct mp_dying *dying; /* in the order in which they became so */
+    size_t dying_count, dying_capacity;
+    uint64_t letters_from_ns; /* a full disk took none: not before then */
     bool leaving;          /* its deletion is on its way: a creation makes a new one */
     bool is_held;          /* `serving` is in the host's list `held` */
     struct mp_list serving, dirty;
@@ -174,6 +212,7 @@ void mp_stream_replay_done(struct mp_stream *s);
 /* -- groups -- */
 
 struct mp_stream_group *mp_stream_group(struct mp_stream *s, memphis_slice durable);
+struct mp_stream_group *mp_stream_group_by_gid(const struct mp_stream *s, uint32_t gid);
 /* Payload of a group entry; the caller appends it with this stream's pid. */
 void mp_stream_group_create_encode(struct mp_stream *s,
                                    const struct mp_stream_group_config *c,
@@ -197,6 +236,10 @@ void mp_stream_pull_cancel(struct mp_stream_group *g, memphis_slice inbox);
  * sdk-protocol 3.7. `reply`: answered when recorded (unknown ones at once). */
 void mp_stream_settle(struct mp_stream_group *g, uint64_t seq, memphis_slice verdict,
                       memphis_slice reply);
+/* What its consumer says of a message that it has terminated; false: it is not on its
+ * way out, or its letter is. */
+bool mp_stream_dying_text(struct mp_stream_group *g, uint64_t seq, memphis_slice text);
+void mp_stream_bury_again(struct mp_stream *s);
 /* A delivery that never reached its consumer: mp_group_return. */
 void mp_stream_return(struct mp_stream_group *g, uint64_t seq, uint32_t deliveries);
 uint64_t mp_stream_group_unseen(const struct mp_stream_group *g); /* num_pending */

@@ -90,6 +90,25 @@ async function redelivery() {
   if (second.length) second[0].ack()
 }
 
+async function deadLetters() {
+  const stationName = `js-dead-${run}`
+  const graves = `js-graves-${run}`
+  await memphis.station({ name: stationName, dlsStation: graves })
+  const producer = await memphis.producer({ stationName, producerName: 'p' })
+  await producer.produce({ message: Buffer.from('hopeless'), asyncProduce: false })
+  const c = await memphis.consumer({ stationName, consumerName: 'c', maxAckTimeMs: 1500, maxMsgDeliveries: 1 })
+  const first = await c.fetch({ batchSize: 1 })
+  const g = await memphis.consumer({ stationName: graves, consumerName: 'g' })
+  const end = Date.now() + 10000
+  let copy = []
+  while (copy.length === 0 && Date.now() < end) copy = await g.fetch({ batchSize: 1 })
+  const told = copy.length ? copy[0].getHeaders() : {}
+  check('an unacknowledged message goes to the station for dead letters',
+    first.length === 1 && copy.length === 1 && copy[0].getData().toString() === 'hopeless')
+  check('with where it was and why',
+    String(told.station) === stationName && String(told.type) === 'unacked', JSON.stringify(told))
+}
+
 async function handler() {
   const stationName = `js-event-${run}`
   const producer = await memphis.producer({ stationName, producerName: 'p' }) // makes the station
@@ -165,7 +184,7 @@ async function main() {
   await wrongPassword()
   await memphis.connect({ ...login, reconnect: true, maxReconnect: 20, reconnectIntervalMs: 200 })
   const stationName = await groups()
-  for (const step of [redelivery, handler, startPositions, idempotence, restart]) {
+  for (const step of [redelivery, deadLetters, handler, startPositions, idempotence, restart]) {
     try {
       await step()
     } catch (e) {

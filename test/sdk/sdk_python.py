@@ -115,6 +115,29 @@ async def redelivery(m):
         await second[0].ack()
 
 
+async def dead_letters(m):
+    station, graves = "py-dead-" + RUN, "py-graves-" + RUN
+    await m.station(name=station, dls_station=graves)
+    producer = await m.producer(station_name=station, producer_name="p")
+    headers = Headers()
+    headers.add("color", "red")
+    await producer.produce(bytearray(b"hopeless"), headers=headers)
+    c = await m.consumer(station_name=station, consumer_name="c", max_ack_time_ms=1000,
+                         max_msg_deliveries=1)
+    first = await c.fetch(batch_size=1)
+    g = await m.consumer(station_name=graves, consumer_name="g")
+    copy, end = [], time.time() + 10
+    while not copy and time.time() < end:
+        copy = await g.fetch(batch_size=1) or []
+    check("an unacknowledged message goes to the station for dead letters",
+          len(first) == 1 and len(copy) == 1 and bytes(copy[0].get_data()) == b"hopeless")
+    told = copy[0].get_headers() if copy else {}
+    check("with its headers, where it was and why",
+          told.get("color") == "red" and told.get("station") == station
+          and told.get("type") == "unacked", str(told))
+    check("and does not come again", not await c.fetch(batch_size=1))
+
+
 async def start_positions(m):
     station = "py-start-" + RUN
     await m.station(name=station)
@@ -190,7 +213,7 @@ async def main():
     await wrong_password()
     m = await connected()
     station = await groups_see_everything_and_members_share(m)
-    for step in (many_partitions, redelivery, start_positions, idempotence, restart):
+    for step in (many_partitions, redelivery, dead_letters, start_positions, idempotence, restart):
         try:
             await step(m)
         except Exception as e:  # a failed step is a failed check, the others still run

@@ -195,8 +195,10 @@ static inline void make_station(struct world *w, const char *name, int partition
 {
     char body[256];
 
-    snprintf(body, sizeof(body), "{\"name\":\"%s\",\"partitions_number\":%d}", name,
-             partitions);
+    snprintf(body, sizeof(body),
+             "{\"name\":\"%s\",\"partitions_number\":%d,"
+             "\"dls_configuration\":{\"poison\":true}}",
+             name, partitions);
     assert_string_equal(ask(w, "$memphis_station_creations", body), "");
 }
 

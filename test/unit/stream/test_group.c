@@ -32,6 +32,7 @@ struct world {
     bool settled_in_flight[MESSAGES + 1];
     uint32_t made_durable[MESSAGES + 1]; /* deliveries as of that progress */
     uint32_t made_in_flight[MESSAGES + 1];
+    bool dying[MESSAGES + 1], buried[MESSAGES + 1]; /* PENDING ones */
 };
 
 static uint32_t rnd(struct world *w, uint32_t n)
@@ -46,8 +47,14 @@ static void on_dead(void *ctx, uint64_t seq, uint32_t deliveries)
 
     assert_int_equal(w->m.state[seq], PENDING);
     assert_true(deliveries >= w->c.deliveries_max);
-    w->m.state[seq] = DEAD;
+    assert_false(w->dying[seq]);
     w->dead++;
+    if (rnd(w, 2) == 0) { /* somebody takes care of it later */
+        w->dying[seq] = true;
+        return;
+    }
+    w->m.state[seq] = DEAD;
+    assert_true(mp_group_ack(&w->g, seq));
 }
 
 static void deliver(struct world *w)
@@ -66,6 +73,7 @@ static void deliver(struct world *w)
         assert_int_equal(deliveries, 1);
     } else {
         assert_int_equal(w->m.state[seq], PENDING);
+        assert_false(w->dying[seq]);
         assert_true(deliveries > w->m.deliveries[seq]);
     }
     assert_true(deliveries <= w->c.deliveries_max);
@@ -78,10 +86,16 @@ static void settle_some(struct world *w)
     uint64_t seq = 1 + rnd(w, (uint32_t)w->last);
     bool pending = w->m.state[seq] == PENDING;
 
-    switch (rnd(w, 10)) {
+    switch (rnd(w, 11)) {
+    case 10: /* terminated by its consumer */
+        if (mp_group_die(&w->g, seq)) {
+            assert_true(pending && !w->dying[seq]);
+            w->dying[seq] = true;
+        }
+        break;
     case 8: case 9: /* a delivery that nobody saw */
         if (mp_group_return(&w->g, seq, w->m.deliveries[seq])) {
-            assert_true(pending);
+            assert_true(pending && !w->dying[seq]);
             w->m.deliveries[seq]--;
             assert_false(mp_group_return(&w->g, seq, w->m.deliveries[seq]));
         }
@@ -104,13 +118,29 @@ static void settle_some(struct world *w)
 
 static void start_progress(struct world *w)
 {
+    for (uint64_t s = 1; s <= MESSAGES && !w->g.in_flight; s++)
+        if (w->dying[s] && rnd(w, 2) == 0) /* unless it was settled after all */
+            w->buried[s] = mp_group_bury(&w->g, s);
     if (!mp_group_has_progress(&w->g))
         return;
     mp_buf_clear(&w->flight);
     mp_group_progress_encode(&w->g, &w->flight);
     for (uint64_t s = 1; s <= MESSAGES; s++) {
-        w->settled_in_flight[s] = w->m.state[s] >= SETTLED;
+        w->settled_in_flight[s] = w->m.state[s] >= SETTLED || w->buried[s];
         w->made_in_flight[s] = w->m.deliveries[s];
+    }
+}
+
+static void end_burial(struct world *w, bool committed)
+{
+    for (uint64_t s = 1; s <= MESSAGES; s++) {
+        if (!w->buried[s])
+            continue;
+        w->buried[s] = false;
+        if (committed && mp_group_ack(&w->g, s))
+            w->m.state[s] = DEAD;
+        else if (!committed)
+            mp_group_exhume(&w->g, s);
     }
 }
 
@@ -120,6 +150,7 @@ static void commit_progress(struct world *w)
         return;
     if (rnd(w, 8) == 0) { /* a full disk */
         mp_group_progress_failed(&w->g);
+        end_burial(w, false);
         return;
     }
     mp_buf_put_u32(&w->log, (uint32_t)w->flight.size);
@@ -127,6 +158,7 @@ static void commit_progress(struct world *w)
     memcpy(w->acked_durable, w->settled_in_flight, sizeof(w->acked_durable));
     memcpy(w->made_durable, w->made_in_flight, sizeof(w->made_durable));
     mp_group_progress_committed(&w->g);
+    end_burial(w, true);
 }
 
 /* What a start makes of the committed progress. */
@@ -278,10 +310,18 @@ static void never(void *ctx, uint64_t seq, uint32_t deliveries)
     fail_msg("nothing dies here");
 }
 
+struct counted {
+    struct mp_group *group;
+    uint32_t dead;
+};
+
 static void count_dead(void *ctx, uint64_t seq, uint32_t deliveries)
 {
-    (void)seq, (void)deliveries;
-    ++*(uint32_t *)ctx;
+    struct counted *c = ctx;
+
+    (void)deliveries;
+    c->dead++;
+    assert_true(mp_group_ack(c->group, seq));
 }
 
 static uint32_t give(struct mp_group *g, uint64_t last, uint64_t now, uint64_t *seq)
@@ -302,7 +342,7 @@ static void a_delivery_that_nobody_saw_is_not_counted(void **state)
     struct mp_group g, r;
     struct mp_buf b = { 0 };
     struct mp_cursor c;
-    uint32_t dead = 0;
+    struct counted dead = { .dead = 0 };
     uint64_t seq;
 
     (void)state;
@@ -321,8 +361,9 @@ static void a_delivery_that_nobody_saw_is_not_counted(void **state)
     c = mp_cursor_of(mp_buf_slice(&b));
     assert_int_equal(mp_group_progress_replay(&r, &c), MEMPHIS_OK);
     mp_group_replay_done(&r, 2, 50);
+    dead.group = &r;
     mp_group_tick(&r, 50, count_dead, &dead);
-    assert_int_equal(dead, 1);
+    assert_int_equal(dead.dead, 1);
     assert_int_equal(give(&r, 2, 50, &seq), 1);
     assert_int_equal(seq, 1);
     assert_int_equal(give(&r, 2, 50, &seq), 0);
@@ -342,12 +383,13 @@ static void a_delivery_that_nobody_saw_is_not_counted(void **state)
         for (c = mp_cursor_of(mp_buf_slice(&log)); mp_cursor_left(&c) > 0;)
             assert_int_equal(mp_group_progress_replay(&s, &c), MEMPHIS_OK);
         mp_group_replay_done(&s, 2, 500);
+        dead.group = &s;
         mp_group_tick(&s, 500, count_dead, &dead);
         assert_int_equal(give(&s, 2, 500, &seq), 0);
         mp_group_fini(&s);
         mp_buf_fini(&log);
     }
-    assert_int_equal(dead, 4); /* the first start, then 1 there, both here */
+    assert_int_equal(dead.dead, 4); /* the first start, then 1 there, both here */
     mp_group_fini(&r);
     mp_group_fini(&g);
     mp_buf_fini(&b);
@@ -424,17 +466,18 @@ static void after_its_last_delivery_a_message_is_dead_once(void **state)
     struct mp_group_config one = { .ack_wait_ns = 100, .deliveries_max = 1,
                                    .pending_max = 10 };
     struct mp_group g;
-    uint32_t dead = 0;
+    struct counted dead = { .dead = 0 };
     uint64_t seq;
 
     (void)state;
     mp_group_init(&g, &one, 1);
     give(&g, 1, 0, &seq);
 
+    dead.group = &g;
     mp_group_tick(&g, 100, count_dead, &dead);
     mp_group_tick(&g, 500, count_dead, &dead);
 
-    assert_int_equal(dead, 1);
+    assert_int_equal(dead.dead, 1);
     assert_int_equal(g.floor, 1);
     mp_group_fini(&g);
 }
@@ -443,7 +486,7 @@ static void lowering_max_deliveries_below_a_count_loses_no_dead_letter(void **st
 {
     struct mp_group_config c = THREE;
     struct mp_group g;
-    uint32_t dead = 0;
+    struct counted dead = { .dead = 0 };
     uint64_t seq;
 
     (void)state;
@@ -454,10 +497,60 @@ static void lowering_max_deliveries_below_a_count_loses_no_dead_letter(void **st
     c.deliveries_max = 1;
     mp_group_configure(&g, &c);
 
+    dead.group = &g;
     mp_group_tick(&g, 100, count_dead, &dead);
 
-    assert_int_equal(dead, 1);
+    assert_int_equal(dead.dead, 1);
     mp_group_fini(&g);
+}
+
+/* Settled by the progress, and not before that is committed. */
+static void a_buried_message_leaves_with_its_progress(void **state)
+{
+    struct mp_group g, r;
+    struct mp_buf progress = { 0 }, file = { 0 };
+    struct mp_cursor c;
+    uint64_t seq;
+
+    (void)state;
+    mp_group_init(&g, &THREE, 1);
+    give(&g, 2, 0, &seq);
+    give(&g, 2, 0, &seq);
+    assert_true(mp_group_die(&g, 1));
+    assert_false(mp_group_die(&g, 1));
+    assert_false(mp_group_nack(&g, 1, 0, 0, never, NULL));
+    assert_false(mp_group_bury(&g, 2)); /* alive */
+    assert_true(mp_group_bury(&g, 1));
+    mp_group_progress_encode(&g, &progress);
+    mp_group_state_encode(&g, &file); /* a flush in between: only what is committed */
+
+    mp_group_init(&r, &THREE, 1);
+    c = mp_cursor_of(mp_buf_slice(&file));
+    assert_int_equal(mp_group_progress_replay(&r, &c), MEMPHIS_OK);
+    assert_int_equal(r.pending.count, 2);
+    c = mp_cursor_of(mp_buf_slice(&progress)); /* which comes after it */
+    assert_int_equal(mp_group_progress_replay(&r, &c), MEMPHIS_OK);
+    assert_int_equal(r.pending.count, 1);
+    assert_null(mp_pending_find(&r.pending, 1));
+    mp_group_fini(&r);
+
+    mp_group_progress_failed(&g); /* and once more, whole */
+    mp_group_exhume(&g, 1);
+    assert_true(mp_group_bury(&g, 1));
+    mp_buf_clear(&progress);
+    mp_group_progress_encode(&g, &progress);
+    mp_group_progress_committed(&g);
+    assert_true(mp_group_ack(&g, 1));
+    assert_int_equal(g.floor, 1);
+    mp_group_init(&r, &THREE, 1);
+    c = mp_cursor_of(mp_buf_slice(&progress));
+    assert_int_equal(mp_group_progress_replay(&r, &c), MEMPHIS_OK);
+    assert_null(mp_pending_find(&r.pending, 1));
+    assert_non_null(mp_pending_find(&r.pending, 2));
+    mp_group_fini(&r);
+    mp_group_fini(&g);
+    mp_buf_fini(&progress);
+    mp_buf_fini(&file);
 }
 
 static void work_in_progress_restarts_the_deadline(void **state)
@@ -689,6 +782,7 @@ int main(void)
         leak_checked(the_third_delivery_waits_until_its_count_is_committed),
         leak_checked(after_its_last_delivery_a_message_is_dead_once),
         leak_checked(lowering_max_deliveries_below_a_count_loses_no_dead_letter),
+        leak_checked(a_buried_message_leaves_with_its_progress),
         leak_checked(work_in_progress_restarts_the_deadline),
         leak_checked(a_time_beyond_the_end_of_time_is_its_end),
         leak_checked(nacked_messages_come_in_the_order_of_their_nacks),

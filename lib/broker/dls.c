@@ -1,0 +1,988 @@
+#include "broker/dls.h"
+
+#include "base/assert.h"
+#include "base/limits.h"
+#include "base/status.h"
+#include "base/str.h"
+#include "broker/client.h"
+
+#include <inttypes.h>
+
+static const uint64_t MS = 1000000;
+
+enum { VERSION = 1, HEAD_SIZE = 32 };
+
+/* The letters of one log. */
+struct letters {
+    struct mp_log *log;
+    uint64_t proposed_last; /* sequences of partition 0 up to here are given out */
+    struct mp_list rows;    /* by `at` */
+};
+
+/* Somebody who wants to read a letter. */
+struct reading {
+    struct mp_list node;
+    uint32_t id;
+    mp_dls_read_fn fn;
+    void *ctx;
+};
+
+struct mp_dls {
+    struct mp_broker *broker;
+    struct letters data, memory;
+    struct mp_map by_id, by_message, by_place;
+    struct mp_list readings;
+    struct mp_dead_row **making; /* whose letters are not appended yet */
+    size_t making_count, making_capacity;
+    size_t changing;        /* rows whose letter is on its way */
+    struct mp_timer retention;
+    bool is_reading; /* the list is being walked */
+};
+
+/* A letter's head, decoded. */
+struct head {
+    uint8_t reason;
+    uint16_t deliveries;
+    uint32_t id, station_id, pid;
+    uint64_t seq, time_ns;
+    memphis_slice gids, text; /* gids: 4 bytes each */
+    memphis_slice payload;
+};
+
+static struct letters *letters_of(struct mp_dls *d, const struct mp_log *log)
+{
+    return log == d->broker->memory_log ? &d->memory : &d->data;
+}
+
+static struct mp_log *log_of(const struct mp_station *s)
+{
+    return s->settings.storage == MP_STORAGE_MEMORY ? s->broker->memory_log
+                                                    : s->broker->data_log;
+}
+
+/* === The head === */
+
+static void put_head(const struct head *h, struct mp_buf *out)
+{
+    mp_buf_put_u8(out, VERSION);
+    mp_buf_put_u8(out, h->reason);
+    mp_buf_put_u16(out, h->deliveries);
+    mp_buf_put_u32(out, h->id);
+    mp_buf_put_u32(out, h->station_id);
+    mp_buf_put_u32(out, h->pid);
+    mp_buf_put_u64(out, h->seq);
+    mp_buf_put_u64(out, h->time_ns);
+    mp_buf_put_varint(out, h->gids.size / 4);
+    mp_buf_put_slice(out, h->gids);
+    mp_buf_put_varint(out, h->text.size);
+    mp_buf_put_slice(out, h->text);
+}
+
+static bool take_head(memphis_slice letter, struct head *h)
+{
+    struct mp_cursor c = mp_cursor_of(letter);
+    uint8_t version = mp_cursor_u8(&c);
+    uint64_t size;
+
+    h->reason = mp_cursor_u8(&c);
+    h->deliveries = mp_cursor_u16(&c);
+    h->id = mp_cursor_u32(&c);
+    h->station_id = mp_cursor_u32(&c);
+    h->pid = mp_cursor_u32(&c);
+    h->seq = mp_cursor_u64(&c);
+    h->time_ns = mp_cursor_u64(&c);
+    size = mp_cursor_varint(&c);
+    if (c.bad || version != VERSION || size > mp_cursor_left(&c) / 4)
+        return false;
+    h->gids = mp_cursor_take(&c, (size_t)size * 4);
+    size = mp_cursor_varint(&c);
+    if (c.bad || size > mp_cursor_left(&c))
+        return false;
+    h->text = mp_cursor_take(&c, (size_t)size);
+    h->payload = mp_cursor_take(&c, mp_cursor_left(&c));
+    return !c.bad;
+}
+
+/* === Rows === */
+
+struct place {
+    uint64_t shard, at;
+};
+
+/* The key lies in the row: `at` behind the shard. */
+static memphis_slice place_key(const struct place *p)
+{
+    return mp_slice(p, sizeof(*p));
+}
+
+struct row {
+    struct mp_dead_row public; /* first */
+    struct place place;
+};
+
+static struct mp_dead_row *row_at(const struct mp_dls *d, const struct mp_log *log,
+                                  uint64_t at)
+{
+    struct place p = { log->shard, at };
+
+    return mp_map_find(&d->by_place, place_key(&p));
+}
+
+static struct mp_dead_row *row_of_message(const struct mp_dls *d, uint32_t pid,
+                                          uint64_t seq)
+{
+    uint64_t key[2] = { pid, seq };
+
+    return pid > 0 ? mp_map_find(&d->by_message, mp_slice(key, sizeof(key))) : NULL;
+}
+
+static struct mp_dead_row *row_new(struct mp_dls *d, struct mp_log *log, uint32_t id,
+                                   uint32_t pid, uint64_t seq)
+{
+    struct row *r = mp_alloc(sizeof(*r));
+    struct mp_dead_row *row = &r->public;
+
+    row->id = id;
+    row->pid = pid;
+    row->seq = seq;
+    row->log = log;
+    row->key.pid = pid;
+    row->key.seq = seq;
+    mp_map_put(&d->by_id, mp_slice(&row->id, sizeof(row->id)), row);
+    if (pid > 0)
+        mp_map_put(&d->by_message, mp_slice(&row->key, sizeof(row->key)), row);
+    return row;
+}
+
+static void leave_place(struct mp_dls *d, struct mp_dead_row *row)
+{
+    struct row *r = (struct row *)(void *)row;
+
+    if (row->at > 0)
+        mp_map_remove(&d->by_place, place_key(&r->place));
+    mp_list_remove(&row->of_log);
+    mp_list_remove(&row->of_station);
+}
+
+static void row_free(struct mp_dls *d, struct mp_dead_row *row)
+{
+    d->changing -= row->is_changing;
+    leave_place(d, row);
+    mp_map_remove(&d->by_id, mp_slice(&row->id, sizeof(row->id)));
+    if (row->pid > 0)
+        mp_map_remove(&d->by_message, mp_slice(&row->key, sizeof(row->key)));
+    mp_free(row->gids);
+    mp_free(row->text);
+    mp_free(row);
+}
+
+static void set_place(struct mp_dls *d, struct mp_dead_row *row, uint64_t at)
+{
+    struct row *r = (struct row *)(void *)row;
+
+    leave_place(d, row);
+    row->at = at;
+    r->place = (struct place){ row->log->shard, at };
+    mp_map_put(&d->by_place, place_key(&r->place), row);
+    mp_list_push_back(&letters_of(d, row->log)->rows, &row->of_log);
+    if (row->station != NULL)
+        mp_list_push_back(&row->station->dead, &row->of_station);
+}
+
+static bool has_gid(const struct mp_dead_row *row, uint32_t gid)
+{
+    for (uint32_t i = 0; i < row->gids_count; i++)
+        if (row->gids[i] == gid)
+            return true;
+    return false;
+}
+
+static void remove_gid(struct mp_dead_row *row, uint32_t gid)
+{
+    uint32_t kept = 0;
+
+    for (uint32_t i = 0; i < row->gids_count; i++)
+        if (row->gids[i] != gid)
+            row->gids[kept++] = row->gids[i];
+    row->gids_count = kept;
+}
+
+struct mp_stream_group *mp_dls_group(const struct mp_dead_row *row, uint32_t i)
+{
+    struct mp_stream *s =
+        row->station != NULL
+            ? mp_broker_stream_by_pid(row->station->broker, row->pid)
+            : NULL;
+
+    return s != NULL && i < row->gids_count
+               ? mp_stream_group_by_gid(s, row->gids[i])
+               : NULL;
+}
+
+struct mp_dead_row *mp_dls_find(struct mp_broker *b, uint32_t id)
+{
+    struct mp_dead_row *row = mp_map_find(&b->dls->by_id, mp_slice(&id, sizeof(id)));
+
+    return row != NULL && row->at > 0 ? row : NULL;
+}
+
+struct mp_dead_row *mp_dls_next(struct mp_station *s, struct mp_dead_row *after)
+{
+    struct mp_list *l = after != NULL ? after->of_station.next : s->dead.next;
+
+    return l == &s->dead ? NULL
+                         : mp_container_of(l, struct mp_dead_row, of_station);
+}
+
+/* === Making letters === */
+
+static uint32_t new_id(const struct letters *l)
+{
+    uint32_t memory = l->log->shard == MP_SHARD_MEMORY;
+
+    return ((uint32_t)(l->proposed_last + 1) << 1 | memory) & INT32_MAX;
+}
+
+static void set_changing(struct mp_dls *d, struct mp_dead_row *row, bool is_changing)
+{
+    d->changing += is_changing && !row->is_changing;
+    d->changing -= !is_changing && row->is_changing;
+    row->is_changing = is_changing;
+}
+
+/* From here on the row waits for that letter to be applied, or to fail. */
+static void note_making(struct mp_dls *d, struct mp_dead_row *row)
+{
+    if (d->making_count == d->making_capacity) {
+        d->making_capacity = d->making_capacity > 0 ? d->making_capacity * 2 : 16;
+        d->making =
+            mp_realloc(d->making, d->making_capacity * sizeof(struct mp_dead_row *));
+    }
+    d->making[d->making_count++] = row;
+    set_changing(d, row, true);
+}
+
+static void put_removal(struct mp_letter *l, uint64_t at, uint64_t now_ns)
+{
+    l->removal[0] = 1; /* one range, right there, of one */
+    l->removal[1] = 0;
+    l->removal[2] = 1;
+    l->entries[l->entries_count++] =
+        (struct mp_entry){ .type = MP_ENTRY_DELETE,
+                           .seq = at,
+                           .time_ns = now_ns,
+                           .payload = mp_slice(l->removal, 3) };
+}
+
+/* The next letter of the row; what it replaces goes in the same append. `h`: all but
+ * the id; its slices are copied. */
+static void make_letter(struct mp_dls *d, struct mp_dead_row *row, struct head *h,
+                        memphis_slice headers, memphis_slice payload,
+                        struct mp_letter *l)
+{
+    struct letters *to = letters_of(d, row->log);
+
+    h->id = row->id;
+    put_head(h, &l->payload);
+    mp_buf_put_slice(&l->payload, payload);
+    l->entries[l->entries_count++] =
+        (struct mp_entry){ .type = MP_ENTRY_MESSAGE,
+                           .seq = ++to->proposed_last,
+                           .time_ns = d->broker->now_ns,
+                           .headers = headers,
+                           .payload = mp_buf_slice(&l->payload) };
+    if (row->at > 0)
+        put_removal(l, row->at, d->broker->now_ns);
+    note_making(d, row);
+}
+
+/* Those made since the last call were appended, or were not. */
+static void end_making(struct mp_dls *d, bool appended)
+{
+    while (d->making_count > 0) {
+        struct mp_dead_row *row = d->making[--d->making_count];
+
+        if (appended)
+            continue;
+        letters_of(d, row->log)->proposed_last--;
+        set_changing(d, row, false);
+        if (row->at == 0)
+            row_free(d, row);
+    }
+}
+
+static memphis_status append_letter(struct mp_dls *d, struct mp_log *log,
+                                    struct mp_letter *l)
+{
+    if (l->entries_count > 1)
+        l->entries[0].flags |= MP_ENTRY_CHAINED;
+    memphis_status st = mp_log_append(log, l->entries, l->entries_count, MP_STREAM_TAG);
+
+    end_making(d, st == MEMPHIS_OK);
+    mp_buf_fini(&l->payload);
+    return st;
+}
+
+/* === A group gives up === */
+
+static struct mp_station *station_of(const struct mp_dls *d, uint32_t id)
+{
+    const struct mp_station_row *row = mp_meta_station_by_id(d->broker->meta, id);
+
+    return row != NULL ? mp_station_find(d->broker, mp_slice_text(row->name)) : NULL;
+}
+
+static bool wants(void *ctx, const struct mp_stream_group *g)
+{
+    struct mp_dls *d = ctx;
+    const struct mp_station *s = station_of(d, g->stream->settings.station_id);
+
+    return s != NULL && s->settings.dls_poison && !g->plain;
+}
+
+static memphis_status make(void *ctx, const struct mp_stream_group *g,
+                           const struct mp_dying *dying, struct mp_letter *l)
+{
+    struct mp_dls *d = ctx;
+    struct mp_stream *s = g->stream;
+    struct mp_dead_row *row = row_of_message(d, s->pid, dying->seq);
+    struct mp_buf gids = { 0 };
+    struct head h = { .reason = dying->reason,
+                      .deliveries = (uint16_t)dying->deliveries,
+                      .station_id = s->settings.station_id,
+                      .pid = s->pid,
+                      .seq = dying->seq,
+                      .time_ns = l->source.entry.time_ns };
+
+    if (row != NULL && row->is_changing)
+        return MEMPHIS_BUSY;
+    if (row == NULL)
+        row = row_new(d, s->log, new_id(letters_of(d, s->log)), s->pid, dying->seq);
+    for (uint32_t i = 0; i < row->gids_count; i++)
+        if (row->gids[i] != g->gid)
+            mp_buf_put_u32(&gids, row->gids[i]);
+    mp_buf_put_u32(&gids, g->gid);
+    h.gids = mp_buf_slice(&gids);
+    if (dying->text != NULL)
+        h.text = mp_slice_text(dying->text);
+    else if (row->text != NULL)
+        h.text = mp_slice_text(row->text);
+    make_letter(d, row, &h, l->source.entry.headers, l->source.entry.payload, l);
+    mp_buf_fini(&gids);
+    return MEMPHIS_OK;
+}
+
+static void made(void *ctx, const struct mp_stream_group *g, bool appended)
+{
+    (void)g;
+    end_making(ctx, appended);
+}
+
+/* === Removal === */
+
+static memphis_status append_removal(struct mp_dls *d, struct mp_dead_row *row,
+                                     uint64_t tag)
+{
+    struct mp_letter l = { .entries_count = 0 };
+
+    put_removal(&l, row->at, d->broker->now_ns);
+    return mp_log_append(row->log, l.entries, 1, tag);
+}
+
+void mp_dls_drop(struct mp_station *s, const uint32_t *ids, size_t n,
+                 struct mp_then then)
+{
+    struct mp_dls *d = s->broker->dls;
+    struct mp_operation *op = mp_operation_new(s->broker, then);
+
+    for (size_t i = 0; i < n; i++) {
+        struct mp_dead_row *row = mp_dls_find(s->broker, ids[i]);
+
+        if (row == NULL || row->station != s)
+            continue;
+        memphis_status st = append_removal(d, row, mp_operation_tag(op));
+        if (st == MEMPHIS_OK)
+            continue;
+        mp_operation_fail(op, st, "the dead letters could not be removed");
+        mp_operation_done(op);
+    }
+    mp_operation_done(op);
+}
+
+/* What nobody needs: proposed again by the next start when it does not come to be. */
+static void remove_row(struct mp_dls *d, struct mp_dead_row *row)
+{
+    if (row->at > 0 && !row->is_changing)
+        (void)append_removal(d, row, MP_STREAM_TAG);
+}
+
+void mp_dls_station_gone(struct mp_station *s)
+{
+    struct mp_dls *d = s->broker->dls;
+    struct mp_dead_row *row;
+
+    while ((row = mp_dls_next(s, NULL)) != NULL) {
+        mp_list_remove(&row->of_station);
+        row->station = NULL;
+        if (!s->broker->starting)
+            remove_row(d, row);
+    }
+}
+
+static void group_gone(void *ctx, struct mp_stream *s, uint32_t gid)
+{
+    struct mp_dls *d = ctx;
+    struct mp_station *station = station_of(d, s->settings.station_id);
+    struct mp_dead_row *row, *next;
+
+    for (row = station != NULL ? mp_dls_next(station, NULL) : NULL; row != NULL;
+         row = next) {
+        next = mp_dls_next(station, row);
+        if (row->pid != s->pid || !has_gid(row, gid))
+            continue;
+        remove_gid(row, gid);
+        if (row->gids_count == 0)
+            remove_row(d, row);
+    }
+}
+
+/* === Retention === */
+
+static void expire(struct mp_dls *d, struct letters *l)
+{
+    uint64_t keep_ns = MP_DLS_RETENTION_MS * MS, now = d->broker->now_ns;
+    uint64_t first = mp_log_last(l->log, 0) + 1;
+    struct mp_buf b = { 0 };
+    struct mp_entry e = { .type = MP_ENTRY_FLOOR, .time_ns = now };
+
+    for (struct mp_list *n = l->rows.next; n != &l->rows; n = n->next) {
+        struct mp_dead_row *row = mp_container_of(n, struct mp_dead_row, of_log);
+
+        if (now - row->updated_ns >= keep_ns)
+            continue;
+        first = row->at;
+        break;
+    }
+    if (first <= mp_log_first(l->log, 0))
+        return;
+    mp_buf_put_u64(&b, first);
+    mp_buf_put_u8(&b, 1);
+    e.payload = mp_buf_slice(&b);
+    (void)mp_log_append(l->log, &e, 1, MP_STREAM_TAG);
+    mp_buf_fini(&b);
+}
+
+static uint64_t oldest_ns(const struct letters *l)
+{
+    if (mp_list_is_empty(&l->rows))
+        return UINT64_MAX;
+    return mp_container_of(l->rows.next, struct mp_dead_row, of_log)->updated_ns;
+}
+
+static void arm(struct mp_dls *d)
+{
+    uint64_t data = oldest_ns(&d->data), memory = oldest_ns(&d->memory);
+    uint64_t oldest = data < memory ? data : memory;
+
+    if (oldest == UINT64_MAX || mp_timer_is_set(&d->retention))
+        return;
+    mp_timer_set(&d->broker->timers, &d->retention,
+                 oldest / MS + MP_DLS_RETENTION_MS + 1);
+}
+
+static void fire(struct mp_timer *t, uint64_t now_ms)
+{
+    struct mp_dls *d = mp_container_of(t, struct mp_dls, retention);
+    uint64_t keep_ns = MP_DLS_RETENTION_MS * MS;
+
+    (void)now_ms;
+    if (d->broker->now_ns - oldest_ns(&d->data) >= keep_ns)
+        expire(d, &d->data);
+    if (d->broker->now_ns - oldest_ns(&d->memory) >= keep_ns)
+        expire(d, &d->memory);
+    if (oldest_ns(&d->data) + keep_ns > d->broker->now_ns &&
+        oldest_ns(&d->memory) + keep_ns > d->broker->now_ns)
+        arm(d); /* else when the floor is applied */
+}
+
+/* === Reading === */
+
+/* False: it has to wait. */
+static bool try_reading(struct mp_dls *d, struct reading *r)
+{
+    struct mp_dead_row *row =
+        mp_map_find(&d->by_id, mp_slice(&r->id, sizeof(r->id)));
+    struct mp_dead_letter letter;
+    struct mp_stored m;
+    struct head h;
+    memphis_status st;
+
+    if (row == NULL) {
+        r->fn(r->ctx, NULL, NULL);
+        return true;
+    }
+    if (row->is_changing)
+        return false;
+    st = mp_log_read(row->log, 0, row->at, &m);
+    if (st == MP_PENDING)
+        return false;
+    if (st != MEMPHIS_OK) {
+        r->fn(r->ctx, NULL, NULL);
+        return true;
+    }
+    if (m.entry.seq == row->at && take_head(m.entry.payload, &h)) {
+        letter = (struct mp_dead_letter){ .headers = m.entry.headers,
+                                          .payload = h.payload,
+                                          .time_ns = h.time_ns };
+        r->fn(r->ctx, row, &letter);
+    } else {
+        r->fn(r->ctx, NULL, NULL);
+    }
+    mp_stored_release(&m);
+    return true;
+}
+
+/* They may bring new ones, which come to the end of the list. */
+static void read_again(struct mp_dls *d)
+{
+    struct mp_list now, *l;
+
+    if (d->is_reading || mp_list_is_empty(&d->readings))
+        return;
+    d->is_reading = true;
+    mp_list_init(&now);
+    while ((l = mp_list_pop_front(&d->readings)) != NULL)
+        mp_list_push_back(&now, l);
+    while ((l = mp_list_pop_front(&now)) != NULL) {
+        struct reading *r = mp_container_of(l, struct reading, node);
+
+        if (try_reading(d, r))
+            mp_free(r);
+        else
+            mp_list_push_back(&d->readings, &r->node);
+    }
+    d->is_reading = false;
+}
+
+void mp_dls_read(struct mp_broker *b, uint32_t id, mp_dls_read_fn fn, void *ctx)
+{
+    struct reading *r = mp_alloc(sizeof(*r));
+
+    *r = (struct reading){ .id = id, .fn = fn, .ctx = ctx };
+    if (try_reading(b->dls, r))
+        mp_free(r);
+    else
+        mp_list_push_back(&b->dls->readings, &r->node);
+}
+
+void mp_dls_ready(struct mp_broker *b)
+{
+    read_again(b->dls);
+}
+
+/* === Resending (broker-semantics 5) === */
+
+static void put_marks(struct mp_buf *out, memphis_slice headers, uint32_t id,
+                      const char *group)
+{
+    if (headers.size >= 12) /* without its last, empty line */
+        mp_buf_put(out, headers.data, headers.size - 2);
+    else
+        mp_buf_put_text(out, "NATS/1.0\r\n");
+    mp_buf_put_text(out, "$memphis_pm_id: ");
+    mp_buf_put_decimal(out, id);
+    mp_buf_put_text(out, "\r\n$memphis_pm_cg_name: ");
+    mp_buf_put_text(out, group);
+    mp_buf_put_text(out, "\r\n\r\n");
+}
+
+static void resend_to(struct mp_dead_row *row, const struct mp_stream_group *g,
+                      const struct mp_dead_letter *letter)
+{
+    static const char between[] = { '.', '_' }; /* SDKs of now; old ones */
+    struct mp_broker *b = row->station->broker;
+    struct mp_buf headers = { 0 }, subject = { 0 };
+
+    put_marks(&headers, letter->headers, row->id, g->name);
+    for (size_t i = 0; i < sizeof(between); i++) {
+        mp_buf_clear(&subject);
+        mp_buf_format(&subject, "$memphis_dls_%s%c%s", row->station->internal,
+                      between[i], g->name);
+        struct mp_message m = { .subject = mp_buf_slice(&subject),
+                                .headers = mp_buf_slice(&headers),
+                                .payload = letter->payload };
+        mp_bus_publish(b->bus, NULL, &m);
+    }
+    mp_buf_fini(&subject);
+    mp_buf_fini(&headers);
+}
+
+static void resend(void *ctx, struct mp_dead_row *row,
+                   const struct mp_dead_letter *letter)
+{
+    (void)ctx;
+    for (uint32_t i = 0; row != NULL && i < row->gids_count; i++) {
+        const struct mp_stream_group *g = mp_dls_group(row, i);
+
+        if (g != NULL)
+            resend_to(row, g, letter);
+    }
+}
+
+void mp_dls_resend(struct mp_broker *b, uint32_t id)
+{
+    mp_dls_read(b, id, resend, b);
+}
+
+/* === Changes of a row: a letter that replaces the old one === */
+
+struct change {
+    struct mp_dls *dls;
+    uint32_t without; /* a gid; 0: none */
+    uint32_t with;
+    bool has_text;
+    size_t text_size;
+    char text[];
+};
+
+static struct change *change_new(struct mp_dls *d, memphis_slice text)
+{
+    struct change *c = mp_alloc(sizeof(*c) + text.size);
+
+    c->dls = d;
+    c->text_size = text.size;
+    if (text.size > 0)
+        memcpy(c->text, text.data, text.size);
+    return c;
+}
+
+static void apply_change(void *ctx, struct mp_dead_row *row,
+                         const struct mp_dead_letter *letter)
+{
+    struct change *c = ctx;
+    struct mp_letter l = { .entries_count = 0 };
+    struct mp_buf gids = { 0 };
+
+    if (row != NULL && row->station != NULL) {
+        struct head h = { .reason = c->has_text ? MP_DEAD_NACKED : row->reason,
+                          .deliveries = row->deliveries,
+                          .station_id = row->station->id,
+                          .pid = row->pid,
+                          .seq = row->seq,
+                          .time_ns = letter->time_ns };
+        for (uint32_t i = 0; i < row->gids_count; i++)
+            if (row->gids[i] != c->without && row->gids[i] != c->with)
+                mp_buf_put_u32(&gids, row->gids[i]);
+        if (c->with != 0)
+            mp_buf_put_u32(&gids, c->with);
+        h.gids = mp_buf_slice(&gids);
+        if (c->has_text)
+            h.text = mp_slice(c->text, c->text_size);
+        else if (row->text != NULL)
+            h.text = mp_slice_text(row->text);
+        make_letter(c->dls, row, &h, letter->headers, letter->payload, &l);
+        (void)append_letter(c->dls, row->log, &l);
+    }
+    mp_buf_fini(&gids);
+    mp_free(c);
+}
+
+static struct mp_stream_group *group_of(struct mp_stream *s, memphis_slice name)
+{
+    char group[MP_NAME_MAX + 1], durable[MP_NAME_MAX + 1];
+
+    if (s == NULL || name.size == 0 || name.size > MP_NAME_MAX)
+        return NULL;
+    memcpy(group, name.data, name.size);
+    group[name.size] = 0;
+    mp_fold_lower(group, name.size);
+    mp_durable_name(group, durable);
+    return mp_stream_group(s, mp_slice_text(durable));
+}
+
+void mp_dls_settle(struct mp_broker *b, uint32_t id, memphis_slice name)
+{
+    struct mp_dead_row *row = mp_dls_find(b, id);
+    struct mp_stream_group *g;
+    struct change *c;
+
+    if (row == NULL || row->station == NULL)
+        return;
+    g = group_of(mp_broker_stream_by_pid(b, row->pid), name);
+    if (g == NULL || !has_gid(row, g->gid))
+        return;
+    if (row->gids_count == 1) {
+        remove_row(b->dls, row);
+        return;
+    }
+    c = change_new(b->dls, MP_STR(""));
+    c->without = g->gid;
+    mp_dls_read(b, id, apply_change, c);
+}
+
+void mp_dls_nacked(struct mp_station *s, uint32_t number, uint64_t seq,
+                   memphis_slice name, memphis_slice text)
+{
+    struct mp_broker *b = s->broker;
+    struct mp_stream *stream = mp_station_stream(s, number);
+    struct mp_stream_group *g = group_of(stream, name);
+    struct mp_dying dying = { .seq = seq, .deliveries = 1, .reason = MP_DEAD_NACKED };
+    struct mp_letter l = { .entries_count = 0 };
+    struct mp_dead_row *row;
+    struct change *c;
+
+    if (g == NULL || g->plain || !s->settings.dls_poison ||
+        mp_stream_dying_text(g, seq, text))
+        return;
+    row = row_of_message(b->dls, stream->pid, seq);
+    if (row != NULL) {
+        c = change_new(b->dls, text);
+        c->has_text = true;
+        c->with = g->gid;
+        mp_dls_read(b, row->id, apply_change, c);
+        return;
+    }
+    if (mp_log_read(stream->log, stream->pid, seq, &l.source) != MEMPHIS_OK)
+        return; /* gone, or nobody has just read it */
+    if (l.source.entry.seq == seq) {
+        dying.text = mp_strndup(text.data, text.size);
+        if (make(b->dls, g, &dying, &l) == MEMPHIS_OK)
+            (void)append_letter(b->dls, stream->log, &l);
+        mp_free(dying.text);
+    }
+    mp_stored_release(&l.source);
+}
+
+void mp_dls_refused(struct mp_station *s, memphis_slice headers,
+                    memphis_slice payload, memphis_slice text)
+{
+    struct mp_dls *d = s->broker->dls;
+    struct mp_letter l = { .entries_count = 0 };
+    struct head h = { .reason = MP_DEAD_SCHEMA,
+                      .station_id = s->id,
+                      .time_ns = s->broker->now_ns,
+                      .text = text };
+    struct mp_dead_row *row =
+        row_new(d, log_of(s), new_id(letters_of(d, log_of(s))), 0, 0);
+
+    make_letter(d, row, &h, headers, payload, &l);
+    (void)append_letter(d, log_of(s), &l);
+}
+
+/* === What is committed === */
+
+/* Each new letter also goes to the station that asked for copies. */
+static void copy_letter(struct mp_dead_row *row, const struct mp_entry *e,
+                        const struct head *h)
+{
+    const char *name = row->station->settings.dls_station;
+    struct mp_station *to;
+    struct mp_buf headers = { 0 };
+
+    if (name == NULL || name[0] == 0)
+        return;
+    to = mp_station_find(row->station->broker, mp_slice_text(name));
+    if (to == NULL || to == row->station || !mp_station_is_ready(to))
+        return;
+    if (e->headers.size >= 12)
+        mp_buf_put(&headers, e->headers.data, e->headers.size - 2);
+    else
+        mp_buf_put_text(&headers, "NATS/1.0\r\n");
+    mp_buf_format(&headers, "station: %s\r\ntype: %s\r\n\r\n", row->station->name,
+                  h->reason == MP_DEAD_SCHEMA ? "failed_schema" : "unacked");
+    to->next_partition = to->next_partition % to->settings.partitions + 1;
+    mp_stream_produce(mp_station_stream(to, to->next_partition), mp_buf_slice(&headers),
+                      h->payload, MP_STR(""), NULL, NULL);
+    mp_buf_fini(&headers);
+}
+
+static void take_groups(struct mp_dead_row *row, memphis_slice gids)
+{
+    struct mp_cursor c = mp_cursor_of(gids);
+
+    mp_free(row->gids);
+    row->gids_count = (uint32_t)(gids.size / 4);
+    row->gids = row->gids_count > 0 ? mp_alloc(gids.size) : NULL;
+    for (uint32_t i = 0; i < row->gids_count; i++)
+        row->gids[i] = mp_cursor_u32(&c);
+}
+
+static void apply_letter(struct mp_dls *d, struct mp_log *log, const struct mp_entry *e,
+                         bool is_own)
+{
+    struct letters *l = letters_of(d, log);
+    struct mp_dead_row *row;
+    struct head h;
+
+    if (e->seq > l->proposed_last)
+        l->proposed_last = e->seq;
+    if (!take_head(e->payload, &h)) {
+        mp_logf(d->broker->logger, MEMPHIS_LOG_ERROR, "dls",
+                "a dead letter cannot be read and is left out seq=%" PRIu64, e->seq);
+        return;
+    }
+    row = mp_map_find(&d->by_id, mp_slice(&h.id, sizeof(h.id)));
+    if (row == NULL)
+        row = row_new(d, log, h.id, h.pid, h.seq);
+    bool is_new = row->at == 0;
+    row->reason = h.reason;
+    row->deliveries = h.deliveries;
+    row->station = station_of(d, h.station_id);
+    row->updated_ns = e->time_ns;
+    set_changing(d, row, false);
+    take_groups(row, h.gids);
+    mp_free(row->text);
+    row->text = h.text.size > 0 ? mp_strndup(h.text.data, h.text.size) : NULL;
+    set_place(d, row, e->seq);
+    if (!is_own)
+        return;
+    if (row->station == NULL)
+        remove_row(d, row); /* removed while the letter was on its way */
+    else if (is_new)
+        copy_letter(row, e, &h);
+    arm(d);
+}
+
+static void apply_removal(struct mp_dls *d, struct mp_log *log,
+                          const struct mp_entry *e)
+{
+    struct mp_cursor c = mp_cursor_of(e->payload);
+    uint64_t count = mp_cursor_varint(&c), at = e->seq;
+
+    for (; count > 0 && !c.bad; count--) {
+        at += mp_cursor_varint(&c);
+        for (uint64_t n = mp_cursor_varint(&c); n > 0 && !c.bad; n--, at++) {
+            struct mp_dead_row *row = row_at(d, log, at);
+            if (row != NULL)
+                row_free(d, row);
+        }
+    }
+}
+
+static void apply_floor(struct mp_dls *d, struct mp_log *log)
+{
+    struct letters *l = letters_of(d, log);
+    uint64_t first = mp_log_first(log, 0);
+
+    while (!mp_list_is_empty(&l->rows)) {
+        struct mp_dead_row *row =
+            mp_container_of(l->rows.next, struct mp_dead_row, of_log);
+        if (row->at >= first)
+            break;
+        row_free(d, row);
+    }
+}
+
+void mp_dls_applied(struct mp_broker *b, struct mp_log *log, const struct mp_entry *e,
+                    bool is_own)
+{
+    struct mp_dls *d = b->dls;
+
+    if (e->type == MP_ENTRY_MESSAGE)
+        apply_letter(d, log, e, is_own);
+    else if (e->type == MP_ENTRY_DELETE)
+        apply_removal(d, log, e);
+    else if (e->type == MP_ENTRY_FLOOR)
+        apply_floor(d, log);
+    else
+        return;
+    if (!is_own)
+        return;
+    arm(d);
+    read_again(d);
+    if (e->type == MP_ENTRY_MESSAGE) {
+        struct head h;
+        struct mp_stream *s =
+            take_head(e->payload, &h) ? mp_broker_stream_by_pid(b, h.pid) : NULL;
+        if (s != NULL)
+            mp_stream_bury_again(s); /* another group may wait for the row */
+    }
+}
+
+void mp_dls_failed(struct mp_broker *b, const struct mp_log *log)
+{
+    struct mp_dls *d = b->dls;
+    struct mp_dead_row *row;
+
+    letters_of(d, log)->proposed_last = mp_log_last(log, 0);
+    for (uint32_t i = 0;
+         d->changing > 0 && (row = mp_map_next(&d->by_id, &i)) != NULL;) {
+        if (row->log != log || !row->is_changing)
+            continue;
+        set_changing(d, row, false);
+        if (row->at == 0)
+            row_free(d, row);
+    }
+    read_again(d);
+}
+
+/* === Life === */
+
+/* Groups and stations may be gone, and their rows with them, when a crash came in
+ * between. */
+void mp_dls_started(struct mp_broker *b)
+{
+    struct mp_dls *d = b->dls;
+    struct mp_dead_row *row;
+
+    d->data.proposed_last = mp_log_last(b->data_log, 0);
+    for (uint32_t i = 0; (row = mp_map_next(&d->by_id, &i)) != NULL;) {
+        for (uint32_t k = row->gids_count; k > 0; k--)
+            if (mp_dls_group(row, k - 1) == NULL)
+                remove_gid(row, row->gids[k - 1]);
+        if (row->station == NULL ||
+            (row->gids_count == 0 && row->reason != MP_DEAD_SCHEMA))
+            remove_row(d, row);
+    }
+    arm(d);
+}
+
+void mp_dls_new(struct mp_broker *b)
+{
+    struct mp_dls *d = mp_alloc(sizeof(*d));
+    uint64_t seed[2];
+
+    d->broker = b;
+    d->data.log = b->data_log;
+    d->memory.log = b->memory_log;
+    mp_list_init(&d->data.rows);
+    mp_list_init(&d->memory.rows);
+    mp_list_init(&d->readings);
+    b->env->random(b->env, seed, sizeof(seed));
+    mp_map_seed(&d->by_id, seed[0], seed[1]);
+    mp_map_seed(&d->by_message, seed[0], seed[1]);
+    mp_map_seed(&d->by_place, seed[0], seed[1]);
+    d->retention.fire = fire;
+    b->dls = d;
+    b->streams.dead = (struct mp_dead_hooks){ .wants = wants,
+                                              .make = make,
+                                              .made = made,
+                                              .group_gone = group_gone,
+                                              .ctx = d };
+}
+
+void mp_dls_free(struct mp_broker *b)
+{
+    struct mp_dls *d = b->dls;
+    struct mp_dead_row *row;
+    struct mp_list *l;
+
+    if (d == NULL)
+        return;
+    while ((l = mp_list_pop_front(&d->readings)) != NULL) {
+        struct reading *r = mp_container_of(l, struct reading, node);
+
+        r->fn(r->ctx, NULL, NULL);
+        mp_free(r);
+    }
+    for (uint32_t i = 0; (row = mp_map_next(&d->by_id, &i)) != NULL;)
+        row_free(d, row);
+    mp_map_fini(&d->by_id);
+    mp_map_fini(&d->by_message);
+    mp_map_fini(&d->by_place);
+    mp_timer_cancel(&b->timers, &d->retention);
+    mp_free(d->making);
+    b->streams.dead = (struct mp_dead_hooks){ .ctx = NULL };
+    b->dls = NULL;
+    mp_free(d);
+}
