@@ -123,6 +123,10 @@ static void check_row(struct world *w, uint32_t groups)
     struct mp_dead_row *row = only_row(w);
     struct seen s = read_letter(w, row->id);
 
+    struct mp_log_stats st;
+
+    mp_log_stats(w->broker->data_log, 0, &st);
+    assert_int_equal(st.messages, 1); /* what it has replaced is gone */
     assert_int_equal(row->seq, 1);
     assert_int_equal(row->gids_count, groups);
     assert_non_null(mp_dls_group(row, groups - 1));

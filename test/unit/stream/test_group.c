@@ -553,6 +553,40 @@ static void a_buried_message_leaves_with_its_progress(void **state)
     mp_buf_fini(&file);
 }
 
+static void leave_dying(void *ctx, uint64_t seq, uint32_t deliveries)
+{
+    (void)ctx, (void)seq, (void)deliveries;
+}
+
+static void what_was_dying_dies_after_a_start_and_is_not_delivered(void **state)
+{
+    struct mp_group_config two = { .ack_wait_ns = 100, .deliveries_max = 2,
+                                   .pending_max = 10 };
+    struct mp_group g, r;
+    struct mp_buf b = { 0 };
+    struct counted dead = { .group = &r };
+    struct mp_cursor c;
+    uint64_t seq;
+
+    (void)state;
+    mp_group_init(&g, &two, 1);
+    give(&g, 1, 0, &seq);
+    mp_group_nack(&g, 1, 0, 0, never, NULL);
+    assert_int_equal(give(&g, 1, 0, &seq), 2);
+    mp_group_tick(&g, 100, leave_dying, NULL);
+    mp_group_state_encode(&g, &b);
+    mp_group_init(&r, &two, 1);
+    c = mp_cursor_of(mp_buf_slice(&b));
+    assert_int_equal(mp_group_progress_replay(&r, &c), MEMPHIS_OK);
+    mp_group_replay_done(&r, 1, 150);
+    assert_int_equal(give(&r, 1, 150, &seq), 0);
+    mp_group_tick(&r, 150, count_dead, &dead);
+    assert_int_equal(dead.dead, 1);
+    mp_group_fini(&r);
+    mp_group_fini(&g);
+    mp_buf_fini(&b);
+}
+
 static void work_in_progress_restarts_the_deadline(void **state)
 {
     struct mp_group g;
@@ -783,6 +817,7 @@ int main(void)
         leak_checked(after_its_last_delivery_a_message_is_dead_once),
         leak_checked(lowering_max_deliveries_below_a_count_loses_no_dead_letter),
         leak_checked(a_buried_message_leaves_with_its_progress),
+        leak_checked(what_was_dying_dies_after_a_start_and_is_not_delivered),
         leak_checked(work_in_progress_restarts_the_deadline),
         leak_checked(a_time_beyond_the_end_of_time_is_its_end),
         leak_checked(nacked_messages_come_in_the_order_of_their_nacks),
