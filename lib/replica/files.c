@@ -199,8 +199,10 @@ static memphis_status open_row(struct mp_shard *s, memphis_slice row,
 static memphis_status check_table(struct mp_replica *r, struct mp_partition *own,
                                   memphis_error *err)
 {
-    memphis_error why = own->damaged;
+    memphis_error why = { 0 };
 
+    if (!own->damage_is_range) /* a letter is no table: see mp_files_check */
+        why = own->damaged;
     if (own->generation == 0 && mp_replica_base(r, MP_SHARD_DATA) > 0)
         (void)mp_fail(&why, MEMPHIS_CORRUPT,
                       "the table of partitions is missing: 's/%08x/dls/meta' is not "
@@ -289,7 +291,13 @@ static memphis_status open_unknown(struct mp_shard *s, memphis_error *err)
 static struct mp_partition *loaded_of(const struct mp_partitions *t, uint32_t pid)
 {
     uint32_t low = 0, high = t->loaded_count;
+    struct mp_partition *own = mp_partitions_find(t, 0);
 
+    for (uint32_t i = high; pid == 0 && own == NULL && i > 0; i--)
+        if (t->loaded[i - 1]->pid == 0)
+            own = t->loaded[i - 1];
+    if (pid == 0)
+        return own;
     while (low < high) {
         uint32_t middle = low + (high - low) / 2;
         struct mp_partition *p = t->loaded[middle];

@@ -770,10 +770,10 @@ size_t mp_scan_whole_from(const struct mp_scan *s, uint32_t shard)
 
     for (size_t i = 0; i < s->records_count; i++) {
         const struct mp_scan_record *r = &s->records[i];
-        if (r->lsn > lsn)
-            lsn = r->lsn;
         if (r->shard != shard)
             continue;
+        if (r->lsn > lsn)
+            lsn = r->lsn;
         if (from == s->records_count || r->index > index + 1)
             from = i;
         index = r->index;

@@ -169,6 +169,14 @@ void test_world_end(struct test_world *w)
                  mp_container_of(blocks.next, struct block, node)->size);
 }
 
+void test_hold_allocator(bool hold)
+{
+    if (hold)
+        pthread_mutex_lock(&lock);
+    else
+        pthread_mutex_unlock(&lock);
+}
+
 void test_world_end_broken(struct test_world *w)
 {
     struct mp_list *l;

@@ -689,7 +689,9 @@ static void check_forked_child(bool kernel_wipes)
         while (mode > 0 && memphis_step(w.b, &next) == MEMPHIS_OK && next == 0)
             ;
         pthread_mutex_lock(&w.b->lock); /* as a thread of the parent may hold it */
+        test_hold_allocator(true);
         pid_t child = fork();
+        test_hold_allocator(false);
         if (child == 0)
             _exit(child_status(&w, &h));
         pthread_mutex_unlock(&w.b->lock);
