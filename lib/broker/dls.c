@@ -54,12 +54,6 @@ static struct letters *letters_of(struct mp_dls *d, const struct mp_log *log)
     return log == d->broker->memory_log ? &d->memory : &d->data;
 }
 
-static struct mp_log *log_of(const struct mp_station *s)
-{
-    return s->settings.storage == MP_STORAGE_MEMORY ? s->broker->memory_log
-                                                    : s->broker->data_log;
-}
-
 /* === The head === */
 
 static void put_head(const struct head *h, struct mp_buf *out)
@@ -582,18 +576,13 @@ void mp_dls_ready(struct mp_broker *b)
 
 /* === Resending (broker-semantics 5) === */
 
-static void put_marks(struct mp_buf *out, memphis_slice headers, uint32_t id,
-                      const char *group)
+/* A header block without its last, empty line: more lines follow. */
+static void put_lines(struct mp_buf *out, memphis_slice headers)
 {
-    if (headers.size >= 12) /* without its last, empty line */
+    if (headers.size >= 12)
         mp_buf_put(out, headers.data, headers.size - 2);
     else
         mp_buf_put_text(out, "NATS/1.0\r\n");
-    mp_buf_put_text(out, "$memphis_pm_id: ");
-    mp_buf_put_decimal(out, id);
-    mp_buf_put_text(out, "\r\n$memphis_pm_cg_name: ");
-    mp_buf_put_text(out, group);
-    mp_buf_put_text(out, "\r\n\r\n");
 }
 
 static void resend_to(struct mp_dead_row *row, const struct mp_stream_group *g,
@@ -603,7 +592,9 @@ static void resend_to(struct mp_dead_row *row, const struct mp_stream_group *g,
     struct mp_broker *b = row->station->broker;
     struct mp_buf headers = { 0 }, subject = { 0 };
 
-    put_marks(&headers, letter->headers, row->id, g->name);
+    put_lines(&headers, letter->headers);
+    mp_buf_format(&headers, "$memphis_pm_id: %u\r\n$memphis_pm_cg_name: %s\r\n\r\n",
+                  row->id, g->name);
     for (size_t i = 0; i < sizeof(between); i++) {
         mp_buf_clear(&subject);
         mp_buf_format(&subject, "$memphis_dls_%s%c%s", row->station->internal,
@@ -762,11 +753,11 @@ void mp_dls_refused(struct mp_station *s, memphis_slice headers,
                       .station_id = s->id,
                       .time_ns = s->broker->now_ns,
                       .text = text };
-    struct mp_dead_row *row =
-        row_new(d, log_of(s), new_id(letters_of(d, log_of(s))), 0, 0);
+    struct mp_log *log = mp_station_log(s);
+    struct mp_dead_row *row = row_new(d, log, new_id(letters_of(d, log)), 0, 0);
 
     make_letter(d, row, &h, headers, payload, &l);
-    (void)append_letter(d, log_of(s), &l);
+    (void)append_letter(d, log, &l);
 }
 
 /* === What is committed === */
@@ -784,10 +775,7 @@ static void copy_letter(struct mp_dead_row *row, const struct mp_entry *e,
     to = mp_station_find(row->station->broker, mp_slice_text(name));
     if (to == NULL || to == row->station || !mp_station_is_ready(to))
         return;
-    if (e->headers.size >= 12)
-        mp_buf_put(&headers, e->headers.data, e->headers.size - 2);
-    else
-        mp_buf_put_text(&headers, "NATS/1.0\r\n");
+    put_lines(&headers, e->headers);
     mp_buf_format(&headers, "station: %s\r\ntype: %s\r\n\r\n", row->station->name,
                   h->reason == MP_DEAD_SCHEMA ? "failed_schema" : "unacked");
     to->next_partition = to->next_partition % to->settings.partitions + 1;
@@ -840,7 +828,9 @@ static void apply_letter(struct mp_dls *d, struct mp_log *log, const struct mp_e
         remove_row(d, row); /* removed while the letter was on its way */
     else if (is_new)
         copy_letter(row, e, &h);
-    arm(d);
+    struct mp_stream *s = mp_broker_stream_by_pid(d->broker, h.pid);
+    if (s != NULL)
+        mp_stream_bury_again(s); /* another group may wait for the row */
 }
 
 static void apply_removal(struct mp_dls *d, struct mp_log *log,
@@ -890,13 +880,6 @@ void mp_dls_applied(struct mp_broker *b, struct mp_log *log, const struct mp_ent
         return;
     arm(d);
     read_again(d);
-    if (e->type == MP_ENTRY_MESSAGE) {
-        struct head h;
-        struct mp_stream *s =
-            take_head(e->payload, &h) ? mp_broker_stream_by_pid(b, h.pid) : NULL;
-        if (s != NULL)
-            mp_stream_bury_again(s); /* another group may wait for the row */
-    }
 }
 
 void mp_dls_failed(struct mp_broker *b, const struct mp_log *log)

@@ -224,7 +224,7 @@ void mp_stations_free(struct mp_broker *b)
 
 /* === Partitions in the data shard === */
 
-static struct mp_log *log_of(const struct mp_station *s)
+struct mp_log *mp_station_log(const struct mp_station *s)
 {
     return s->settings.storage == MP_STORAGE_MEMORY ? s->broker->memory_log
                                                     : s->broker->data_log;
@@ -298,7 +298,7 @@ static memphis_status append_partitions(struct mp_station *s, uint8_t op, uint64
             .payload = mp_slice(payload.data + from, ends[i] - from),
         };
     }
-    st = mp_log_append(log_of(s), entries, n, tag);
+    st = mp_log_append(mp_station_log(s), entries, n, tag);
     mp_buf_fini(&payload);
     mp_free(ends);
     mp_free(entries);
@@ -328,7 +328,7 @@ void mp_stations_failed(struct mp_broker *b, const struct mp_log *log,
     if (status != MEMPHIS_NO_SPACE)
         return; /* fate unknown: nobody is answered any more */
     for (uint32_t i = 0; (s = mp_map_next(&b->stations, &i)) != NULL;)
-        if (s->opening && !mp_station_is_ready(s) && log_of(s) == log)
+        if (s->opening && !mp_station_is_ready(s) && mp_station_log(s) == log)
             cannot_open(s, status);
 }
 
@@ -521,8 +521,8 @@ void mp_stations_each_open(struct mp_broker *b,
     struct mp_station *s;
 
     for (uint32_t i = 0; (s = mp_map_next(&b->stations, &i)) != NULL;)
-        for (uint32_t n = 1; log_of(s) == b->data_log && n <= s->settings.partitions;
-             n++) {
+        for (uint32_t n = 1;
+             mp_station_log(s) == b->data_log && n <= s->settings.partitions; n++) {
             struct mp_entry e = { .type = MP_ENTRY_PARTITION,
                                   .pid = s->first_pid + n - 1,
                                   .time_ns = b->now_ns };

@@ -59,6 +59,8 @@ void mp_station_ensure(struct mp_broker *b, const char *name, bool make,
 void mp_station_drop(struct mp_broker *b, struct mp_station *s, const char *user,
                      struct mp_then then);
 
+/* The log of the shard in which its partitions are. */
+struct mp_log *mp_station_log(const struct mp_station *s);
 /* Partition `number` from 1; NULL: no such one (or not open). */
 struct mp_stream *mp_station_stream(struct mp_station *s, uint32_t number);
 /* By the stream's own name "orders#eu$1"; NULL: none. */

@@ -287,28 +287,19 @@ static memphis_status open_unknown(struct mp_shard *s, memphis_error *err)
     return o.status;
 }
 
-/* Right after the load: they are in the order of their pids, but for pid 0. */
+/* Right after the load: they are in the order of their pids. */
 static struct mp_partition *loaded_of(const struct mp_partitions *t, uint32_t pid)
 {
     uint32_t low = 0, high = t->loaded_count;
-    struct mp_partition *own = mp_partitions_find(t, 0);
 
-    for (uint32_t i = high; pid == 0 && own == NULL && i > 0; i--)
-        if (t->loaded[i - 1]->pid == 0)
-            own = t->loaded[i - 1];
-    if (pid == 0)
-        return own;
     while (low < high) {
         uint32_t middle = low + (high - low) / 2;
-        struct mp_partition *p = t->loaded[middle];
-        if (p->pid == pid)
-            return p;
-        if (p->pid != 0 && p->pid < pid)
+        if (t->loaded[middle]->pid < pid)
             low = middle + 1;
         else
             high = middle;
     }
-    return NULL;
+    return low < t->loaded_count && t->loaded[low]->pid == pid ? t->loaded[low] : NULL;
 }
 
 /* What the log tells of messages need not be looked for in files without a slot. */

@@ -392,26 +392,33 @@ static memphis_status collect_copies(struct mp_replica *r, struct closing *c,
     return MEMPHIS_OK;
 }
 
+/* Of an entry of the data shard that this start adds. */
+static struct mp_group_header new_header(const struct mp_replica *r, uint64_t index)
+{
+    return (struct mp_group_header){ .length = MP_GROUP_HEADER_SIZE,
+                                     .shard = MP_SHARD_DATA,
+                                     .shard_epoch = 1,
+                                     .replica = MP_SHARD_DATA,
+                                     .kind = MP_RECORD_ENTRY,
+                                     .raft_type = MP_RAFT_NORMAL,
+                                     .index = index,
+                                     .term = 1,
+                                     .commit = index - 1,
+                                     .term_before = index > 1,
+                                     .time_ns = r->clock.broker_ns };
+}
+
 /* An accepting start that was crashed has left files that are ahead of the log: what it
  * wrote there had no entry yet. Empty ones keep the order, or the next start would miss
  * them. Behind a loss of the log itself nobody does. */
 static void fill_up_to_files(struct mp_replica *r, struct closing *c)
 {
     const struct mp_shard *s = mp_shard_of(r, MP_SHARD_DATA);
-    struct mp_group_header h = { .length = MP_GROUP_HEADER_SIZE,
-                                 .shard = MP_SHARD_DATA,
-                                 .shard_epoch = 1,
-                                 .replica = MP_SHARD_DATA,
-                                 .kind = MP_RECORD_ENTRY,
-                                 .raft_type = MP_RAFT_NORMAL,
-                                 .term = 1,
-                                 .time_ns = r->clock.broker_ns };
 
     if (mp_replica_has_loss(r))
         return;
-    for (h.index = s->replayed_index + 1; h.index <= s->last_index; h.index++) {
-        h.commit = h.index - 1;
-        h.term_before = h.index > 1;
+    for (uint64_t index = s->replayed_index + 1; index <= s->last_index; index++) {
+        struct mp_group_header h = new_header(r, index);
         push_header(c, &h);
     }
 }
@@ -431,17 +438,7 @@ static void put_entry(struct closing *c, struct mp_group_header *h, struct mp_en
 static void collect_loss(struct mp_replica *r, struct closing *c)
 {
     struct mp_shard *s = mp_shard_of(r, MP_SHARD_DATA);
-    struct mp_group_header h = { .length = MP_GROUP_HEADER_SIZE,
-                                 .shard = MP_SHARD_DATA,
-                                 .shard_epoch = 1,
-                                 .replica = MP_SHARD_DATA,
-                                 .kind = MP_RECORD_ENTRY,
-                                 .raft_type = MP_RAFT_NORMAL,
-                                 .index = s->last_index + 1,
-                                 .term = 1,
-                                 .commit = s->commit,
-                                 .term_before = s->last_index > 0,
-                                 .time_ns = r->clock.broker_ns };
+    struct mp_group_header h = new_header(r, s->last_index + 1);
     struct mp_partition *p;
     uint8_t range[16];
 

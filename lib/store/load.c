@@ -459,6 +459,13 @@ static memphis_status load_partition(struct mp_env *e, uint32_t shard, uint32_t 
     return load_files(&l, path, err);
 }
 
+static int compare_pids(const void *a, const void *b)
+{
+    const struct mp_partition *const *x = a, *const *y = b;
+
+    return ((*x)->pid > (*y)->pid) - ((*x)->pid < (*y)->pid);
+}
+
 memphis_status mp_load_shard(struct mp_env *e, uint32_t shard, uint64_t ended_index,
                              struct mp_partitions *t, memphis_error *err)
 {
@@ -472,6 +479,8 @@ memphis_status mp_load_shard(struct mp_env *e, uint32_t shard, uint64_t ended_in
         if (parse_pid(n.items[i], &pid))
             s = load_partition(e, shard, pid, ended_index, t, err);
     mp_free(n.items);
+    if (t->loaded_count > 0) /* names have "dls" among them */
+        qsort(t->loaded, t->loaded_count, sizeof(struct mp_partition *), compare_pids);
     return s;
 }
 

@@ -16,9 +16,9 @@
 
 #include "store/partition.h"
 
-/* Fills t->loaded. IO; VERSION, UNSUPPORTED: of a newer release. All passes up to shard
- * entry `ended_index` have ended: files of theirs which a slot does not know show that
- * it is an old one. */
+/* Fills t->loaded, in order of pid. IO; VERSION, UNSUPPORTED: of a newer release. All
+ * passes up to shard entry `ended_index` have ended: files of theirs which a slot does
+ * not know show that it is an old one. */
 memphis_status mp_load_shard(struct mp_env *e, uint32_t shard, uint64_t ended_index,
                              struct mp_partitions *t, memphis_error *err);
 
