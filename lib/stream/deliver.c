@@ -84,7 +84,7 @@ static void dies(struct mp_stream_group *g, uint64_t seq, uint32_t deliveries,
 
 bool mp_stream_dying_text(struct mp_stream_group *g, uint64_t seq, memphis_slice text)
 {
-    for (size_t i = 0; i < g->dying_count; i++) {
+    for (size_t i = g->dying_first; i < g->dying_count; i++) {
         struct mp_dying *d = &g->dying[i];
 
         if (d->seq != seq || d->in_flight)
@@ -106,12 +106,24 @@ void mp_stream_bury_again(struct mp_stream *s)
             mp_stream_group_dirty(g);
 }
 
-static void forget_dying(struct mp_stream_group *g, size_t at)
+static void forget_dying(struct mp_dying *d)
 {
-    mp_free(g->dying[at].text);
-    g->dying_count--;
-    memmove(&g->dying[at], &g->dying[at + 1],
-            (g->dying_count - at) * sizeof(*g->dying));
+    mp_free(d->text);
+    *d = (struct mp_dying){ .seq = 0 };
+}
+
+/* What is done at the front leaves the queue. */
+static void trim_dying(struct mp_stream_group *g)
+{
+    while (g->dying_first < g->dying_count && g->dying[g->dying_first].seq == 0)
+        g->dying_first++;
+    if (g->dying_first <= g->dying_count / 2 && g->dying_first < g->dying_count)
+        return;
+    g->dying_count -= g->dying_first;
+    if (g->dying_count > 0)
+        memmove(g->dying, g->dying + g->dying_first,
+                g->dying_count * sizeof(*g->dying));
+    g->dying_first = 0;
 }
 
 /* One letter. NOT_FOUND: the message is gone, or was settled after all. */
@@ -134,56 +146,57 @@ static memphis_status write_letter(struct mp_stream_group *g, const struct mp_dy
     return st;
 }
 
-/* Letters of what is dying, as many as one append should have; the progress that is
- * encoded next settles their messages. */
+/* Letters of what is dying, in order and as many as one append should have; the
+ * progress that is encoded next settles their messages. */
 static size_t bury(struct mp_stream_group *g, struct mp_letter *letters)
 {
     size_t n = 0, bytes = 0;
 
     if (now_of(g) < g->letters_from_ns)
         return 0;
-    for (size_t i = 0; i < g->dying_count;) {
+    for (size_t i = g->dying_first; i < g->dying_count && n < LETTERS_MAX &&
+                                    bytes < LETTERS_BYTES_MAX;
+         i++) {
         struct mp_dying *d = &g->dying[i];
         const struct mp_pending_item *item = mp_pending_find(&g->group.pending, d->seq);
         memphis_status st = MEMPHIS_NOT_FOUND;
 
         mp_assert(!d->in_flight);
-        if (n == LETTERS_MAX || bytes >= LETTERS_BYTES_MAX)
-            break;
         letters[n] = (struct mp_letter){ .entries_count = 0 };
         if (item != NULL && item->state == MP_PENDING_DYING)
             st = write_letter(g, d, &letters[n]);
+        if (st == MEMPHIS_BUSY)
+            break;
         if (st == MEMPHIS_OK) {
             (void)mp_group_bury(&g->group, d->seq);
             d->in_flight = true;
             bytes += letters[n++].payload.size;
-        } else if (st == MEMPHIS_NOT_FOUND) {
+        } else if (d->seq > 0) {
             (void)mp_group_ack(&g->group, d->seq);
-            forget_dying(g, i);
-            continue;
+            forget_dying(d);
         }
-        i++;
     }
+    trim_dying(g);
     return n;
 }
 
-/* What was in flight has come, or has not. */
+/* What was in flight, at the front, has come, or has not. */
 static void end_burial(struct mp_stream_group *g, bool committed)
 {
-    for (size_t i = 0; i < g->dying_count;) {
+    for (size_t i = g->dying_first; i < g->dying_count; i++) {
         struct mp_dying *d = &g->dying[i];
 
-        if (!d->in_flight) {
-            i++;
-        } else if (committed) {
+        if (d->seq > 0 && !d->in_flight)
+            break;
+        if (d->seq > 0 && committed) {
             (void)mp_group_ack(&g->group, d->seq);
-            forget_dying(g, i);
-        } else {
+            forget_dying(d);
+        } else if (d->seq > 0) {
             mp_group_exhume(&g->group, d->seq);
             d->in_flight = false;
-            i++;
         }
     }
+    trim_dying(g);
 }
 
 static void dead_letter(void *ctx, uint64_t seq, uint32_t deliveries)
@@ -853,8 +866,8 @@ void mp_stream_group_free(struct mp_stream_group *g, bool tell)
     mp_list_remove(&g->dirty);
     mp_timer_cancel(g->stream->host->timers, &g->timer);
     mp_group_fini(&g->group);
-    while (g->dying_count > 0)
-        forget_dying(g, g->dying_count - 1);
+    for (size_t i = g->dying_first; i < g->dying_count; i++)
+        forget_dying(&g->dying[i]);
     mp_free(g->dying);
     mp_buf_fini(&g->ack_replies);
     mp_buf_fini(&g->ack_replies_in_flight);

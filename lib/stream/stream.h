@@ -54,7 +54,7 @@ struct mp_stream_group;
 
 /* A message on its way out of a group (pending.h: DYING). */
 struct mp_dying {
-    uint64_t seq;
+    uint64_t seq;     /* 0: it is done */
     uint32_t deliveries;
     uint8_t reason;   /* MP_DEAD_* */
     bool in_flight;   /* its letter is proposed */
@@ -149,8 +149,8 @@ struct mp_stream_group {
     struct mp_group group;
     struct mp_pulls pulls;
     struct mp_timer timer; /* earliest of redelivery, expiry, heartbeat */
-    struct mp_dying *dying; /* in the order in which they became so */
-    size_t dying_count, dying_capacity;
+    struct mp_dying *dying; /* in the order in which they became so; a queue */
+    size_t dying_first, dying_count, dying_capacity; /* both 0: none */
     uint64_t letters_from_ns; /* a full disk took none: not before then */
     bool leaving;          /* its deletion is on its way: a creation makes a new one */
     bool is_held;          /* `serving` is in the host's list `held` */

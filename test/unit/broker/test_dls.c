@@ -74,6 +74,17 @@ static void give_up(struct world *w, const char *name)
     settle_down(w);
 }
 
+/* "seven", "eight", "eight" ... become dead letters of "billing". */
+static void lose(struct world *w, int n)
+{
+    for (int i = 0; i < n; i++)
+        produce(w, i == 0 ? "seven" : "eight");
+    for (int left = n; left > 0; left -= 10)
+        assert_int_equal(pull(w, "billing"), left < 10 ? left : 10);
+    pass(w, 150);
+    settle_down(w);
+}
+
 static struct mp_dead_row *only_row(struct world *w)
 {
     struct mp_dead_row *row = mp_dls_next(station(w, "orders"), NULL);
@@ -282,11 +293,7 @@ static void rows_are_dropped_and_go_with_their_station(void **state)
     struct said said;
 
     (void)state;
-    produce(w, "seven");
-    produce(w, "eight");
-    assert_int_equal(pull(w, "billing"), 2);
-    pass(w, 150);
-    settle_down(w);
+    lose(w, 2);
     uint32_t id = mp_dls_next(station(w, "orders"), NULL)->id;
     struct mp_station *other = make_station(w, "bills", 1);
     mp_dls_drop(other, &id, 1, then_say(&said)); /* not its own */
@@ -332,11 +339,7 @@ static void rows_end_with_their_retention(void **state)
     struct world *w = world_with("", true);
 
     (void)state;
-    produce(w, "seven");
-    produce(w, "eight");
-    assert_int_equal(pull(w, "billing"), 2);
-    pass(w, 150);
-    settle_down(w);
+    lose(w, 2);
     mp_disk_advance(w->disk, (uint64_t)(MP_DLS_RETENTION_MS - 10000) * 1000000);
     pass(w, 3);
     assert_true(has_rows(w));
@@ -412,11 +415,7 @@ static void rows_outlive_the_log_that_made_them(void **state)
     struct said said;
 
     (void)state;
-    for (int i = 0; i < 4; i++)
-        produce(w, i == 0 ? "seven" : "eight");
-    assert_int_equal(pull(w, "billing"), 4);
-    pass(w, 150);
-    settle_down(w);
+    lose(w, 4);
     struct mp_dead_row *row = mp_dls_next(station(w, "orders"), NULL);
     uint32_t first = row->id, second = mp_dls_next(station(w, "orders"), row)->id;
     flush(w);
@@ -483,6 +482,70 @@ static void a_full_disk_delays_letters_and_not_acks(void **state)
     world_free(w);
 }
 
+static int count_rows(struct world *w)
+{
+    int n = 0;
+
+    for (struct mp_dead_row *row = NULL;
+         (row = mp_dls_next(station(w, "orders"), row)) != NULL;)
+        n++;
+    return n;
+}
+
+/* More than one append holds, and some are settled before their turn. */
+static void many_die_at_once_in_order(void **state)
+{
+    struct world *w = world_with("", true);
+    uint64_t seq = 0;
+
+    (void)state;
+    for (int i = 0; i < 50; i++)
+        produce(w, "eight");
+    for (int i = 0; i < 5; i++)
+        assert_int_equal(pull(w, "billing"), 10);
+    for (uint64_t i = 1; i <= 50; i++)
+        mp_stream_settle(group(w, "billing"), i, MP_STR("+TERM"), MP_STR(""));
+    mp_stream_settle(group(w, "billing"), 1, MP_STR(""), MP_STR(""));
+    mp_stream_settle(group(w, "billing"), 30, MP_STR(""), MP_STR(""));
+    settle_down(w);
+    pass(w, 100);
+    assert_int_equal(count_rows(w), 48);
+    for (struct mp_dead_row *row = NULL;
+         (row = mp_dls_next(station(w, "orders"), row)) != NULL;) {
+        assert_true(row->seq > seq);
+        seq = row->seq;
+    }
+    assert_int_equal(group(w, "billing")->group.floor, 50);
+    assert_int_equal(group(w, "billing")->dying_count, 0);
+    world_free(w);
+}
+
+/* It is no damage of the table of partitions, and is not asked about again. */
+static void a_rotten_letter_costs_itself(void **state)
+{
+    static const char segment[] = "s/00000002/dls/00000000000000000001.seg";
+    struct world *w = world_with("", true);
+    memphis_error err;
+
+    (void)state;
+    lose(w, 4);
+    flush(w);
+    stop(w);
+    assert_true(mp_disk_flip(w->disk, segment, MP_BLOCK_SIZE + 60, 1));
+    assert_int_equal(try_start(w, &err), MEMPHIS_CORRUPT);
+    assert_non_null(strstr(err.message, segment));
+    w->accept_loss = true;
+    start(w);
+    assert_int_equal(count_rows(w), 3);
+    w->accept_loss = false;
+    for (int round = 0; round < 2; round++) {
+        restart(w);
+        assert_int_equal(count_rows(w), 3);
+        assert_int_equal(pull(w, "billing"), 0);
+    }
+    world_free(w);
+}
+
 /* At each operation of the disk: the message is pending or a dead letter, never both,
  * never neither. */
 static void a_crash_leaves_a_message_in_its_group_or_in_a_row(void **state)
@@ -534,6 +597,8 @@ int main(void)
         leak_checked(copies_go_to_the_station_that_wants_them),
         leak_checked(what_a_producer_refused_is_a_row_without_a_group),
         leak_checked(a_full_disk_delays_letters_and_not_acks),
+        leak_checked(many_die_at_once_in_order),
+        leak_checked(a_rotten_letter_costs_itself),
         leak_checked(rows_outlive_the_log_that_made_them),
         leak_checked(a_crash_leaves_a_message_in_its_group_or_in_a_row),
     };
