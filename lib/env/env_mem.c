@@ -25,6 +25,7 @@ struct inode {
     struct mp_buf now, synced;
     struct change *changes;
     size_t changes_count, changes_capacity;
+    uint64_t bad_from, bad_to; /* bytes that cannot be read */
 };
 
 struct name {
@@ -329,14 +330,18 @@ static memphis_status mem_read(struct mp_env *e, struct mp_file *f, uint64_t off
                                void *to, size_t size, size_t *got, memphis_error *err)
 {
     struct mp_disk *d = disk_of(e);
-    const struct mp_buf *b = &d->inodes[f->inode]->now;
+    const struct inode *n = d->inodes[f->inode];
+    const struct mp_buf *b = &n->now;
     bool dies;
 
     *got = 0;
     memphis_status s = count_operation(d, MP_DISK_READ, f->name, &dies, err);
     if (s != MEMPHIS_OK || offset >= b->size)
         return s;
-    *got = b->size - offset < size ? b->size - (size_t)offset : size;
+    size = b->size - offset < size ? b->size - (size_t)offset : size;
+    if (offset < n->bad_to && offset + size > n->bad_from)
+        return mp_fail(err, MEMPHIS_IO, "'%s' cannot be read: a bad block", f->name);
+    *got = size;
     memcpy(to, b->data + offset, *got);
     return MEMPHIS_OK;
 }
@@ -350,6 +355,8 @@ static void write_slices(struct inode *n, uint64_t offset, const memphis_slice *
         mp_buf_put_slice(&all, v[i]);
     put_bytes(&n->now, offset, all.data, all.size);
     note_change(n, false, offset, all.data, all.size);
+    if (offset <= n->bad_from && offset + all.size >= n->bad_to)
+        n->bad_to = n->bad_from = 0; /* the drive takes another block for it */
     mp_buf_fini(&all);
 }
 
@@ -648,6 +655,8 @@ struct mp_disk *mp_disk_clone(const struct mp_disk *d)
         const struct inode *from = d->inodes[i];
         struct inode *to = c->inodes[i] = mp_alloc(sizeof *to);
         to->is_dir = from->is_dir;
+        to->bad_from = from->bad_from;
+        to->bad_to = from->bad_to;
         mp_buf_put(&to->now, from->now.data, from->now.size);
         mp_buf_put(&to->synced, from->synced.data, from->synced.size);
         for (size_t k = 0; k < from->changes_count; k++) {
@@ -724,6 +733,17 @@ bool mp_disk_flip(struct mp_disk *d, const char *name, uint64_t offset, uint8_t 
     sync_inode(i);
     i->synced.data[offset] ^= bits;
     i->now.data[offset] ^= bits;
+    return true;
+}
+
+bool mp_disk_spoil(struct mp_disk *d, const char *name, uint64_t from, uint64_t to)
+{
+    struct name *n = find_name(&d->now, name);
+
+    if (n == NULL)
+        return false;
+    d->inodes[n->inode]->bad_from = from;
+    d->inodes[n->inode]->bad_to = to;
     return true;
 }
 

@@ -72,6 +72,9 @@ uint64_t mp_disk_used(const struct mp_disk *d);
 
 /* Bit-rot: flips a bit of what is synced. False: there is no such byte. */
 bool mp_disk_flip(struct mp_disk *d, const char *name, uint64_t offset, uint8_t bits);
+/* Bytes [from, to) of a file cannot be read until all of them are written again. One
+ * range per file; from = to: none. False: there is no such file. */
+bool mp_disk_spoil(struct mp_disk *d, const char *name, uint64_t from, uint64_t to);
 /* Visits all names (directories end with '/'), with their current size. */
 void mp_disk_each(const struct mp_disk *d,
                   void (*fn)(void *ctx, const char *name, uint64_t size), void *ctx);

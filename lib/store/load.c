@@ -133,7 +133,8 @@ static memphis_status load_active(struct loader *l, struct mp_file *f, const cha
     return s;
 }
 
-/* The header of a segment file. CORRUPT: it is none; VERSION: of a newer release. */
+/* The header of a segment file. CORRUPT: it is none, or cannot be read; VERSION: of a
+ * newer release. */
 static memphis_status take_header(const struct loader *l, struct mp_file *f,
                                   const char *path, struct mp_segment_header *out,
                                   memphis_error *err)
@@ -141,9 +142,9 @@ static memphis_status take_header(const struct loader *l, struct mp_file *f,
     uint8_t block[MP_BLOCK_SIZE];
     size_t got = 0;
 
-    memphis_status s = l->e->file_read(l->e, f, 0, block, sizeof block, &got, err);
-    if (s == MEMPHIS_OK)
-        s = mp_segment_header_decode(mp_slice(block, got), out);
+    if (l->e->file_read(l->e, f, 0, block, sizeof block, &got, NULL) != MEMPHIS_OK)
+        got = 0;
+    memphis_status s = mp_segment_header_decode(mp_slice(block, got), out);
     if (s == MEMPHIS_VERSION)
         return mp_fail(err, s, "'%s' was written by a newer release; use that one",
                        path);
@@ -296,6 +297,8 @@ static memphis_status read_state(struct loader *l, uint64_t index, memphis_error
     if (s == MEMPHIS_OK && size <= UINT32_MAX) {
         mp_buf_reserve(&bytes, (size_t)size);
         s = e->file_read(e, f, 0, bytes.data, (size_t)size, &bytes.size, why);
+        if (s == MEMPHIS_IO)
+            s = MEMPHIS_CORRUPT; /* a sector that cannot be read: *why names it */
     }
     e->file_close(e, f);
     if (s == MEMPHIS_OK) {
@@ -410,17 +413,19 @@ static memphis_status check_other_slot(struct loader *l, const char *path,
     size_t got = 0;
 
     memphis_status s = l->e->file_open(l->e, path, MP_FILE_READ, &f, err);
-    if (s == MEMPHIS_OK)
-        s = l->e->file_read(l->e, f, other, block, sizeof block, &got, err);
-    l->e->file_close(l->e, f);
-    if (s != MEMPHIS_OK || mp_meta_slot_decode(mp_slice(block, got), &slot))
+    if (s != MEMPHIS_OK)
         return s;
+    s = l->e->file_read(l->e, f, other, block, sizeof block, &got, NULL);
+    l->e->file_close(l->e, f);
+    if (s == MEMPHIS_OK && mp_meta_slot_decode(mp_slice(block, got), &slot))
+        return MEMPHIS_OK;
     l->p->must_flush = true; /* or there was no other one: then it costs a slot */
     /* Its fields as they stand there: */
     mp_set_u32(block + 4, mp_block_crc(block, sizeof block));
-    if (mp_meta_slot_decode(mp_slice(block, sizeof block), &slot) &&
-        slot.flushed_index > l->slot.flushed_index &&
-        slot.flushed_index <= l->ended_index) {
+    if (s != MEMPHIS_OK || /* who knows */
+        (mp_meta_slot_decode(mp_slice(block, sizeof block), &slot) &&
+         slot.flushed_index > l->slot.flushed_index &&
+         slot.flushed_index <= l->ended_index)) {
         l->p->is_old = true;
         (void)mp_fail(complaint(l, false), MEMPHIS_CORRUPT,
                       "the newest slot of '%s' is damaged", path);
@@ -486,52 +491,26 @@ memphis_status mp_load_shard(struct mp_env *e, uint32_t shard, uint64_t ended_in
 
 /* === Repair === */
 
-struct found {
-    struct mp_segment segment;
-    uint64_t end;             /* of the entry before, in the file */
-    uint64_t cut;             /* that sequence and those above do not count */
-    uint32_t count;
-};
-
-static void note_found(void *ctx, const struct mp_entry *e, memphis_slice bytes)
-{
-    struct found *x = ctx;
-    struct mp_segment *g = &x->segment;
-
-    x->end += bytes.size;
-    if (e->seq >= x->cut)
-        return;
-    g->length = x->end;
-    if (x->count == 0 || e->time_ns < g->min_time_ns)
-        g->min_time_ns = e->time_ns;
-    if (x->count == 0 || e->time_ns > g->max_time_ns)
-        g->max_time_ns = e->time_ns;
-    g->last = e->seq;
-    x->count++;
-}
-
-/* All good entries of a file, below `cut`. */
-static memphis_status find_entries(struct loader *l, struct mp_file *f, uint64_t first,
-                                   uint64_t cut, struct found *x,
+/* All good entries of a file, up to sequence `last`; how many. */
+static memphis_status find_entries(struct loader *l, struct mp_file *f, uint64_t last,
+                                   struct mp_segment *g, uint32_t *count,
                                    struct mp_ranges *holes, memphis_error *err)
 {
-    uint64_t size = 0, at = MP_BLOCK_SIZE;
+    struct mp_segment_scan scan = { 0 };
 
-    *x = (struct found){ .segment = { .first = first, .last = first - 1 }, .cut = cut };
-    memphis_status s = l->e->file_size(l->e, f, &size, err);
-    while (s == MEMPHIS_OK && at < size) {
-        x->end = at;
-        s = mp_segment_each(l->e, f, &at, size, true, note_found, x, err);
-        if (s != MEMPHIS_CORRUPT && s != MEMPHIS_IO)
-            break;
-        uint64_t last = x->segment.last;
-        uint64_t next =
-            mp_segment_skip(l->e, f, l->p->pid, last, UINT64_MAX - 1, &at, size);
-        uint64_t end = next < cut ? next : cut;
-        if (next > 0 && end > last + 1)
-            mp_ranges_add(holes, last + 1, end - 1);
-        s = MEMPHIS_OK;
+    g->last = last;
+    memphis_status s = l->e->file_size(l->e, f, &g->length, err);
+    if (s == MEMPHIS_OK)
+        s = mp_segment_scan(l->e, f, l->p->pid, g, holes, &scan, err);
+    if (s == MEMPHIS_OK) {
+        *g = (struct mp_segment){ .first = g->first,
+                                  .last = scan.footer.last_seq,
+                                  .length = scan.end,
+                                  .min_time_ns = scan.footer.min_time_ns,
+                                  .max_time_ns = scan.footer.max_time_ns };
+        *count = scan.footer.count;
     }
+    mp_segment_scan_fini(&scan);
     return s;
 }
 
@@ -557,17 +536,27 @@ static memphis_status make_header(struct loader *l, struct mp_file *f, uint64_t 
     return l->e->file_write(l->e, f, 0, &v, 1, err);
 }
 
+/* The one behind names[i]. */
+static bool next_segment(const struct names *n, size_t i, uint64_t *first)
+{
+    for (i++; i < n->count; i++)
+        if (numbered(n->items[i], ".seg", first))
+            return true;
+    return false;
+}
+
 /* `active`: what the slot says of its own; first 0: there is no slot, or no such one.
- */
-static memphis_status repair_segment(struct loader *l, uint64_t first, uint64_t cut,
+ * `last`: messages above do not count, or are in the next file. */
+static memphis_status repair_segment(struct loader *l, uint64_t first, uint64_t last,
                                      const struct mp_segment *active,
                                      struct mp_ranges *holes, memphis_error *err)
 {
     struct mp_env *e = l->e;
     struct mp_partition *p = l->p;
     struct mp_file *f = NULL;
-    struct found x = { .segment = *active, .count = 1 };
-    bool is_active = active->first == first, has_header = false;
+    struct mp_segment g = *active;
+    uint32_t count = 1;
+    bool has_header = false;
     struct mp_segment_header h;
     char path[MP_PATH_SIZE];
 
@@ -579,27 +568,25 @@ static memphis_status repair_segment(struct loader *l, uint64_t first, uint64_t 
         if (verdict == MEMPHIS_VERSION)
             s = verdict;
     }
-    if (s == MEMPHIS_OK && first >= cut) {
+    if (s == MEMPHIS_OK && first > last) {
         e->file_close(e, f);
         l->has_removed = true;
         return e->unlink(e, path, err);
     }
-    if (s == MEMPHIS_OK && !is_active &&
-        (mp_segment_open_sealed(e, l->shard, p->pid, first, &x.segment, err) !=
-             MEMPHIS_OK ||
-         x.segment.last >= cut)) {
-        s = find_entries(l, f, first, cut, &x, holes, err);
-        if (s == MEMPHIS_OK && x.count > 0)
-            s = mp_segment_seal(e, f, l->shard, p->pid, &x.segment, holes, err);
+    if (s == MEMPHIS_OK && active->first != first &&
+        (mp_segment_open_sealed(e, l->shard, p->pid, first, &g, err) != MEMPHIS_OK ||
+         g.last > last)) {
+        g = (struct mp_segment){ .first = first };
+        s = find_entries(l, f, last, &g, &count, holes, err);
+        if (s == MEMPHIS_OK && count > 0)
+            s = mp_segment_seal(e, f, l->shard, p->pid, &g, holes, err);
     }
-    bool counts = x.count > 0 && (p->segments_count == 0 ||
-                                  first > p->segments[p->segments_count - 1].last);
     if (s == MEMPHIS_OK && !has_header)
         s = make_header(l, f, first, err);
     if (s == MEMPHIS_OK)
         s = e->file_sync(e, f, err);
-    if (s == MEMPHIS_OK && counts)
-        push_segment(p, &x.segment);
+    if (s == MEMPHIS_OK && count > 0)
+        push_segment(p, &g);
     e->file_close(e, f);
     return s;
 }
@@ -610,15 +597,27 @@ static void rebuild_state(struct loader *l, const struct names *n)
 {
     struct mp_partition *p = l->p;
     uint64_t index, last = p->last;
+    bool found = false;
     memphis_error why;
 
     p->last = UINT64_MAX - 1;
-    for (size_t i = n->count; i > 0 && p->loaded_state.size == 0; i--)
-        if (strncmp(n->items[i - 1], "state.", 6) == 0 &&
-            mp_parse_u64(mp_slice(n->items[i - 1] + 6, NAME_DIGITS), &index) &&
-            read_state(l, index, &why) == MEMPHIS_OK)
+    mp_buf_clear(&p->loaded_state); /* of an old slot */
+    for (size_t i = n->count; i > 0 && !found; i--) {
+        mp_ranges_cut(&p->dead, 0);
+        mp_ranges_cut(&p->damage, 0);
+        found = strncmp(n->items[i - 1], "state.", 6) == 0 &&
+                mp_parse_u64(mp_slice(n->items[i - 1] + 6, NAME_DIGITS), &index) &&
+                read_state(l, index, &why) == MEMPHIS_OK;
+        if (found)
             p->state_index = index;
+    }
     p->last = last;
+}
+
+static void reach(struct mp_partition *p, uint64_t seq)
+{
+    if (p->last < seq)
+        p->last = seq;
 }
 
 /* What the slot would say. Where it began is not known any more: at the first message
@@ -634,10 +633,13 @@ static void rebuild(struct loader *l, uint64_t cut, const struct names *n)
         p->bytes += p->segments[i].length - MP_BLOCK_SIZE;
     if (p->segments_count > 0 && p->segments[0].first > p->floor && p->floor == 1)
         p->floor = p->segments[0].first;
-    if (p->segments_count > 0 && p->segments[p->segments_count - 1].last > p->last)
-        p->last = p->segments[p->segments_count - 1].last;
-    mp_ranges_cut(&p->dead, p->last + 1);
-    mp_ranges_cut(&p->damage, p->last + 1);
+    /* No sequence is given twice: what is dead or lost had one, too. */
+    if (p->segments_count > 0)
+        reach(p, p->segments[p->segments_count - 1].last);
+    if (p->dead.count > 0)
+        reach(p, p->dead.items[p->dead.count - 1].last);
+    if (p->damage.count > 0)
+        reach(p, p->damage.items[p->damage.count - 1].last);
     p->flushed_seq = p->last;
     if (p->flushed_index < l->ended_index)
         p->flushed_index = p->touched_index = l->ended_index;
@@ -652,7 +654,7 @@ memphis_status mp_load_repair(struct mp_env *e, uint32_t shard, uint64_t ended_i
     struct mp_ranges holes = { 0 };
     struct names n = { 0 };
     char dir[MP_PATH_SIZE];
-    uint64_t first, cut = UINT64_MAX;
+    uint64_t first, next, cut = UINT64_MAX;
 
     p->is_rebuilt = p->generation == 0 || p->is_old;
     if (p->is_rebuilt && p->logged_seq > 0)
@@ -663,9 +665,12 @@ memphis_status mp_load_repair(struct mp_env *e, uint32_t shard, uint64_t ended_i
     p->segments_count = 0;
     mp_path_partition(shard, p->pid, dir);
     memphis_status s = list(e, dir, &n, err);
-    for (size_t i = 0; i < n.count && s == MEMPHIS_OK; i++)
-        if (numbered(n.items[i], ".seg", &first))
-            s = repair_segment(&l, first, cut, &active, &holes, err);
+    for (size_t i = 0; i < n.count && s == MEMPHIS_OK; i++) {
+        if (!numbered(n.items[i], ".seg", &first))
+            continue;
+        uint64_t end = next_segment(&n, i, &next) && next < cut ? next : cut;
+        s = repair_segment(&l, first, end - 1, &active, &holes, err);
+    }
     if (s == MEMPHIS_OK && l.has_removed)
         s = e->dir_sync(e, dir, err);
     if (s == MEMPHIS_OK && p->is_rebuilt)
@@ -687,22 +692,26 @@ memphis_status mp_load_since(struct mp_env *e, uint32_t shard,
 {
     for (uint32_t i = 0; i < p->segments_count; i++) {
         const struct mp_segment *g = &p->segments[i];
-        uint64_t at = MP_BLOCK_SIZE;
-        struct mp_file *f = NULL;
+        struct mp_segment_walk w = { .env = e,
+                                     .pid = p->pid,
+                                     .at = MP_BLOCK_SIZE,
+                                     .length = g->length,
+                                     .after = g->first - 1,
+                                     .last = g->last };
         char path[MP_PATH_SIZE];
 
         if (g->max_time_ns < since_ns)
             continue;
         mp_path_segment(shard, p->pid, g->first, path);
-        memphis_status s = e->file_open(e, path, MP_FILE_READ, &f, err);
-        while (s == MEMPHIS_OK && at < g->length) {
-            s = mp_segment_each(e, f, &at, g->length, true, fn, ctx, err);
-            if (s != MEMPHIS_CORRUPT)
+        memphis_status s = e->file_open(e, path, MP_FILE_READ, &w.file, err);
+        while (s == MEMPHIS_OK && w.at < w.length) {
+            s = mp_segment_each(&w, fn, ctx, err);
+            if (s != MEMPHIS_CORRUPT && s != MEMPHIS_IO)
                 break;
-            (void)mp_segment_skip(e, f, p->pid, 0, g->last, &at, g->length);
+            (void)mp_segment_skip(&w);
             s = MEMPHIS_OK;
         }
-        e->file_close(e, f);
+        e->file_close(e, w.file);
         if (s != MEMPHIS_OK)
             return s;
     }

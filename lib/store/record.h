@@ -43,7 +43,10 @@ enum {
     MP_ENTRY_CHAINED = 64,        /* belongs with the next entry: one atomic commit */
     MP_ENTRY_HAS_SUBJECT = 128    /* absent: "<stream>.final" */
 };
-enum { MP_ENTRY_HEADER_SIZE = 40 };
+enum {
+    MP_ENTRY_HEADER_SIZE = 40,
+    MP_ENTRY_SIZE_MAX = 16 << 20  /* no message is larger: what says so is damaged */
+};
 
 /* The decoded view. The slices are borrowed: from the caller at append, from chunk or
  * file memory after a read. The flags HAS_* follow from the slices when encoding. */

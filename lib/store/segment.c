@@ -12,7 +12,9 @@ enum {
     AT_LENGTH = 0,
     AT_PID = 12,
     AT_SEQ = 16,
-    READ_SIZE = 256 << 10
+    ALIGNMENT = 8,        /* of entries */
+    READ_SIZE = 256 << 10,
+    CHECKED_PER_BYTE = 16 /* see find_entry */
 };
 
 /* -- names ------------------------------------------------------------------------- */
@@ -98,10 +100,10 @@ static void note_entry(void *ctx, const struct mp_entry *e, memphis_slice bytes)
     scan->end += bytes.size;
 }
 
-/* Hands the whole good entries of a window out; returns their bytes, and in `end` why
- * there are no more. */
-static size_t each_in(memphis_slice window, bool check, mp_segment_fn fn, void *ctx,
-                      memphis_error *end)
+/* Hands the whole good entries of a window out, which begins at w->at; returns their
+ * bytes, and in `end` why there are no more. */
+static size_t each_in(struct mp_segment_walk *w, memphis_slice window, mp_segment_fn fn,
+                      void *ctx, memphis_error *end)
 {
     const uint8_t *p = window.data;
     struct mp_entry e;
@@ -109,11 +111,17 @@ static size_t each_in(memphis_slice window, bool check, mp_segment_fn fn, void *
 
     while (at < window.size) {
         memphis_slice rest = { p + at, window.size - at };
-        if (mp_entry_decode(rest, check, &e, &size, end) != MEMPHIS_OK)
+        if (mp_entry_decode(rest, true, &e, &size, end) != MEMPHIS_OK)
             break;
+        if (e.pid != w->pid || e.seq <= w->after || e.seq > w->last) {
+            (void)mp_fail(end, MEMPHIS_CORRUPT, "an entry is out of order");
+            break;
+        }
+        w->after = e.seq;
         fn(ctx, &e, mp_slice(p + at, size));
         at += size;
     }
+    w->at += at;
     return at;
 }
 
@@ -139,32 +147,31 @@ static memphis_status read_some(struct mp_env *e, struct mp_file *f, uint64_t at
     return out->size > 0 ? MEMPHIS_OK : s;
 }
 
-memphis_status mp_segment_each(struct mp_env *e, struct mp_file *f, uint64_t *at,
-                               uint64_t length, bool check, mp_segment_fn fn, void *ctx,
+memphis_status mp_segment_each(struct mp_segment_walk *w, mp_segment_fn fn, void *ctx,
                                memphis_error *err)
 {
     struct mp_buf window = { 0 };
     memphis_status s = MEMPHIS_OK;
     size_t wanted = READ_SIZE;
 
-    while (s == MEMPHIS_OK && *at < length) {
-        size_t size = length - *at < wanted ? (size_t)(length - *at) : wanted;
-        s = read_some(e, f, *at, size, &window, err);
+    while (s == MEMPHIS_OK && w->at < w->length) {
+        uint64_t left = w->length - w->at;
+        size_t size = left < wanted ? (size_t)left : wanted;
+        s = read_some(w->env, w->file, w->at, size, &window, err);
         if (s != MEMPHIS_OK)
             break;
         memphis_error end = { 0 };
-        size_t good = each_in(mp_buf_slice(&window), check, fn, ctx, &end);
-        *at += good;
+        size_t good = each_in(w, mp_buf_slice(&window), fn, ctx, &end);
         wanted = READ_SIZE;
         if (good == 0 && end.status == MEMPHIS_UNSUPPORTED) {
             s = mp_fail(err, end.status, "%s", end.message);
         } else if (good == 0) {
             /* A large entry, or no entry at all: its own length decides. */
             uint64_t own = window.size >= 4 ? mp_get_u32(window.data + AT_LENGTH) : 0;
-            if (own <= size || own > length - *at)
+            if (own <= size || own > left || own > MP_ENTRY_SIZE_MAX)
                 s = mp_fail(err, MEMPHIS_CORRUPT,
                             "a segment is damaged at offset %llu",
-                            (unsigned long long)*at);
+                            (unsigned long long)w->at);
             wanted = (size_t)own;
         }
     }
@@ -172,97 +179,132 @@ memphis_status mp_segment_each(struct mp_env *e, struct mp_file *f, uint64_t *at
     return s;
 }
 
-/* The whole entry at the start of `bytes`; 0: it is not whole or not good. */
-static uint32_t good_entry(memphis_slice bytes, bool check)
-{
-    struct mp_entry e;
-    size_t size;
-
-    if (mp_entry_decode(bytes, check, &e, &size, NULL) != MEMPHIS_OK)
-        return 0;
-    return (uint32_t)size;
-}
-
-/* The sequence of the entry that seems to begin there; 0: none does. */
-static uint64_t seq_of(memphis_slice bytes, uint32_t pid, uint64_t after, uint64_t last,
-                       uint64_t left)
+/* The size of the entry that seems to begin there; 0: none does. */
+static size_t size_of(const struct mp_segment_walk *w, memphis_slice bytes,
+                      uint64_t left)
 {
     const uint8_t *p = bytes.data;
 
-    if (bytes.size < MP_ENTRY_HEADER_SIZE || mp_get_u32(p + AT_PID) != pid)
+    if (mp_get_u32(p + AT_PID) != w->pid)
         return 0;
-    uint64_t size = mp_get_u32(p + AT_LENGTH), seq = mp_get_u64(p + AT_SEQ);
-    bool fits = size >= MP_ENTRY_HEADER_SIZE && size % 8 == 0 && size <= left;
-    return fits && seq > after && seq <= last ? seq : 0;
+    uint64_t seq = mp_get_u64(p + AT_SEQ);
+    size_t size = mp_get_u32(p + AT_LENGTH);
+    bool fits = size >= MP_ENTRY_HEADER_SIZE && size % 8 == 0 && size <= left &&
+                size <= MP_ENTRY_SIZE_MAX;
+    return fits && seq > w->after && seq <= w->last ? size : 0;
 }
 
-/* The same when it is whole and good. `bytes`: what is at hand of it. */
-static uint64_t good_seq_of(struct mp_env *e, struct mp_file *f, uint64_t at,
-                            memphis_slice bytes, uint64_t seq)
+/* Whether it is whole and good. `bytes`: what is at hand of it. */
+static bool is_good(const struct mp_segment_walk *w, uint64_t at, memphis_slice bytes,
+                    size_t size)
 {
     struct mp_buf own = { 0 };
-    size_t size = mp_get_u32((const uint8_t *)bytes.data + AT_LENGTH);
+    struct mp_entry e;
 
     if (size > bytes.size) {
-        if (read_some(e, f, at, size, &own, NULL) != MEMPHIS_OK)
+        if (read_some(w->env, w->file, at, size, &own, NULL) != MEMPHIS_OK)
             own.size = 0;
         bytes = mp_buf_slice(&own);
     }
-    if (good_entry(bytes, true) == 0)
-        seq = 0;
+    bool good = mp_entry_decode(bytes, true, &e, &size, NULL) == MEMPHIS_OK;
     mp_buf_fini(&own);
-    return seq;
+    return good;
 }
 
-/* The first good entry that begins in [from, end), looked for at each place where one
- * may; *at: its offset. */
-static uint64_t find_entry(struct mp_env *e, struct mp_file *f, uint32_t pid,
-                           uint64_t after, uint64_t last, uint64_t from, uint64_t end,
-                           uint64_t length, uint64_t *at)
+/* Goes to the first good entry that begins in [from, end), looked for at each place
+ * where one may, and returns its sequence; 0: there is none. What looks like one is
+ * checked as a whole, at most CHECKED_PER_BYTE times as much as is passed: a payload
+ * can be full of such things. */
+static uint64_t find_entry(struct mp_segment_walk *w, uint64_t from, uint64_t end)
 {
     struct mp_buf window = { 0 };
-    uint64_t seq = 0;
+    uint64_t found = 0, budget = MP_ENTRY_SIZE_MAX;
 
-    while (seq == 0 && from < end) {
-        uint64_t left = length - from;
+    while (found == 0 && from < end) {
+        uint64_t left = w->length - from;
         size_t wanted = left < READ_SIZE ? (size_t)left : READ_SIZE, i = 0;
-        if (read_some(e, f, from, wanted, &window, NULL) != MEMPHIS_OK ||
-            window.size < MP_ENTRY_HEADER_SIZE) {
+        memphis_status s = read_some(w->env, w->file, from, wanted, &window, NULL);
+        if (s == MEMPHIS_OK && window.size == 0)
+            break; /* the file ends before it should */
+        if (s != MEMPHIS_OK || window.size < MP_ENTRY_HEADER_SIZE) {
             from = mp_block_up(from + 1);
             continue;
         }
-        for (; seq == 0 && i + MP_ENTRY_HEADER_SIZE <= window.size && from + i < end;
-             i += 8) {
+        for (; found == 0 && i + MP_ENTRY_HEADER_SIZE <= window.size && from + i < end;
+             i += ALIGNMENT) {
             memphis_slice bytes = { window.data + i, window.size - i };
-            *at = from + i;
-            seq = seq_of(bytes, pid, after, last, left - i);
-            if (seq > 0)
-                seq = good_seq_of(e, f, *at, bytes, seq);
+            size_t size = size_of(w, bytes, left - i);
+            budget += CHECKED_PER_BYTE * ALIGNMENT;
+            if (size == 0 || size > budget)
+                continue;
+            budget -= size;
+            if (is_good(w, from + i, bytes, size)) {
+                found = mp_get_u64(window.data + i + AT_SEQ);
+                w->at = from + i;
+            }
         }
         from += i;
     }
     mp_buf_fini(&window);
-    return seq;
+    return found;
 }
 
-uint64_t mp_segment_skip(struct mp_env *e, struct mp_file *f, uint32_t pid,
-                         uint64_t after, uint64_t last, uint64_t *at, uint64_t length)
+static void ignore(void *ctx, const struct mp_entry *e, memphis_slice bytes)
 {
-    uint64_t from = *at, seq = 0;
+    (void)ctx;
+    (void)e;
+    (void)bytes;
+}
+
+/* An entry that was found in a payload is nobody's, however good. It shows when what
+ * goes on behind it does so with a lower sequence: the walk goes there, and returns it.
+ * 0: nothing speaks against `seq` at w->at. The damaged entry around it begins at
+ * `from`: it is known where that ends at the latest. */
+static uint64_t find_contradiction(struct mp_segment_walk *w, uint64_t from,
+                                   uint64_t seq)
+{
+    uint64_t end = from + MP_ENTRY_SIZE_MAX;
+    struct mp_segment_walk chain = *w;
+
+    if (end > w->length)
+        end = w->length;
+    chain.after = seq - 1;
+    chain.length = end;
+    if (w->at >= end || mp_segment_each(&chain, ignore, NULL, NULL) == MEMPHIS_OK)
+        return 0;
+    chain.length = w->length;
+    chain.after = w->after;
+    chain.last = seq - 1;
+    uint64_t lower = find_entry(&chain, chain.at, end);
+    if (lower > 0)
+        w->at = chain.at;
+    return lower;
+}
+
+uint64_t mp_segment_skip(struct mp_segment_walk *w)
+{
+    uint64_t from = w->at, seq = 0, next;
     uint8_t own[4] = { 0 };
     size_t got;
 
     /* Its own length leads to the next one, if that is whole: what its payload holds is
      * nobody's entry. */
-    if (e->file_read(e, f, from, own, sizeof own, &got, NULL) == MEMPHIS_OK) {
+    if (w->env->file_read(w->env, w->file, from, own, sizeof own, &got, NULL) ==
+        MEMPHIS_OK) {
         uint64_t to = from + mp_get_u32(own);
-        if (to >= from + MP_ENTRY_HEADER_SIZE && to % 8 == 0 && to < length)
-            seq = find_entry(e, f, pid, after, last, to, to + 8, length, at);
+        if (to >= from + MP_ENTRY_HEADER_SIZE && to % ALIGNMENT == 0 && to < w->length)
+            seq = find_entry(w, to, to + ALIGNMENT);
     }
     if (seq == 0)
-        seq = find_entry(e, f, pid, after, last, from + 8, length, length, at);
+        seq = find_entry(w, from + ALIGNMENT, w->length);
+    /* When no more are missing than had room there, there is nothing to doubt. */
+    while (seq > 0 && seq - w->after - 1 > (w->at - from) / MP_ENTRY_HEADER_SIZE &&
+           (next = find_contradiction(w, from, seq)) > 0)
+        seq = next;
     if (seq == 0)
-        *at = length;
+        w->at = w->length;
+    else
+        w->after = seq - 1;
     return seq;
 }
 
@@ -272,27 +314,28 @@ memphis_status mp_segment_scan(struct mp_env *e, struct mp_file *f, uint32_t pid
                                memphis_error *err)
 {
     struct mp_segment_footer *footer = &scan->footer;
-    memphis_status s;
 
     if (scan->end == 0) {
         scan->end = MP_BLOCK_SIZE;
         footer->first_seq = segment->first;
-        footer->last_seq = segment->first;
+        footer->last_seq = segment->first - 1;
     }
+    struct mp_segment_walk w = { e, f, pid, scan->end, segment->length,
+                                 footer->last_seq, segment->last };
+    memphis_status s;
     for (;;) {
-        uint64_t at = scan->end; /* note_entry moves scan->end along */
-        s = mp_segment_each(e, f, &at, segment->length, damage != NULL, note_entry,
-                            scan, err);
-        if (damage == NULL || (s != MEMPHIS_CORRUPT && s != MEMPHIS_IO))
+        s = mp_segment_each(&w, note_entry, scan, err);
+        if (s != MEMPHIS_CORRUPT && s != MEMPHIS_IO)
             break;
-        uint64_t after = footer->count > 0 ? footer->last_seq : segment->first - 1;
-        uint64_t next = mp_segment_skip(e, f, pid, after, segment->last, &scan->end,
-                                        segment->length);
+        s = MEMPHIS_OK;
+        uint64_t after = w.after, next = mp_segment_skip(&w);
         uint64_t end = next > 0 ? next : segment->last + 1;
-        if (after + 1 < end)
+        if (damage != NULL && after + 1 < end)
             mp_ranges_add(damage, after + 1, end - 1);
+        if (next == 0)
+            break;
+        scan->end = w.at; /* note_entry moves it along */
     }
-    footer->data_bytes = scan->end - MP_BLOCK_SIZE;
     return s;
 }
 
@@ -339,22 +382,25 @@ memphis_status mp_segment_seal(struct mp_env *e, struct mp_file *f, uint32_t sha
                                struct mp_ranges *damage, memphis_error *err)
 {
     struct mp_segment_scan scan = { 0 };
+    static const uint8_t zeros[MP_BLOCK_SIZE];
     uint8_t block[MP_BLOCK_SIZE];
-    memphis_slice v = { block, sizeof block };
+    size_t padding = (size_t)(mp_block_up(segment->length) - segment->length);
+    memphis_slice v[] = { { zeros, padding }, { block, sizeof block } };
 
     mp_assert(!segment->is_sealed);
     memphis_status s = mp_segment_scan(e, f, pid, segment, damage, &scan, err);
     scan.footer.last_seq = segment->last;
+    scan.footer.data_bytes = segment->length - MP_BLOCK_SIZE;
     if (s == MEMPHIS_OK)
         s = write_index(e, shard, pid, &scan, err);
     if (s == MEMPHIS_OK) {
         scan.footer.live = scan.footer.count;
         scan.footer.live_bytes = scan.footer.data_bytes;
         mp_segment_footer_encode(&scan.footer, block);
-        s = e->file_truncate(e, f, mp_block_up(segment->length), err);
+        s = e->file_truncate(e, f, segment->length, err); /* no left-over in between */
     }
     if (s == MEMPHIS_OK)
-        s = e->file_write(e, f, mp_block_up(segment->length), &v, 1, err);
+        s = e->file_write(e, f, segment->length, v, 2, err);
     if (s == MEMPHIS_OK) {
         segment->min_time_ns = scan.footer.min_time_ns;
         segment->max_time_ns = scan.footer.max_time_ns;
@@ -372,13 +418,15 @@ static memphis_status read_footer(struct mp_env *e, struct mp_file *f,
     size_t got = 0;
 
     memphis_status s = e->file_size(e, f, &size, err);
-    if (s == MEMPHIS_OK && size >= 2 * MP_BLOCK_SIZE)
-        s = e->file_read(e, f, size - MP_BLOCK_SIZE, block, sizeof block, &got, err);
     if (s != MEMPHIS_OK)
         return s;
-    if (!mp_segment_footer_decode(mp_slice(block, got), out))
-        return mp_fail(err, MEMPHIS_NOT_FOUND, "a segment has no footer");
-    return MEMPHIS_OK;
+    if (size >= 2 * MP_BLOCK_SIZE &&
+        e->file_read(e, f, size - MP_BLOCK_SIZE, block, sizeof block, &got, NULL) ==
+            MEMPHIS_OK &&
+        mp_segment_footer_decode(mp_slice(block, got), out) &&
+        mp_block_up(MP_BLOCK_SIZE + out->data_bytes) == size - MP_BLOCK_SIZE)
+        return MEMPHIS_OK;
+    return mp_fail(err, MEMPHIS_NOT_FOUND, "a segment has no footer");
 }
 
 memphis_status mp_segment_open_sealed(struct mp_env *e, uint32_t shard, uint32_t pid,
@@ -465,16 +513,19 @@ void mp_index_cache_fini(struct mp_index_cache *c)
     *c = (struct mp_index_cache){ 0 };
 }
 
-/* Where to begin looking for `seq`. A scan that meets damage keeps what it has. */
-static uint64_t find_offset(struct mp_env *e, struct mp_file *f, uint32_t shard,
-                            uint32_t pid, const struct mp_segment *segment,
-                            uint64_t seq, struct mp_index_cache *cache,
-                            uint64_t *damage_last)
+/* Where to begin looking for `seq`. If it is damaged there, the next indexed entry is
+ * the next that can be found. */
+static struct mp_segment_walk find_place(struct mp_env *e, struct mp_file *f,
+                                         uint32_t shard, uint32_t pid,
+                                         const struct mp_segment *segment, uint64_t seq,
+                                         struct mp_index_cache *cache,
+                                         uint64_t *damage_last)
 {
     struct mp_segment_scan *scan =
         &cached_index(cache, shard, pid, segment->first)->scan;
+    struct mp_segment_walk w = { e, f, pid, MP_BLOCK_SIZE, segment->length,
+                                 segment->first - 1, segment->last };
     struct mp_segment_footer footer;
-    uint64_t offset = MP_BLOCK_SIZE;
 
     if (scan->count == 0 && segment->is_sealed &&
         read_footer(e, f, &footer, NULL) == MEMPHIS_OK &&
@@ -490,33 +541,28 @@ static uint64_t find_offset(struct mp_env *e, struct mp_file *f, uint32_t shard,
         else
             high = middle;
     }
-    if (low > 0)
-        offset = scan->items[low - 1].offset;
-    /* If it is damaged there, the next indexed entry is the next that can be found. */
-    *damage_last = low < scan->count ? segment->first + scan->items[low].seq - 1
-                                     : segment->last;
-    if (*damage_last > segment->last)
-        *damage_last = segment->last; /* an item that was made of damaged bytes */
-    return offset;
+    if (low > 0) {
+        w.at = scan->items[low - 1].offset;
+        w.after = segment->first + scan->items[low - 1].seq - 1;
+    }
+    *damage_last = segment->last;
+    if (low < scan->count)
+        *damage_last = segment->first + scan->items[low].seq - 1;
+    return w;
 }
 
-/* Bytes of whole good entries at the start; *skip: those below `seq` among them. */
-static size_t measure(memphis_slice bytes, uint64_t seq, size_t *skip)
-{
-    const uint8_t *p = bytes.data;
-    size_t at = 0;
+struct block {
+    uint64_t seq;
+    size_t size, skip;        /* skip: the entries below `seq` among them */
+};
 
-    *skip = 0;
-    while (at < bytes.size) {
-        memphis_slice rest = { p + at, bytes.size - at };
-        uint32_t size = good_entry(rest, true);
-        if (size == 0)
-            break;
-        if (mp_get_u64(p + at + AT_SEQ) < seq)
-            *skip = at + size;
-        at += size;
-    }
-    return at;
+static void note_block(void *ctx, const struct mp_entry *e, memphis_slice bytes)
+{
+    struct block *b = ctx;
+
+    b->size += bytes.size;
+    if (e->seq < b->seq)
+        b->skip = b->size;
 }
 
 memphis_status mp_segment_read(struct mp_env *e, uint32_t shard, uint32_t pid,
@@ -536,47 +582,45 @@ memphis_status mp_segment_read(struct mp_env *e, uint32_t shard, uint32_t pid,
         return mp_fail(err, MEMPHIS_CORRUPT, "'%s' is missing", path);
     if (s != MEMPHIS_OK)
         return s;
-    uint64_t at = find_offset(e, f, shard, pid, segment, seq, cache, damage_last);
+    struct mp_segment_walk w =
+        find_place(e, f, shard, pid, segment, seq, cache, damage_last);
     size_t wanted = MP_COLD_BLOCK_SIZE;
     while (*out == NULL && s == MEMPHIS_OK) {
-        uint64_t left = segment->length - at;
-        size_t skip;
+        uint64_t at = w.at, left = w.length - at, own = 0;
+        size_t size = left < wanted ? (size_t)left : wanted, good = 0;
+        struct block b = { .seq = seq };
         if (left == 0) {
             s = mp_fail(err, MEMPHIS_NOT_FOUND, "no message from there on");
             break;
         }
-        mp_buf_clear(&window);
-        mp_buf_reserve(&window, wanted);
-        s = e->file_read(e, f, at, window.data, left < wanted ? (size_t)left : wanted,
-                         &window.size, err);
-        if (s != MEMPHIS_OK)
-            break;
-        size_t good = measure(mp_buf_slice(&window), seq, &skip);
-        uint64_t own = window.size - good >= 4 ? mp_get_u32(window.data + good) : 0;
-        if (good > skip) {
-            *out = mp_chunk_new(good - skip);
+        memphis_status given = read_some(e, f, at, size, &window, err);
+        if (given == MEMPHIS_OK) {
+            good = each_in(&w, mp_buf_slice(&window), note_block, &b, NULL);
+            own = window.size >= 4 ? mp_get_u32(window.data + AT_LENGTH) : 0;
+        }
+        if (good > b.skip) {
+            *out = mp_chunk_new(good - b.skip);
             if (*out == NULL) {
                 s = mp_fail(err, MEMPHIS_NOMEM, "no memory for a block of a segment");
                 break;
             }
-            memcpy((*out)->bytes, window.data + skip, good - skip);
-            (*out)->used = (uint32_t)(good - skip);
+            memcpy((*out)->bytes, window.data + b.skip, good - b.skip);
+            (*out)->used = (uint32_t)(good - b.skip);
         } else if (good > 0) {
-            at += good;
-        } else if (own > wanted && own <= left) {
+            wanted = MP_COLD_BLOCK_SIZE;
+        } else if (own > size && own <= left && own <= MP_ENTRY_SIZE_MAX) {
             wanted = (size_t)own; /* one entry that is larger than a block */
         } else {
-            uint64_t to = at,
-                     next = mp_segment_skip(e, f, pid, segment->first - 1,
-                                            segment->last, &to, segment->length);
-            if (next > 0 && next <= seq) {
-                at = to; /* what is damaged lies before */
-                continue;
-            }
-            if (next > seq && next - 1 < *damage_last)
+            uint64_t next = mp_segment_skip(&w);
+            wanted = MP_COLD_BLOCK_SIZE;
+            if (next > 0 && next <= seq)
+                continue; /* what is damaged lies before */
+            if (next > 0 && next - 1 < *damage_last)
                 *damage_last = next - 1;
-            s = mp_fail(err, MEMPHIS_CORRUPT, "'%s' is damaged at offset %llu", path,
-                        (unsigned long long)at);
+            s = given; /* IO: *err says so */
+            if (s == MEMPHIS_OK)
+                s = mp_fail(err, MEMPHIS_CORRUPT, "'%s' is damaged at offset %llu",
+                            path, (unsigned long long)at);
         }
     }
     mp_buf_fini(&window);

@@ -68,22 +68,30 @@ void mp_path_index(uint32_t shard, uint32_t pid, uint64_t first,
 void mp_path_state(uint32_t shard, uint32_t pid, uint64_t index,
                    char out[MP_PATH_SIZE]);
 
-/* Calls fn for each entry in [*at, length), checked when `check`; *at moves behind the
- * last good one. The bytes are borrowed during the call. CORRUPT: no good entry
- * there; UNSUPPORTED: one that needs a newer release. */
+/* Entries of a partition in a file, in order: their sequences ascend. */
+struct mp_segment_walk {
+    struct mp_env *env;
+    struct mp_file *file;
+    uint32_t pid;
+    uint64_t at, length;       /* where in the file, and how far */
+    uint64_t after, last;      /* sequences that may come: (after, last] */
+};
+
+/* Calls fn for each entry, checked, and moves w->at behind it. The bytes are borrowed
+ * during the call. CORRUPT, IO: no good entry there; UNSUPPORTED: one that needs a
+ * newer release. */
 typedef void (*mp_segment_fn)(void *ctx, const struct mp_entry *e, memphis_slice bytes);
-memphis_status mp_segment_each(struct mp_env *e, struct mp_file *f, uint64_t *at,
-                               uint64_t length, bool check, mp_segment_fn fn, void *ctx,
+memphis_status mp_segment_each(struct mp_segment_walk *w, mp_segment_fn fn, void *ctx,
                                memphis_error *err);
 
-/* Behind damage at *at: moves it to the next good entry of the partition whose sequence
- * is in (after, last], and returns that; 0: there is none below `length`. */
-uint64_t mp_segment_skip(struct mp_env *e, struct mp_file *f, uint32_t pid,
-                         uint64_t after, uint64_t last, uint64_t *at, uint64_t length);
+/* Behind damage at w->at: goes to the next good entry and returns its sequence; 0:
+ * there is none. Whatever a payload holds is no entry: of two that contradict each
+ * other the one that fits the order counts. */
+uint64_t mp_segment_skip(struct mp_segment_walk *w);
 
 /* Reads the entries in [scan->end or the first, segment->length) and adds them to the
- * scan. `damage` NULL: by their lengths only; CORRUPT: at scan->end there is none. Else
- * they are checked, and what cannot be read is skipped: the sequences go there. */
+ * scan. What cannot be read is skipped; which sequences that may be goes to `damage`,
+ * unless that is NULL. UNSUPPORTED. */
 memphis_status mp_segment_scan(struct mp_env *e, struct mp_file *f, uint32_t pid,
                                const struct mp_segment *segment,
                                struct mp_ranges *damage, struct mp_segment_scan *scan,
@@ -96,7 +104,8 @@ memphis_status mp_segment_seal(struct mp_env *e, struct mp_file *f, uint32_t sha
                                uint32_t pid, struct mp_segment *segment,
                                struct mp_ranges *damage, memphis_error *err);
 
-/* Fills `segment` of a sealed file from its footer. NOT_FOUND: it has no good one. */
+/* Fills `segment` of a sealed file from its footer. NOT_FOUND: it has no good one, or
+ * none that fits the file. */
 memphis_status mp_segment_open_sealed(struct mp_env *e, uint32_t shard, uint32_t pid,
                                       uint64_t first, struct mp_segment *segment,
                                       memphis_error *err);

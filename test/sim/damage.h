@@ -191,13 +191,15 @@ static bool choose(struct world *w, struct damage *d, bool clean)
     d->kind = (enum damage_kind)draw(w, DAMAGE_KINDS);
     if (d->kind == MISSING && c.class == 0 && !clean)
         d->kind = OVERWRITTEN; /* of the newest one only the stop can tell */
-    if (d->kind == UNREADABLE && c.class != 0)
-        d->kind = FLIPPED;     /* such a disk is refused, accepted or not */
+    if (d->kind == UNREADABLE && ends_with(d->name, "/meta"))
+        d->kind = FLIPPED; /* such a slot is refused, accepted or not */
     d->from = draw(w, d->size);
     d->to = d->from + 1;
     if (d->kind == OVERWRITTEN || d->kind == UNREADABLE) {
         d->from = d->from / MP_BLOCK_SIZE * MP_BLOCK_SIZE;
         d->to = d->from + MP_BLOCK_SIZE < d->size ? d->from + MP_BLOCK_SIZE : d->size;
+        if (d->kind == UNREADABLE && d->to % MP_BLOCK_SIZE != 0 && c.class == 1)
+            d->kind = OVERWRITTEN; /* an append to half a bad block fails */
     }
     if (d->kind == MISSING) {
         d->from = 0;
@@ -211,51 +213,6 @@ static bool choose(struct world *w, struct damage *d, bool clean)
 static bool may_go_unseen(const struct damage *d)
 {
     return d->kind == OVERWRITTEN && ends_with(d->name, "/meta");
-}
-
-/* The bytes that cannot be read: of one file, whoever opens it. */
-static struct {
-    const struct damage *damage;
-    struct mp_env calls;      /* the disk's own */
-    struct mp_file *files[8];
-} unreadable;
-
-static memphis_status open_unreadable(struct mp_env *e, const char *name,
-                                      uint32_t flags, struct mp_file **out,
-                                      memphis_error *err)
-{
-    memphis_status s = unreadable.calls.file_open(e, name, flags, out, err);
-
-    for (int i = 0; i < 8 && s == MEMPHIS_OK; i++)
-        if (unreadable.files[i] == *out)
-            unreadable.files[i] = NULL; /* it was closed, and is another one now */
-    for (int i = 0; i < 8 && s == MEMPHIS_OK; i++) {
-        if (strcmp(name, unreadable.damage->name) != 0 || unreadable.files[i] != NULL)
-            continue;
-        unreadable.files[i] = *out;
-        break;
-    }
-    return s;
-}
-
-static memphis_status read_unreadable(struct mp_env *e, struct mp_file *f, uint64_t at,
-                                      void *to, size_t size, size_t *got,
-                                      memphis_error *err)
-{
-    const struct damage *d = unreadable.damage;
-
-    for (int i = 0; i < 8; i++)
-        if (unreadable.files[i] == f && at < d->to && at + size > d->from)
-            return mp_fail(err, MEMPHIS_IO, "'%s': a bad block", d->name);
-    return unreadable.calls.file_read(e, f, at, to, size, got, err);
-}
-
-static void wrap_unreadable(struct mp_env *e)
-{
-    memset(unreadable.files, 0, sizeof unreadable.files);
-    unreadable.calls = *e;
-    e->file_open = open_unreadable;
-    e->file_read = read_unreadable;
 }
 
 static void inflict(struct world *w, const struct damage *d)
@@ -281,8 +238,7 @@ static void inflict(struct world *w, const struct damage *d)
         assert_int_equal(e->unlink(e, d->name, NULL), 0);
         assert_int_equal(e->dir_sync(e, dir, NULL), 0);
     } else {
-        unreadable.damage = d;
-        w->wrap = wrap_unreadable;
+        assert_true(mp_disk_spoil(w->disk, d->name, d->from, d->to));
     }
     e->close(e);
 }

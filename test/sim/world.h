@@ -161,7 +161,6 @@ struct world {
     bool is_lossy;            /* some messages are told to be lost */
     bool keeps;               /* the history is never cut */
     bool is_weak;             /* the power went: what was not synced may be gone */
-    void (*wrap)(struct mp_env *env); /* puts itself between broker and disk */
 
     /* Without a sync of each batch: what is promised all the same. */
     uint32_t sure[2];         /* ops of data, of metadata */
@@ -354,8 +353,6 @@ static memphis_status start(struct world *w, memphis_error *err)
     mp_mailbox_init(&w->box, NULL, NULL);
     w->env = mp_env_mem_open(w->disk, NULL);
     w->env->mailbox = &w->box;
-    if (w->wrap != NULL)
-        w->wrap(w->env);
     w->mark = 0;
     struct mp_replica_options o = {
         .env = w->env, .broken = on_broken, .ctx = w,
@@ -737,12 +734,22 @@ static bool same_messages(struct world *w, uint32_t pid, const struct partition 
     return true;
 }
 
+static bool holds(const struct partition *p, uint64_t seq)
+{
+    for (uint32_t i = 0; i < p->count; i++)
+        if (p->messages[i].seq == seq)
+            return true;
+    return false;
+}
+
+/* A message that is lost takes its id along, sooner or later. */
 static bool same_ids(const struct world *w, uint32_t pid, const struct partition *p,
                      char *why, size_t size)
 {
     for (uint64_t seq = 1; seq < IDS_MAX && p->is_open; seq++) {
         bool has = has_bit(w->ids[pid], seq), had = has_bit(p->ids, seq);
-        if ((has && !had) || (had && !has && 1 + seq >= w->since[pid])) {
+        bool is_needed = 1 + seq >= w->since[pid] && (!w->is_lossy || holds(p, seq));
+        if ((has && !had) || (had && !has && is_needed)) {
             snprintf(why, size, "pid %u: the id of message %d is %s", pid, (int)seq,
                      has ? "invented" : "forgotten");
             return false;

@@ -472,6 +472,31 @@ static void rot_is_in_what_is_synced(void **state)
     end(d, e);
 }
 
+static void a_bad_block_is_read_again_when_it_was_written_again(void **state)
+{
+    struct mp_disk *d = half_written();
+    struct mp_env *e = mp_env_mem_open(d, NULL);
+    memphis_slice v = mp_slice("xx", 2);
+    struct mp_file *f = NULL;
+    char bytes[SIZE];
+    size_t got;
+
+    (void)state;
+    assert_false(mp_disk_spoil(d, "none", 0, 1));
+    assert_true(mp_disk_spoil(d, "safe", 2, 4));
+    assert_int_equal(e->file_open(e, "safe", MP_FILE_WRITE, &f, NULL), MEMPHIS_OK);
+    assert_int_equal(e->file_read(e, f, 0, bytes, 2, &got, NULL), MEMPHIS_OK);
+    assert_int_equal(e->file_read(e, f, 0, bytes, 3, &got, NULL), MEMPHIS_IO);
+    assert_int_equal(e->file_read(e, f, 3, bytes, 3, &got, NULL), MEMPHIS_IO);
+    assert_int_equal(e->file_read(e, f, 4, bytes, 1, &got, NULL), MEMPHIS_OK);
+    assert_int_equal(e->file_write(e, f, 3, &v, 1, NULL), MEMPHIS_OK);
+    assert_int_equal(e->file_read(e, f, 3, bytes, 1, &got, NULL), MEMPHIS_IO);
+    assert_int_equal(e->file_write(e, f, 2, &v, 1, NULL), MEMPHIS_OK);
+    assert_int_equal(e->file_read(e, f, 0, bytes, 5, &got, NULL), MEMPHIS_OK);
+    e->file_close(e, f);
+    end(d, e);
+}
+
 /* -- as POSIX gives it ------------------------------------------------------------- */
 
 static bool count_name(void *ctx, const char *name)
@@ -617,6 +642,7 @@ int main(void)
         leak_checked(a_failed_write_leaves_its_bytes_in_doubt),
         leak_checked(a_full_disk_takes_no_more_than_it_has),
         leak_checked(rot_is_in_what_is_synced),
+        leak_checked(a_bad_block_is_read_again_when_it_was_written_again),
         leak_checked(names_are_made_moved_listed_and_removed),
         leak_checked(an_open_file_outlives_its_name),
         leak_checked(the_lock_is_held_by_one_and_let_go_at_close),

@@ -774,23 +774,19 @@ static void a_read_error_refuses_the_start(void **state)
 
 /* -- blocks that the disk does not give back -- */
 
-static struct {
-    memphis_status (*file_read)(struct mp_env *e, struct mp_file *f, uint64_t offset,
-                                void *out, size_t size, size_t *got,
-                                memphis_error *err);
-    uint64_t block; /* of each file; UINT64_MAX: none */
-} bad_disk;
+struct spoiler {
+    struct world *w;
+    uint64_t block;
+};
 
-static memphis_status read_bad(struct mp_env *e, struct mp_file *f, uint64_t offset,
-                               void *out, size_t size, size_t *got, memphis_error *err)
+static void spoil(void *ctx, const char *name, uint64_t size)
 {
-    uint64_t at = bad_disk.block * MP_BLOCK_SIZE;
+    const struct spoiler *x = ctx;
+    uint64_t at = x->block * MP_BLOCK_SIZE;
 
-    if (offset < at + MP_BLOCK_SIZE && offset + size > at) {
-        *got = 0;
-        return mp_fail(err, MEMPHIS_IO, "a bad sector in 'wal/'");
-    }
-    return bad_disk.file_read(e, f, offset, out, size, got, err);
+    (void)size;
+    if (strncmp(name, "wal/0", 5) == 0)
+        assert_true(mp_disk_spoil(x->w->disk, name, at, at + MP_BLOCK_SIZE));
 }
 
 /* One bad sector per file: what is around it is kept. */
@@ -798,24 +794,21 @@ static void a_block_that_cannot_be_read_costs_itself(void **state)
 {
     (void)state;
 
-    for (bad_disk.block = 0; bad_disk.block < 6; bad_disk.block++) {
+    for (uint64_t b = 0; b < 6; b++) {
         struct world *w = begin();
-        uint64_t tail = put_batches(w, 3);
-        bad_disk.file_read = w->env->file_read;
-        w->env->file_read = read_bad;
+        uint64_t tail = put_batches(w, 3), hit = 0;
+        struct spoiler spoiler = { w, b };
+        mp_disk_each(w->disk, spoil, &spoiler);
         assert_int_equal(scan(w, tail, false), MEMPHIS_IO);
         assert_non_null(strstr(w->err.message, "wal/"));
         assert_non_null(strstr(w->err.message, "--accept-loss"));
         assert_int_equal(scan(w, tail, true), MEMPHIS_OK);
-        uint64_t b = bad_disk.block, hit = 0;
         if (b >= 1 && b <= 3)
             hit = bits(2 * b - 1, 2 * b);
         assert_int_equal(found(w), b == 0 ? bits(1, 6) : bits(1, 6) & ~hit);
         assert_true(w->scan.lost_count >= 1);
         assert_int_equal(w->scan.lost[0].from, b * MP_BLOCK_SIZE);
         assert_int_equal(w->scan.lost[0].to, (b + 1) * MP_BLOCK_SIZE);
-
-        w->env->file_read = bad_disk.file_read;
         end(w);
     }
 }

@@ -211,7 +211,6 @@ static void the_footer_tells_what_is_in_a_sealed_segment(void **state)
     assert_int_equal(damage.count, 0);
     assert_int_equal(scan.footer.count, 241);
     assert_int_equal(scan.footer.last_seq, 301);
-    assert_int_equal(scan.footer.data_bytes, g.length - MP_BLOCK_SIZE);
     assert_int_equal(scan.end, g.length);
     for (size_t i = 0; i < scan.count; i++) {
         assert_int_equal(m->offsets[1 + scan.items[i].seq], scan.items[i].offset);
@@ -469,6 +468,242 @@ static void a_segment_with_old_rot_in_it_is_sealed_around_it(void **state)
     }
 }
 
+/* An entry with one or more encoded ones in its payload: `seqs` up to a 0. Between and
+ * behind them are bytes that are none. */
+static void put_forged(struct made *m, uint64_t seq, const uint64_t *seqs, size_t rest)
+{
+    struct mp_buf payload = { 0 };
+    uint8_t inner[256];
+
+    mp_buf_put(&payload, "01234567", 8);
+    for (; *seqs > 0; seqs++) {
+        struct mp_entry x = { .type = MP_ENTRY_MESSAGE, .pid = 7, .seq = *seqs,
+                              .payload = { "never published", 15 } };
+        (void)mp_entry_encode(&x, inner);
+        mp_buf_put(&payload, inner, mp_entry_size(&x));
+    }
+    for (size_t i = 0; i < rest; i++)
+        mp_buf_put(&payload, "x", 1);
+    struct mp_entry e = { .type = MP_ENTRY_MESSAGE, .pid = 7, .seq = seq,
+                          .time_ns = 1000 * seq, .payload = mp_buf_slice(&payload) };
+    size_t length = mp_entry_size(&e);
+    uint8_t *bytes = malloc(length);
+    (void)mp_entry_encode(&e, bytes);
+    memphis_slice v = mp_slice(bytes, length);
+    assert_int_equal(m->w->env->file_write(m->w->env, m->f, m->g.length, &v, 1, NULL),
+                     MEMPHIS_OK);
+    m->offsets[seq] = m->g.length;
+    m->g.length += length;
+    free(bytes);
+    mp_buf_fini(&payload);
+}
+
+/* Its own length is rotten, so it does not lead over what it holds. */
+static void what_a_damaged_payload_holds_is_no_message(void **state)
+{
+    static const uint64_t seqs[][4] = { { 500 }, { 500, 501 }, { 501, 500, 499 },
+                                        { 30, 499, 12 } };
+    (void)state;
+
+    for (int i = 0; i < 4 * 2 * 2; i++) {
+        struct made *m = begin(14);
+        struct mp_ranges damage = { 0 };
+        uint64_t ranges, n = (uint64_t)i;
+        bool lost[600];
+        for (uint64_t seq = 1; seq <= 30; seq++) {
+            if (seq == 6)
+                put_forged(m, 6, seqs[n / 4], n % 2 == 0 ? 0 : 80);
+            else
+                put_entry(m, MP_ENTRY_MESSAGE, seq, 300);
+        }
+        put_entry(m, MP_ENTRY_MESSAGE, 550, 300); /* those between have died */
+        if (n / 2 % 2 == 0) {
+            mp_disk_flip(m->w->disk, NAME, m->offsets[6] + 1, 1);
+            read_all(m, lost, &ranges);
+            for (uint64_t seq = 1; seq <= 30; seq++)
+                assert_int_equal(lost[seq], seq == 6);
+        }
+        mp_disk_flip(m->w->disk, NAME, m->offsets[6] + 1, n / 2 % 2 == 0 ? 2 : 1);
+        assert_int_equal(
+            mp_segment_seal(m->w->env, m->f, SHARD, 7, &m->g, &damage, NULL),
+            MEMPHIS_OK);
+        assert_int_equal(damage.count, 1);
+        assert_int_equal(damage.items[0].first, 6);
+        assert_int_equal(damage.items[0].last, 6);
+        mp_ranges_fini(&damage);
+        end(m);
+    }
+}
+
+/* Messages 93 to 97 or so: the rest of the file is there for all readers. */
+static void a_block_that_cannot_be_read_costs_what_is_in_it(void **state)
+{
+    (void)state;
+
+    for (int sealed = 0; sealed < 2; sealed++) {
+        struct made *m = with_messages(15, 200, 1000, 0);
+        uint64_t ranges, from = 25 * MP_BLOCK_SIZE, to = from + MP_BLOCK_SIZE;
+        bool lost[600];
+        if (sealed)
+            seal(m);
+        assert_true(mp_disk_spoil(m->w->disk, NAME, from, to));
+        for (uint64_t seq = 1, damage, last; seq <= 200; seq++) {
+            struct mp_chunk *c;
+            memphis_status s = read_block(m, seq, &c, &damage);
+            bool hit = m->offsets[seq] < to &&
+                       (seq == 200 || m->offsets[seq + 1] > from);
+            assert_true(hit == (s == MEMPHIS_IO || s == MEMPHIS_CORRUPT));
+            if (s == MEMPHIS_OK) {
+                assert_int_equal(check_block(c, &last), seq);
+                mp_chunk_unref(c);
+            } else {
+                assert_true(damage >= seq && damage < 100);
+            }
+        }
+        if (!sealed) {
+            struct mp_ranges damage = { 0 };
+            assert_int_equal(
+                mp_segment_seal(m->w->env, m->f, SHARD, 7, &m->g, &damage, NULL), 0);
+            assert_int_equal(damage.count, 1);
+            assert_int_equal(damage.items[0].first, owner_of(m, from));
+            assert_int_equal(damage.items[0].last, owner_of(m, to - 1));
+            mp_ranges_fini(&damage);
+        }
+        assert_true(mp_disk_spoil(m->w->disk, NAME, 0, 0));
+        read_all(m, lost, &ranges);
+        assert_int_equal(ranges, 0);
+        end(m);
+    }
+}
+
+static struct {
+    memphis_status (*file_read)(struct mp_env *e, struct mp_file *f, uint64_t offset,
+                                void *to, size_t size, size_t *got, memphis_error *err);
+    uint64_t calls, bytes;
+} reads;
+
+static memphis_status read_counted(struct mp_env *e, struct mp_file *f, uint64_t offset,
+                                   void *to, size_t size, size_t *got,
+                                   memphis_error *err)
+{
+    reads.calls++;
+    reads.bytes += size;
+    return reads.file_read(e, f, offset, to, size, got, err);
+}
+
+static void count_reads(struct mp_env *e)
+{
+    reads.file_read = e->file_read;
+    reads.calls = reads.bytes = 0;
+    e->file_read = read_counted;
+}
+
+/* Each 24 bytes something that looks like an entry of a megabyte: to check them all
+ * would be 90 GB. */
+static void a_payload_full_of_beginnings_costs_no_time(void **state)
+{
+    enum { SIZE = 2 << 20 };
+    struct made *m = begin(16);
+    uint8_t *payload = calloc(1, SIZE);
+    struct mp_ranges damage = { 0 };
+    (void)state;
+
+    for (uint32_t i = 0; i + 24 <= SIZE; i += 24) {
+        mp_set_u32(payload + i, SIZE / 2);
+        mp_set_u32(payload + i + 12, 7);
+        mp_set_u64(payload + i + 16, 1000);
+    }
+    put_entry(m, MP_ENTRY_MESSAGE, 1, 300);
+    struct mp_entry e = { .type = MP_ENTRY_MESSAGE, .pid = 7, .seq = 2,
+                          .payload = { payload, SIZE } };
+    size_t length = mp_entry_size(&e);
+    uint8_t *bytes = malloc(length);
+    (void)mp_entry_encode(&e, bytes);
+    memphis_slice v = mp_slice(bytes, length);
+    assert_int_equal(m->w->env->file_write(m->w->env, m->f, m->g.length, &v, 1, NULL),
+                     MEMPHIS_OK);
+    m->offsets[2] = m->g.length;
+    m->g.length += length;
+    for (uint64_t seq = 3; seq <= 500; seq++)
+        put_entry(m, MP_ENTRY_MESSAGE, seq, 300);
+    m->g.last = 2000;
+    assert_true(mp_disk_flip(m->w->disk, NAME, m->offsets[2] + 1, 1));
+    count_reads(m->w->env);
+    assert_int_equal(mp_segment_seal(m->w->env, m->f, SHARD, 7, &m->g, &damage, NULL),
+                     MEMPHIS_OK);
+    assert_int_equal(damage.count, 1);
+    assert_int_equal(damage.items[0].first, 2);
+    assert_int_equal(damage.items[0].last, 2);
+    assert_true(reads.bytes < 50 * length);
+    mp_ranges_fini(&damage);
+    free(payload);
+    free(bytes);
+    end(m);
+}
+
+/* A search ends where the file does, whatever the length is said to be. */
+static void a_length_beyond_the_file_is_damage_of_what_is_not_there(void **state)
+{
+    struct made *m = with_messages(17, 100, 300, 0);
+    struct mp_segment_scan scan = { 0 };
+    struct mp_ranges damage = { 0 };
+    (void)state;
+
+    m->g.length = 1ull << 50;
+    m->g.last = 120;
+    count_reads(m->w->env);
+    assert_int_equal(mp_segment_scan(m->w->env, m->f, 7, &m->g, &damage, &scan, NULL),
+                     MEMPHIS_OK);
+    assert_true(reads.calls < 20);
+    assert_int_equal(scan.footer.count, 100);
+    assert_int_equal(damage.count, 1);
+    assert_int_equal(damage.items[0].first, 101);
+    assert_int_equal(damage.items[0].last, 120);
+    mp_ranges_fini(&damage);
+    mp_segment_scan_fini(&scan);
+    end(m);
+}
+
+static void a_footer_that_does_not_fit_the_file_is_none(void **state)
+{
+    struct made *m = with_messages(18, 100, 300, 0);
+    struct mp_segment_footer footer = { .first_seq = 1, .last_seq = 100 };
+    uint8_t block[MP_BLOCK_SIZE];
+    struct mp_segment g;
+    (void)state;
+
+    seal(m);
+    footer.data_bytes = m->g.length - MP_BLOCK_SIZE;
+    for (int fits = 1; fits >= 0; fits--) {
+        mp_segment_footer_encode(&footer, block);
+        put_file(m->w, NAME, mp_block_up(m->g.length), block, sizeof block);
+        assert_int_equal(mp_segment_open_sealed(m->w->env, SHARD, 7, 1, &g, NULL),
+                         fits ? MEMPHIS_OK : MEMPHIS_NOT_FOUND);
+        footer.data_bytes += MP_BLOCK_SIZE;
+    }
+    end(m);
+}
+
+/* Entries behind the length are none of the segment's: not even when only a search is
+ * left to find them. */
+static void what_was_cut_off_is_not_in_the_file_when_it_is_sealed(void **state)
+{
+    struct made *m = with_messages(19, 13, 40, 0);
+    struct mp_segment_scan scan = { 0 };
+    (void)state;
+
+    m->g.length = m->offsets[11];
+    m->g.last = 10;
+    seal(m);
+    m->g.length = mp_block_up(m->g.length);
+    m->g.last = 13;
+    assert_int_equal(mp_segment_scan(m->w->env, m->f, 7, &m->g, NULL, &scan, NULL),
+                     MEMPHIS_OK);
+    assert_int_equal(scan.footer.last_seq, 10);
+    mp_segment_scan_fini(&scan);
+    end(m);
+}
+
 static void names_of_files_are_as_documented(void **state)
 {
     char path[MP_PATH_SIZE];
@@ -503,6 +738,12 @@ int main(void)
         leak_checked(damage_of_a_length_costs_one_message_too),
         leak_checked(a_file_that_is_missing_or_too_short_is_damage_of_all_that_is_gone),
         leak_checked(a_segment_with_old_rot_in_it_is_sealed_around_it),
+        leak_checked(what_a_damaged_payload_holds_is_no_message),
+        leak_checked(a_block_that_cannot_be_read_costs_what_is_in_it),
+        leak_checked(a_payload_full_of_beginnings_costs_no_time),
+        leak_checked(a_length_beyond_the_file_is_damage_of_what_is_not_there),
+        leak_checked(a_footer_that_does_not_fit_the_file_is_none),
+        leak_checked(what_was_cut_off_is_not_in_the_file_when_it_is_sealed),
         leak_checked(names_of_files_are_as_documented),
     };
 
