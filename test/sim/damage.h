@@ -194,6 +194,8 @@ static bool choose(struct world *w, struct damage *d, bool clean)
     if (d->kind == UNREADABLE && ends_with(d->name, "/meta"))
         d->kind = FLIPPED; /* such a slot is refused, accepted or not */
     d->from = draw(w, d->size);
+    if (d->from % 8 == 3)
+        d->from %= 16;         /* what tells the kind of file and its version */
     d->to = d->from + 1;
     if (d->kind == OVERWRITTEN || d->kind == UNREADABLE) {
         d->from = d->from / MP_BLOCK_SIZE * MP_BLOCK_SIZE;

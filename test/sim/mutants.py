@@ -99,7 +99,7 @@ MUTANTS = [
     ("left-overs-kept", "store/load.c", "if (p->is_rebuilt && p->logged_seq > 0)", "if (false)",
      "what an interrupted pass has left, torn, is taken for all that there is"),
     ("headerless-left", "store/load.c", "if (s == MEMPHIS_OK && !has_header)",
-     "if (s == MEMPHIS_OK && counts && !has_header)",
+     "if (s == MEMPHIS_OK && count > 0 && !has_header)",
      "a segment of which nothing is left is damage at each start"),
     ("magic-unsealed", "store/layout.c", "mp_crc32c(0, p + AT_MAGIC, AT_CRC - AT_MAGIC)", "0",
      "a flipped version looks like a newer release"),
