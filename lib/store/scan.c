@@ -4,16 +4,18 @@
 #include "base/enc.h"
 #include "base/status.h"
 #include "base/str.h"
+#include "store/log.h"
 #include "store/wal.h"
 
 #include <stdlib.h>
 
-enum { WINDOW_SIZE = 256 << 10, NAME_DIGITS = 20 };
+enum { WINDOW_SIZE = 256 << 10, NAME_DIGITS = 20, SHARDS = MP_SHARD_DATA + 1 };
 
 struct mp_scan_batch {
     uint64_t lsn, end;        /* [lsn, end), padding included */
     uint64_t durable_upto;
     uint64_t wall_ns, broker_ns;
+    uint64_t last_index[SHARDS]; /* of what lies before it: the heads; UINT64_MAX */
     uint32_t file;
     uint32_t crc, chain;
 };
@@ -253,12 +255,18 @@ static memphis_status note_batch(struct mp_scan *s, uint32_t file,
     }
     s->batches = grow(s->batches, sizeof *s->batches, s->batches_count,
                       &s->batches_capacity);
-    s->batches[s->batches_count++] = (struct mp_scan_batch){
+    struct mp_scan_batch *b = &s->batches[s->batches_count++];
+    *b = (struct mp_scan_batch){
         .lsn = h->lsn,
         .end = h->lsn + mp_block_up(MP_BATCH_HEADER_SIZE + (uint64_t)h->body_size),
         .durable_upto = h->durable_upto, .wall_ns = h->wall_ns,
         .broker_ns = h->broker_ns, .file = file, .crc = h->crc, .chain = h->chain
     };
+    for (uint32_t i = 0; i < SHARDS; i++)
+        b->last_index[i] = UINT64_MAX;
+    for (uint32_t i = 0; i < s->heads_count; i++) /* its own: they come first in it */
+        if (s->heads[i].shard < SHARDS)
+            b->last_index[s->heads[i].shard] = s->heads[i].last_index;
     if (h->durable_upto > s->durable_upto)
         s->durable_upto = h->durable_upto;
     return st;
@@ -700,32 +708,89 @@ static memphis_status salvage(struct mp_scan *s, const struct mp_lsn_range *r,
     return st;
 }
 
+static int compare(uint64_t x, uint64_t y)
+{
+    return (x > y) - (x < y);
+}
+
+static int compare_lsns(const void *a, const void *b)
+{
+    const struct mp_scan_record *x = a, *y = b;
+
+    return compare(x->lsn, y->lsn);
+}
+
 static int compare_records(const void *a, const void *b)
 {
     const struct mp_scan_record *x = a, *y = b;
 
-    if (x->index != y->index)
-        return (x->index > y->index) - (x->index < y->index);
-    return (x->lsn > y->lsn) - (x->lsn < y->lsn);
+    if (x->shard != y->shard)
+        return compare(x->shard, y->shard);
+    return x->index != y->index ? compare(x->index, y->index) : compare_lsns(a, b);
+}
+
+/* In the log of a shard indexes ascend with the LSN. So what is at or above the index
+ * of a later record, or above where the log ended by the heads of a later batch, was
+ * given up by a start in between: a torn tail, whose settlement is damaged, comes to
+ * light again. Only copies stand behind higher indexes, and mean none of them. */
+static void drop_given_up(struct mp_scan *s)
+{
+    uint64_t limits[SHARDS];  /* indexes from there on were given up */
+    size_t batch = s->batches_count, to = s->records_count;
+
+    memset(limits, 0xff, sizeof limits);
+    for (size_t i = s->records_count; i > 0; i--) {
+        struct mp_scan_record r = s->records[i - 1];
+        for (; batch > 0 && s->batches[batch - 1].lsn > r.lsn; batch--)
+            for (uint32_t shard = 0; shard < SHARDS; shard++)
+                if (s->batches[batch - 1].last_index[shard] < limits[shard])
+                    limits[shard] = s->batches[batch - 1].last_index[shard] + 1;
+        if (r.shard < SHARDS && r.index >= limits[r.shard])
+            continue;
+        if (r.shard < SHARDS && !r.is_copy)
+            limits[r.shard] = r.index;
+        s->records[--to] = r;
+    }
+    s->records_count -= to;
+    if (to > 0 && s->records_count > 0)
+        memmove(s->records, s->records + to, s->records_count * sizeof *s->records);
+}
+
+/* A copy comes to its place; of equal ones the last counts. */
+static void place_copies(struct mp_scan *s)
+{
+    size_t kept = 0;
+
+    qsort(s->records, s->records_count, sizeof *s->records, compare_records);
+    for (size_t i = 0; i < s->records_count; i++) {
+        const struct mp_scan_record *r = &s->records[i];
+        if (i + 1 == s->records_count || r->shard != r[1].shard ||
+            r->index != r[1].index)
+            s->records[kept++] = *r;
+    }
+    s->records_count = kept;
 }
 
 /* Keeps the records that count, and puts each shard's in order of index. */
 static void filter_records(struct mp_scan *s)
 {
     bool has_loss = s->lost_count > 0;
-    bool in_order = true;
+    bool has_copies = false;
     size_t kept = 0;
 
     for (size_t i = 0; i < s->records_count; i++) {
         const struct mp_scan_record *r = &s->records[i];
         if (settled_at(s, r->lsn) != NULL || (r->lsn >= s->end && !has_loss))
             continue;
+        has_copies = has_copies || r->is_copy;
         s->records[kept++] = *r;
-        in_order = in_order && !r->is_copy && !has_loss;
     }
     s->records_count = kept;
-    if (!in_order)
-        qsort(s->records, kept, sizeof *s->records, compare_records);
+    if (has_loss && kept > 0) /* what was salvaged stands at the end */
+        qsort(s->records, kept, sizeof *s->records, compare_lsns);
+    drop_given_up(s);
+    if (has_copies && s->records_count > 0)
+        place_copies(s);
 }
 
 static void note_newest(struct mp_scan *s)

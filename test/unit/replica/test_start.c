@@ -316,6 +316,51 @@ static void a_missing_wal_file_is_told_by_name(void **state)
     world_free(w);
 }
 
+/* Without syncs a power cut has torn a batch and left good ones behind it, under the
+ * sequences of which others are acknowledged later. */
+static void what_a_start_has_dropped_does_not_replace_what_came_later(void **state)
+{
+    struct world *w = world_new(54);
+    char name[MP_WAL_NAME_SIZE];
+    struct mp_stored m;
+    (void)state;
+
+    w->options.sync = MP_SYNC_INTERVAL;
+    w->options.sync_interval_ms = 1000000;
+    must_start(w);
+    open_partition(w, 7);
+    produce(w, 7, 8, 500);
+    mp_wal_name(mp_wal_file_base(w->replica->wal), name);
+    uint64_t torn = mp_wal_end(w->replica->wal) - mp_wal_file_base(w->replica->wal);
+    for (int i = 0; i < 4; i++)
+        produce(w, 7, 1, 2000);
+    crash(w, MP_CRASH_EVERYTHING);
+    assert_true(mp_disk_flip(w->disk, name, torn + 20, 1));
+    for (int round = 0; round < 3; round++) {
+        if (round == 1) { /* the batch that told of it */
+            w->options.accept_loss = true;
+            assert_true(mp_disk_flip(w->disk, name, MP_BLOCK_SIZE + 20, 1));
+        }
+        must_start(w);
+        w->options.accept_loss = false;
+        if (round == 0) {
+            mp_wal_name(mp_wal_file_base(w->replica->wal), name);
+            assert_int_equal(mp_log_last(data_log(w), 7), 8);
+            w->next[7] = 9;
+            produce(w, 7, 6, 200);
+        }
+        for (uint64_t seq = 1; seq <= 14; seq++) {
+            assert_int_equal(read_at(w, MP_SHARD_DATA, 7, seq, &m), MEMPHIS_OK);
+            assert_int_equal(m.entry.seq, seq);
+            assert_int_equal(m.entry.payload.size, seq <= 8 ? 500 : 200);
+            mp_stored_release(&m);
+        }
+        stop(w);
+    }
+    must_start(w);
+    world_free(w);
+}
+
 /* -- files of partitions ----------------------------------------------------------- */
 
 static void a_missing_segment_is_refused_or_accepted_once(void **state)
@@ -652,6 +697,7 @@ int main(void)
         leak_checked(a_replay_larger_than_memory_does_not_cover_damage),
         leak_checked(wal_files_that_were_given_back_are_left_overs_when_they_return),
         leak_checked(a_missing_wal_file_is_told_by_name),
+        leak_checked(what_a_start_has_dropped_does_not_replace_what_came_later),
         leak_checked(a_missing_segment_is_refused_or_accepted_once),
         leak_checked(damaged_files_are_told_by_name_and_may_be_accepted),
         leak_checked(files_of_a_newer_release_are_refused_whatever_is_accepted),

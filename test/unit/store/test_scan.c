@@ -16,7 +16,9 @@ enum { BODY = 24, FILE_SIZE = 6 * MP_BLOCK_SIZE, FIRST = MP_BLOCK_SIZE };
 struct batch {
     uint64_t lsn, durable;
     uint64_t index;        /* of its first record */
+    uint64_t last;         /* what its heads say; 0: the one before the first record */
     uint32_t records;
+    uint32_t shard;        /* of its records and its heads; 0: the data */
     uint16_t flags;        /* of the records */
     uint8_t kind;          /* of the records; 0: entries */
     uint8_t raft_more;     /* of the records: their RAFT type less 1 */
@@ -102,7 +104,9 @@ static void fill_body(uint64_t index, uint8_t out[BODY])
 static uint32_t put_records(struct world *w, const struct batch *b, struct mp_buf *body,
                             uint32_t *count)
 {
-    struct mp_head head = { .shard = 2, .last_index = b->index - 1, .commit = b->lsn };
+    struct mp_head head = { .shard = b->shard ? b->shard : 2,
+                            .last_index = b->last ? b->last : b->index - 1,
+                            .commit = b->lsn };
     uint8_t bytes[MP_HEAD_SIZE];
     uint32_t crc = 0;
 
@@ -122,8 +126,8 @@ static uint32_t put_records(struct world *w, const struct batch *b, struct mp_bu
     for (uint32_t i = 0; i < b->records; i++, ++*count) {
         struct mp_group_header h = { .kind = b->kind ? b->kind : MP_RECORD_ENTRY,
                                      .raft_type = MP_RAFT_NORMAL + b->raft_more,
-                                     .flags = b->flags, .shard = 2, .entries = 1,
-                                     .index = b->index + i };
+                                     .flags = b->flags, .shard = head.shard,
+                                     .entries = 1, .index = b->index + i };
         fill_body(h.index, bytes);
         put_record(body, &crc, w->epoch, h, mp_slice(bytes, BODY));
     }
@@ -720,6 +724,106 @@ static void accepted_loss_of_nothing_is_no_loss(void **state)
     end(w);
 }
 
+/* Batches 1 and 2 are whole; 3 and 4 torn, 5 and 6 good behind them, as without syncs;
+ * the start that settles them goes on with another 3. Returns the LSN of the torn one.
+ */
+static uint64_t put_settled_tail(struct world *w)
+{
+    uint64_t torn = put_batches(w, 1);
+    uint64_t next = put_batch(w, (struct batch){ .lsn = torn, .durable = torn,
+                                                 .index = 3, .records = 2 });
+
+    put_batch(w, (struct batch){ .lsn = next, .durable = torn, .index = 5,
+                                 .records = 2 });
+    flip(w, 0, torn + 20); /* the batch, and none of its records */
+    put_file(w, FILE_SIZE);
+    uint64_t lsn = put_batch(w, (struct batch){
+        .lsn = FILE_SIZE + FIRST, .durable = torn, .index = 3,
+        .settled = { torn, FILE_SIZE } });
+    for (uint64_t index = 3; index < 5; index++)
+        lsn = put_batch(w, (struct batch){ .lsn = lsn, .durable = lsn, .index = index,
+                                           .records = 1 });
+    return torn;
+}
+
+static void a_torn_tail_does_not_come_back_with_its_settlement_lost(void **state)
+{
+    struct world *w = begin();
+
+    (void)state;
+    uint64_t torn = put_settled_tail(w);
+    assert_int_equal(scan(w, 0, false), MEMPHIS_OK);
+    assert_int_equal(found(w), bits(1, 4));
+    flip(w, FILE_SIZE, FIRST + 20);
+    assert_int_equal(scan(w, 0, false), MEMPHIS_CORRUPT);
+    assert_int_equal(scan(w, 0, true), MEMPHIS_OK);
+    assert_int_equal(found(w), bits(1, 4));
+    assert_int_equal(w->scan.records[2].file, 1);
+    assert_int_equal(w->scan.records[3].file, 1);
+
+    /* The start that has accepted that settles what it could not read, no more. */
+    put_file(w, 2 * FILE_SIZE);
+    put_batch(w, (struct batch){ .lsn = 2 * FILE_SIZE + FIRST,
+                                 .durable = FILE_SIZE + FIRST + 3 * MP_BLOCK_SIZE,
+                                 .index = 5, .records = 1,
+                                 .settled = { torn, torn + MP_BLOCK_SIZE } });
+    put_batch(w, (struct batch){
+        .lsn = 2 * FILE_SIZE + FIRST + MP_BLOCK_SIZE,
+        .durable = 2 * FILE_SIZE + FIRST, .index = 6,
+        .settled = { torn + 2 * MP_BLOCK_SIZE, FILE_SIZE + FIRST + MP_BLOCK_SIZE } });
+    assert_int_equal(scan(w, 0, false), MEMPHIS_OK);
+    assert_int_equal(found(w), bits(1, 5));
+    assert_int_equal(w->scan.records[4].file, 2);
+    end(w);
+}
+
+/* No record of the shard came later: the heads say that it had none. */
+static void heads_tell_where_a_log_ended(void **state)
+{
+    struct world *w = begin();
+
+    (void)state;
+    for (uint64_t last = 2; last < 5; last++) {
+        uint64_t torn = put_settled_tail(w);
+        put_batch(w, (struct batch){ .lsn = FILE_SIZE + FIRST + 3 * MP_BLOCK_SIZE,
+                                     .durable = FILE_SIZE + FIRST + 3 * MP_BLOCK_SIZE,
+                                     .index = last + 1, .shard = 1 });
+        w->base = 0; /* what is torn is of another shard */
+        w->epoch = 1001;
+        put_batch(w, (struct batch){ .lsn = torn, .index = 3, .records = 2,
+                                     .shard = 1 });
+        flip(w, 0, torn + 20);
+        flip(w, FILE_SIZE, FIRST + 20);
+        assert_int_equal(scan(w, 0, true), MEMPHIS_OK);
+        assert_int_equal(w->scan.records_count, 4 + last - 2);
+    }
+    end(w);
+}
+
+/* Behind higher indexes, in two closing batches: nothing goes, nothing comes twice. */
+static void copies_take_the_place_of_what_they_repeat(void **state)
+{
+    struct world *w = begin();
+
+    (void)state;
+    uint64_t lsn = put_batches(w, 3);
+    const struct mp_lsn_range lost = { FIRST + MP_BLOCK_SIZE, lsn - MP_BLOCK_SIZE };
+    flip(w, 0, lost.from + 300);
+    for (uint64_t i = 1; i < 3; i++) {
+        put_file(w, i * FILE_SIZE);
+        lsn = put_batch(w, (struct batch){
+            .lsn = i * FILE_SIZE + FIRST, .durable = lsn, .index = 3, .records = 2,
+            .last = 5 + i, .flags = MP_RECORD_COPY, .settled = lost });
+        lsn = put_batch(w, (struct batch){ .lsn = lsn, .durable = lsn, .index = 6 + i,
+                                           .records = 1 });
+    }
+    assert_int_equal(scan(w, 0, false), MEMPHIS_OK);
+    assert_int_equal(found(w), bits(1, 8));
+    assert_int_equal(w->scan.records[2].file, 2);
+    assert_int_equal(w->scan.records[4].file, 0);
+    end(w);
+}
+
 /* -- every byte, every error ------------------------------------------------------- */
 
 static void a_flip_anywhere_never_gives_a_different_record(void **state)
@@ -861,6 +965,9 @@ int main(void)
         leak_checked(a_newer_record_in_what_is_salvaged_is_refused),
         leak_checked(accepted_loss_keeps_every_record_that_is_whole),
         leak_checked(accepted_loss_of_nothing_is_no_loss),
+        leak_checked(a_torn_tail_does_not_come_back_with_its_settlement_lost),
+        leak_checked(heads_tell_where_a_log_ended),
+        leak_checked(copies_take_the_place_of_what_they_repeat),
         leak_checked(a_flip_anywhere_never_gives_a_different_record),
         leak_checked(a_read_error_refuses_the_start),
         leak_checked(a_block_that_cannot_be_read_costs_itself),
