@@ -370,28 +370,36 @@ static memphis_status read_header(struct mp_scan *s, struct mp_scan_file *f,
     return st;
 }
 
-/* Without a good header: the name says the base, the first batch the epoch. When that
- * one is damaged, too, nothing in the file can be told from what was there before. */
+/* What the first batch says that is in its place; 0: there is none. Of an earlier use
+ * of the file it would name other LSNs. */
+static uint64_t find_epoch(struct mp_scan *s, const struct mp_scan_file *f)
+{
+    uint8_t bytes[MP_BATCH_HEADER_SIZE];
+    struct mp_batch_header h;
+    size_t got;
+
+    for (uint64_t at = MP_BLOCK_SIZE; at < f->header.size; at += MP_BLOCK_SIZE)
+        if (s->env->file_read(s->env, f->file, at, bytes, sizeof bytes, &got, NULL) ==
+                MEMPHIS_OK &&
+            mp_batch_header_decode(mp_slice(bytes, got), &h) &&
+            h.lsn == f->header.base + at)
+            return h.epoch;
+    return 0;
+}
+
+/* Without a good header: the name says the base, a batch the epoch. When there is no
+ * batch nothing in the file can be told from what was there before. */
 static void make_header(struct mp_scan *s, struct mp_scan_file *f, uint64_t base,
                         uint64_t size)
 {
-    uint8_t bytes[MP_BATCH_HEADER_SIZE];
-    struct mp_batch_header first;
-    size_t got = 0;
-
     if (f->header.base != base)
         f->header = (struct mp_wal_header){ .base = base };
     if (f->header.size == 0 || size < f->header.size)
         f->header.size = size > MP_BLOCK_SIZE ? mp_block_up(size) : MP_BLOCK_SIZE;
     f->bad = MP_BLOCK_SIZE;
-    if (f->header.epoch != 0)
-        return;
-    if (s->env->file_read(s->env, f->file, MP_BLOCK_SIZE, bytes, sizeof bytes, &got,
-                          NULL) == MEMPHIS_OK &&
-        mp_batch_header_decode(mp_slice(bytes, got), &first) &&
-        first.lsn == base + MP_BLOCK_SIZE && first.chain == 0)
-        f->header.epoch = first.epoch;
-    else
+    if (f->header.epoch == 0)
+        f->header.epoch = find_epoch(s, f);
+    if (f->header.epoch == 0)
         f->bad = f->header.size;
 }
 

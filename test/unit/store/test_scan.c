@@ -563,7 +563,7 @@ static void a_file_of_the_wrong_size_or_name_is_damage(void **state)
     end(w);
 }
 
-/* The name says the base, the first batch the epoch: nothing else is lost with it. */
+/* The name says the base, a batch the epoch: nothing else is lost with it. */
 static void a_damaged_header_costs_nothing_but_itself(void **state)
 {
     (void)state;
@@ -590,14 +590,56 @@ static void a_damaged_header_costs_nothing_but_itself(void **state)
         uint64_t hit = i == 0 ? 1 : 2 * i + 3;
         assert_int_equal(found(w), bits(1, 8) & ~bits(hit, hit));
 
-        /* And now nothing does. */
+        /* The first batch tells no more: another one does, where there is one. */
         flip(w, i * FILE_SIZE, FIRST + 10);
+        assert_int_equal(scan(w, 0, true), MEMPHIS_OK);
+        assert_int_equal(found(w),
+                         i == 0 ? bits(2, 8) : bits(1, 8) & ~bits(hit, hit + 1));
+        assert_int_equal(w->scan.files_end, 3 * FILE_SIZE);
+        if (i == 0)
+            flip(w, 0, FIRST + MP_BLOCK_SIZE + 10);
         assert_int_equal(scan(w, 0, true), MEMPHIS_OK);
         assert_int_equal(found(w),
                          i == 0 ? bits(5, 8) : bits(1, 8) & ~bits(hit, hit + 1));
         assert_int_equal(w->scan.files_end, 3 * FILE_SIZE);
         end(w);
     }
+}
+
+/* A spare that became this file holds batches of its own LSNs. */
+static void a_batch_of_an_earlier_use_does_not_tell_the_epoch(void **state)
+{
+    struct world *w = begin();
+
+    (void)state;
+    put_batches(w, 2);
+    put_file(w, FILE_SIZE);
+    const uint64_t first = FILE_SIZE + FIRST;
+    uint64_t lsn = put_batch(w, (struct batch){ .lsn = first, .index = 5,
+                                                .durable = 3 * MP_BLOCK_SIZE,
+                                                .records = 2 });
+    put_batch(w, (struct batch){ .lsn = lsn + MP_BLOCK_SIZE, .durable = lsn,
+                                 .index = 7, .records = 2 });
+    w->base = MP_BLOCK_SIZE;  /* written as if of there, then put into its place */
+    w->epoch = 77;
+    put_batch(w, (struct batch){ .lsn = lsn - FILE_SIZE + MP_BLOCK_SIZE, .index = 33,
+                                 .records = 2 });
+    uint8_t block[MP_BLOCK_SIZE];
+    char name[MP_WAL_NAME_SIZE];
+    struct mp_file *f;
+    size_t got;
+    mp_wal_name(w->base, name);
+    w->env->file_open(w->env, name, MP_FILE_READ, &f, NULL);
+    w->env->file_read(w->env, f, lsn - FILE_SIZE, block, sizeof block, &got, NULL);
+    w->env->file_close(w->env, f);
+    assert_int_equal(w->env->unlink(w->env, name, NULL), MEMPHIS_OK);
+    w->base = FILE_SIZE;
+    put_bytes(w, lsn - FILE_SIZE, block, got);
+    flip(w, FILE_SIZE, 17);
+    flip(w, FILE_SIZE, FIRST + 10);
+    assert_int_equal(scan(w, 0, true), MEMPHIS_OK);
+    assert_int_equal(found(w), bits(1, 8));
+    end(w);
 }
 
 static void a_newer_release_is_told_apart_from_damage(void **state)
@@ -960,6 +1002,7 @@ int main(void)
         leak_checked(the_oldest_files_may_be_gone_when_node_says_so),
         leak_checked(a_file_of_the_wrong_size_or_name_is_damage),
         leak_checked(a_damaged_header_costs_nothing_but_itself),
+        leak_checked(a_batch_of_an_earlier_use_does_not_tell_the_epoch),
         leak_checked(a_newer_release_is_told_apart_from_damage),
         leak_checked(parts_of_a_newer_release_are_refused_whatever_is_accepted),
         leak_checked(a_newer_record_in_what_is_salvaged_is_refused),
