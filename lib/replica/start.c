@@ -112,7 +112,7 @@ memphis_status mp_replica_open(const struct mp_replica_options *o,
 
 bool mp_replica_has_loss(const struct mp_replica *r)
 {
-    return r->recovery.scan.lost_count > 0;
+    return r->recovery.scan.lost_count > 0 || r->recovery.lost_all;
 }
 
 /* -- replay ------------------------------------------------------------------------ */
@@ -276,6 +276,11 @@ memphis_status mp_replica_start(struct mp_replica *r, uint32_t shard,
     memphis_status st = MEMPHIS_OK;
 
     mp_assert(!s->has_started);
+    if (r->recovery.lost_all && !r->o.accept_loss)
+        return mp_fail(err, MEMPHIS_CORRUPT,
+                       "'node' has no valid slot and there is no log, but 'meta.db' "
+                       "holds metadata: restore the directory from a backup, or start "
+                       "with --accept-loss to keep the metadata");
     s->has_started = s->is_replaying = true;
     s->last_index = s->commit = mp_replica_base(r, shard);
     if (shard == MP_SHARD_META)
@@ -305,6 +310,7 @@ bool mp_replica_meta_ahead(struct mp_replica *r, uint64_t index)
     if (!reached(s, index))
         return false;
     r->meta_safe = index;
+    r->recovery.lost_all = r->recovery.fresh;
     mp_logf(r->o.logger, MEMPHIS_LOG_WARN, "store",
             "the log of the metadata has lost its entries %llu to %llu, which meta.db "
             "has; it goes on behind them",
@@ -524,6 +530,19 @@ static void fill_node(struct mp_replica *r)
         }
 }
 
+/* The files tell it from now on; without a `node` they would be nobody's. */
+static memphis_status flush_accepted(struct mp_replica *r, memphis_error *err)
+{
+    memphis_status s = MEMPHIS_OK;
+
+    if (r->recovery.lost_all) {
+        fill_node(r);
+        s = mp_node_write(r->o.env, &r->node, err);
+        r->recovery.node = r->node;
+    }
+    return s == MEMPHIS_OK ? mp_space_flush_all(r, err) : s;
+}
+
 /* A new file, `node` with the clean flag cleared, and the closing batch, in this order:
  * a crash between two of them repeats the same recovery. */
 static memphis_status close_recovery(struct mp_replica *r, struct closing *c,
@@ -581,7 +600,8 @@ memphis_status mp_replica_ready(struct mp_replica *r, struct mp_recovery_report 
                                            .clean = r->recovery.clean,
                                            .entries_replayed = r->replayed,
                                            .torn_bytes = scan->torn_bytes,
-                                           .lost_ranges = scan->lost_count };
+                                           .lost_ranges = scan->lost_count +
+                                                          r->recovery.lost_all };
     if (r->wal != NULL) {
         s = mp_files_check(r, err);
         if (s == MEMPHIS_OK)
@@ -598,8 +618,8 @@ memphis_status mp_replica_ready(struct mp_replica *r, struct mp_recovery_report 
             collect_loss(r, &c);
         if (s == MEMPHIS_OK && c.count > copies)
             s = apply_loss(r, &c, err);
-        if (s == MEMPHIS_OK && r->accepted > 0) /* the files tell it from now on */
-            s = mp_space_flush_all(r, err);
+        if (s == MEMPHIS_OK && r->accepted > 0)
+            s = flush_accepted(r, err);
         if (s == MEMPHIS_OK)
             s = close_recovery(r, &c, err);
         closing_fini(&c);
