@@ -10,7 +10,8 @@
 enum {
     SKIPPED_AFTER_LOSS = 65536, /* sequences, so that none is given twice */
     STOP_ROUNDS_MAX = 1000,
-    FILES_MAX = 4 /* more WAL files at a start: a flush follows */
+    FILES_MAX = 4, /* more WAL files at a start: a flush follows */
+    AHEAD_MAX = 65536 /* entries by which files may be ahead of the log */
 };
 
 /* -- open -------------------------------------------------------------------------- */
@@ -256,16 +257,41 @@ static bool reached(struct mp_shard *s, uint64_t index)
     return true;
 }
 
+/* A few crashed starts are that far ahead; an index that makes no sense would have all
+ * before it written out as empty entries. */
+static memphis_status go_on_above(struct mp_shard *s, const struct mp_partition *p,
+                                  memphis_error *err)
+{
+    uint64_t most = s->replayed_index + AHEAD_MAX;
+
+    if (mp_replica_has_loss(s->replica))
+        most = UINT64_MAX / 2;
+    if (p->flushed_index > most)
+        return mp_fail(err, MEMPHIS_CORRUPT,
+                       "the files of partition %u have entries up to %llu, but the log "
+                       "ends at %llu: restore both from one backup, or remove 'meta' "
+                       "in its folder in 's/%08x' and start with --accept-loss to keep "
+                       "what is in its segments",
+                       p->pid, (unsigned long long)p->flushed_index,
+                       (unsigned long long)s->replayed_index, s->log.shard);
+    (void)reached(s, p->flushed_index);
+    return MEMPHIS_OK;
+}
+
 /* Files of the data shard may have seen more of a log than is left of it. */
-static void go_on_above_files(struct mp_shard *s)
+static memphis_status go_on_above_files(struct mp_shard *s, memphis_error *err)
 {
     const struct mp_partitions *t = &s->partitions;
+    memphis_status st = MEMPHIS_OK;
     struct mp_partition *p;
 
-    for (uint32_t i = 0; (p = mp_partitions_next(t, &i)) != NULL;)
-        (void)reached(s, p->flushed_index);
-    for (uint32_t i = 0; i < t->loaded_count; i++)
-        (void)reached(s, t->loaded[i]->flushed_index);
+    s->replayed_index = s->last_index;
+    for (uint32_t i = 0;
+         st == MEMPHIS_OK && (p = mp_partitions_next(t, &i)) != NULL;)
+        st = go_on_above(s, p, err);
+    for (uint32_t i = 0; i < t->loaded_count && st == MEMPHIS_OK; i++)
+        st = go_on_above(s, t->loaded[i], err);
+    return st;
 }
 
 memphis_status mp_replica_start(struct mp_replica *r, uint32_t shard,
@@ -295,9 +321,7 @@ memphis_status mp_replica_start(struct mp_replica *r, uint32_t shard,
     }
     if (st == MEMPHIS_OK && !s->in_memory)
         st = check_end(s, err);
-    s->replayed_index = s->last_index;
-    go_on_above_files(s);
-    return st;
+    return st == MEMPHIS_OK ? go_on_above_files(s, err) : st;
 }
 
 /* The base of the shard says so, from the next `node` on. */

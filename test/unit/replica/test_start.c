@@ -612,6 +612,40 @@ static void a_partition_whose_files_are_all_gone_is_told_by_name(void **state)
     world_free(w);
 }
 
+/* Its empty entries would fill the memory, and the next index would be none. */
+static void a_slot_that_is_far_ahead_of_the_log_is_told_by_name(void **state)
+{
+    (void)state;
+
+    for (int loses_log = 0; loses_log < 2; loses_log++) {
+        struct world *w = with_history(69);
+        struct nth_name file = { "wal/", ".wal", 0, { 0 } };
+        stop(w);
+        set_byte(w, DIR7 "/meta", newest_slot(w, DIR7 "/meta"), loses_log ? 39 : 34,
+                 loses_log ? 255 : 2, MP_BLOCK_SIZE);
+        if (loses_log) {
+            nth_file(w, &file);
+            remove_name(w, "wal", file.name + 4);
+        }
+        for (int accept_loss = loses_log; accept_loss < 2; accept_loss++) {
+            w->options.accept_loss = accept_loss;
+            refuses_to_start(w, MEMPHIS_CORRUPT, "the files of partition 7 have");
+            refuses_to_start(w, MEMPHIS_CORRUPT, "remove 'meta'");
+        }
+        remove_name(w, DIR7, "meta"); /* and that helps */
+        for (int round = 0; round < 2; round++) {
+            must_start(w);
+            expect_7(w, 11, MEMPHIS_OK, 11);
+            expect_7(w, 200, MEMPHIS_OK, 200);
+            expect_range(w, 8, 1, 30);
+            w->options.accept_loss = false;
+            stop(w);
+        }
+        must_start(w);
+        world_free(w);
+    }
+}
+
 /* -- other syncs ------------------------------------------------------------------- */
 
 /* With sync: interval or none the files of a pass must not be ahead of the WAL: entries
@@ -705,6 +739,7 @@ int main(void)
         leak_checked(a_missing_state_file_is_told_by_name),
         leak_checked(an_old_slot_of_a_partition_is_not_taken_for_the_newest),
         leak_checked(a_partition_whose_files_are_all_gone_is_told_by_name),
+        leak_checked(a_slot_that_is_far_ahead_of_the_log_is_told_by_name),
         leak_checked(files_are_never_ahead_of_the_wal),
         leak_checked(a_start_may_fail_at_each_operation),
     };
