@@ -71,6 +71,18 @@ static memphis_status check_shards(const struct mp_recovery *rec, memphis_error 
     return s;
 }
 
+/* A start that fails says what to do, also where nobody below knows. */
+static memphis_status advise(memphis_status s, memphis_error *err)
+{
+    const char *what = s == MEMPHIS_IO ? "check the disk, then start again"
+                                       : "restore the directory from a backup";
+
+    if ((s == MEMPHIS_IO || s == MEMPHIS_CORRUPT) && err != NULL &&
+        strstr(err->message, "restore") == NULL)
+        (void)mp_fail(err, s, "%s: %s", err->message, what);
+    return s;
+}
+
 memphis_status mp_replica_open(const struct mp_replica_options *o,
                                struct mp_replica **out, memphis_error *err)
 {
@@ -96,7 +108,7 @@ memphis_status mp_replica_open(const struct mp_replica_options *o,
     if (s != MEMPHIS_OK) {
         mp_recover_fini(&r->recovery);
         mp_free(r);
-        return s;
+        return advise(s, err);
     }
     mp_clock_init(&r->clock, o->env, r->recovery.scan.wall_ns,
                   r->recovery.scan.broker_ns);
@@ -108,12 +120,12 @@ memphis_status mp_replica_open(const struct mp_replica_options *o,
         *out = r;
     else
         mp_replica_close(r);
-    return s;
+    return advise(s, err);
 }
 
 bool mp_replica_has_loss(const struct mp_replica *r)
 {
-    return r->recovery.scan.lost_count > 0 || r->recovery.lost_all;
+    return r->recovery.scan.lost_count > 0 || r->recovery.lost_log;
 }
 
 /* -- replay ------------------------------------------------------------------------ */
@@ -188,36 +200,56 @@ static memphis_status replay_body(struct mp_shard *s, const struct mp_group_head
     return status;
 }
 
+/* What is missing in the log though none of its bytes are. */
+static memphis_status miss(struct mp_replica *r, const memphis_error *why,
+                           memphis_error *err)
+{
+    if (!r->o.accept_loss)
+        return mp_fail(err, why->status,
+                       "%s: restore the directory from a backup, or start with "
+                       "--accept-loss to keep the rest",
+                       why->message);
+    mp_logf(r->o.logger, MEMPHIS_LOG_WARN, "store", "accepted: %s", why->message);
+    r->recovery.lost_log = true;
+    return MEMPHIS_OK;
+}
+
 static memphis_status check_order(struct mp_shard *s, const struct mp_group_header *h,
                                   memphis_error *err)
 {
     const struct mp_scan *scan = &s->replica->recovery.scan;
+    memphis_error why;
 
     if (h->index == s->last_index + 1)
         return MEMPHIS_OK;
     s->replica->has_gap = true;
     if (scan->lost_count > 0 || scan->settled_count > 0)
         return MEMPHIS_OK; /* a loss that was accepted, now or by an earlier start */
-    return mp_fail(err, MEMPHIS_CORRUPT,
-                   "the log of shard %u misses its entries %llu to %llu", s->log.shard,
-                   (unsigned long long)(s->last_index + 1),
-                   (unsigned long long)(h->index - 1));
+    (void)mp_fail(&why, MEMPHIS_CORRUPT,
+                  "the log of shard %u misses its entries %llu to %llu", s->log.shard,
+                  (unsigned long long)(s->last_index + 1),
+                  (unsigned long long)(h->index - 1));
+    return miss(s->replica, &why, err);
 }
 
 /* The newest heads say how far each log reached: nothing may be missing at its end. */
 static memphis_status check_end(const struct mp_shard *s, memphis_error *err)
 {
     const struct mp_scan *scan = &s->replica->recovery.scan;
+    memphis_error why;
 
-    if (scan->heads_lsn >= scan->end || scan->lost_count > 0)
+    if (scan->heads_lsn >= scan->end || mp_replica_has_loss(s->replica))
         return MEMPHIS_OK;
-    for (uint32_t i = 0; i < scan->heads_count; i++)
-        if (scan->heads[i].shard == s->log.shard &&
-            scan->heads[i].last_index > s->last_index)
-            return mp_fail(err, MEMPHIS_CORRUPT,
-                           "the log of shard %u ends at %llu, but it went on to %llu",
-                           s->log.shard, (unsigned long long)s->last_index,
-                           (unsigned long long)scan->heads[i].last_index);
+    for (uint32_t i = 0; i < scan->heads_count; i++) {
+        if (scan->heads[i].shard != s->log.shard ||
+            scan->heads[i].last_index <= s->last_index)
+            continue;
+        (void)mp_fail(&why, MEMPHIS_CORRUPT,
+                      "the log of shard %u ends at %llu, but it went on to %llu",
+                      s->log.shard, (unsigned long long)s->last_index,
+                      (unsigned long long)scan->heads[i].last_index);
+        return miss(s->replica, &why, err);
+    }
     return MEMPHIS_OK;
 }
 
@@ -268,12 +300,11 @@ static memphis_status go_on_above(struct mp_shard *s, const struct mp_partition 
         most = UINT64_MAX / 2;
     if (p->flushed_index > most)
         return mp_fail(err, MEMPHIS_CORRUPT,
-                       "the files of partition %u have entries up to %llu, but the log "
-                       "ends at %llu: restore both from one backup, or remove 'meta' "
-                       "in its folder in 's/%08x' and start with --accept-loss to keep "
-                       "what is in its segments",
+                       "the files of partition %u know entry %llu, but the log ends at "
+                       "%llu: restore both from a backup, or remove 'meta' from its "
+                       "folder and start with --accept-loss to keep its segments",
                        p->pid, (unsigned long long)p->flushed_index,
-                       (unsigned long long)s->replayed_index, s->log.shard);
+                       (unsigned long long)s->replayed_index);
     (void)reached(s, p->flushed_index);
     return MEMPHIS_OK;
 }
@@ -302,11 +333,11 @@ memphis_status mp_replica_start(struct mp_replica *r, uint32_t shard,
     memphis_status st = MEMPHIS_OK;
 
     mp_assert(!s->has_started);
-    if (r->recovery.lost_all && !r->o.accept_loss)
+    if (r->recovery.lost_log && !r->o.accept_loss)
         return mp_fail(err, MEMPHIS_CORRUPT,
                        "'node' has no valid slot and there is no log, but 'meta.db' "
                        "holds metadata: restore the directory from a backup, or start "
-                       "with --accept-loss to keep the metadata");
+                       "with --accept-loss to keep them");
     s->has_started = s->is_replaying = true;
     s->last_index = s->commit = mp_replica_base(r, shard);
     if (shard == MP_SHARD_META)
@@ -321,7 +352,9 @@ memphis_status mp_replica_start(struct mp_replica *r, uint32_t shard,
     }
     if (st == MEMPHIS_OK && !s->in_memory)
         st = check_end(s, err);
-    return st == MEMPHIS_OK ? go_on_above_files(s, err) : st;
+    if (st == MEMPHIS_OK)
+        st = go_on_above_files(s, err);
+    return advise(st, err);
 }
 
 /* The base of the shard says so, from the next `node` on. */
@@ -334,7 +367,7 @@ bool mp_replica_meta_ahead(struct mp_replica *r, uint64_t index)
     if (!reached(s, index))
         return false;
     r->meta_safe = index;
-    r->recovery.lost_all = r->recovery.fresh;
+    r->recovery.lost_log = r->recovery.fresh;
     mp_logf(r->o.logger, MEMPHIS_LOG_WARN, "store",
             "the log of the metadata has lost its entries %llu to %llu, which meta.db "
             "has; it goes on behind them",
@@ -559,7 +592,7 @@ static memphis_status flush_accepted(struct mp_replica *r, memphis_error *err)
 {
     memphis_status s = MEMPHIS_OK;
 
-    if (r->recovery.lost_all) {
+    if (r->recovery.fresh) {
         fill_node(r);
         s = mp_node_write(r->o.env, &r->node, err);
         r->recovery.node = r->node;
@@ -625,7 +658,7 @@ memphis_status mp_replica_ready(struct mp_replica *r, struct mp_recovery_report 
                                            .entries_replayed = r->replayed,
                                            .torn_bytes = scan->torn_bytes,
                                            .lost_ranges = scan->lost_count +
-                                                          r->recovery.lost_all };
+                                                          r->recovery.lost_log };
     if (r->wal != NULL) {
         s = mp_files_check(r, err);
         if (s == MEMPHIS_OK)
@@ -663,7 +696,7 @@ memphis_status mp_replica_ready(struct mp_replica *r, struct mp_recovery_report 
     report->milliseconds = (r->o.env->boot_ns(r->o.env) - r->opened_ns) / 1000000;
     mp_recover_fini(&r->recovery);
     r->is_ready = s == MEMPHIS_OK;
-    return s;
+    return advise(s, err);
 }
 
 /* -- stop -------------------------------------------------------------------------- */

@@ -192,16 +192,23 @@ memphis_status mp_recover(struct mp_recovery *r, struct mp_env *e, bool accept_l
     if (s != MEMPHIS_OK)
         return s;
     r->clean = (r->node.flags & MP_NODE_CLEAN) != 0;
+    if (!l.has_wal && !accept_loss)
+        return mp_fail(err, MEMPHIS_CORRUPT,
+                       "the directory 'wal' is missing: restore it from a backup, or "
+                       "start with --accept-loss to keep the rest");
     if (!l.has_wal)
-        return mp_fail(err, MEMPHIS_CORRUPT, "the directory 'wal' is missing");
-    s = mp_scan_run(&r->scan, e, r->node.durable_upto, r->node.wal_first, accept_loss,
-                    err);
-    return s;
+        s = e->mkdir(e, "wal", err);
+    if (!l.has_wal && s == MEMPHIS_OK)
+        s = e->dir_sync(e, "", err);
+    if (s != MEMPHIS_OK)
+        return s;
+    return mp_scan_run(&r->scan, e, r->node.durable_upto, r->node.wal_first,
+                       accept_loss, err);
 }
 
 void mp_recover_fini(struct mp_recovery *r)
 {
-    r->lost_all = false;
+    r->lost_log = false;
     mp_scan_fini(&r->scan);
 }
 

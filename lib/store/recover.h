@@ -21,7 +21,8 @@
 
 struct mp_recovery {
     bool fresh, clean;
-    bool lost_all;            /* fresh, but metadata remember a log */
+    bool lost_log;            /* parts of it, in no range of LSNs; or metadata, which
+                               * remember one, are all that is left */
     struct mp_node node;      /* as found; zero when fresh */
     struct mp_scan scan;
 };

@@ -141,7 +141,9 @@ memphis_status mp_scan_read(struct mp_scan *s, const struct mp_scan_record *r,
         header->length != r->size) {
         if (s->unread.status != MEMPHIS_OK)
             return mp_fail(err, s->unread.status, "%s", s->unread.message);
-        return mp_fail(err, MEMPHIS_CORRUPT, "a WAL record changed while it was read");
+        return mp_fail(err, MEMPHIS_CORRUPT,
+                       "a WAL record changed while it was read: check disk and memory "
+                       "of the machine before you restore anything");
     }
     *body = mp_slice((const uint8_t *)v.data + MP_GROUP_HEADER_SIZE,
                      r->size - MP_GROUP_HEADER_SIZE);

@@ -280,7 +280,12 @@ static void a_log_that_is_gone_is_damage(void **state)
     put_node(w, 0, 0);
     assert_int_equal(recover(w, false), MEMPHIS_CORRUPT);
     assert_non_null(strstr(w->err.message, "'wal' is missing"));
-    w->env->mkdir(w->env, "wal", NULL);
+    assert_non_null(strstr(w->err.message, "--accept-loss"));
+    assert_int_equal(recover(w, true), MEMPHIS_OK);
+    assert_int_equal(w->r.scan.lost_count, 1);
+    w->env->close(w->env);
+    mp_disk_crash(w->disk, MP_CRASH_NOTHING, 1);
+    w->env = mp_env_mem_open(w->disk, NULL);
     assert_int_equal(recover(w, false), MEMPHIS_CORRUPT);
     assert_non_null(strstr(w->err.message, "no WAL file"));
     assert_int_equal(recover(w, true), MEMPHIS_OK);
