@@ -847,7 +847,7 @@ size_t mp_scan_whole_from(const struct mp_scan *s, uint32_t shard)
         const struct mp_scan_record *r = &s->records[i];
         if (r->shard != shard)
             continue;
-        if (r->lsn > lsn)
+        if (r->lsn > lsn && !r->is_copy) /* a copy was there before that LSN */
             lsn = r->lsn;
         if (from == s->records_count || r->index > index + 1)
             from = i;
