@@ -107,6 +107,13 @@ static bool look_for_batch(void *ctx, const char *name)
     return x->status == MEMPHIS_OK && !x->found;
 }
 
+static memphis_status make_wal(struct mp_env *e, memphis_error *err)
+{
+    memphis_status s = e->mkdir(e, "wal", err);
+
+    return s == MEMPHIS_OK ? e->dir_sync(e, "", err) : s;
+}
+
 /* An interrupted creation is begun anew. */
 static memphis_status clear_wal(struct mp_env *e, memphis_error *err)
 {
@@ -163,13 +170,11 @@ static memphis_status begin(struct mp_recovery *r, struct mp_env *e,
                        "backup",
                        wal.found ? "is a log in 'wal'" : "are segments in 's'");
     r->fresh = true;
-    s = e->mkdir(e, "wal", err);
+    s = make_wal(e, err);
     if (s == MEMPHIS_OK)
         s = clear_wal(e, err);
     if (s == MEMPHIS_OK)
         s = e->dir_sync(e, "wal", err);
-    if (s == MEMPHIS_OK)
-        s = e->dir_sync(e, "", err);
     return s;
 }
 
@@ -197,9 +202,7 @@ memphis_status mp_recover(struct mp_recovery *r, struct mp_env *e, bool accept_l
                        "the directory 'wal' is missing: restore it from a backup, or "
                        "start with --accept-loss to keep the rest");
     if (!l.has_wal)
-        s = e->mkdir(e, "wal", err);
-    if (!l.has_wal && s == MEMPHIS_OK)
-        s = e->dir_sync(e, "", err);
+        s = make_wal(e, err);
     if (s != MEMPHIS_OK)
         return s;
     return mp_scan_run(&r->scan, e, r->node.durable_upto, r->node.wal_first,
