@@ -67,7 +67,8 @@ memphis_status mp_replica_start(struct mp_replica *r, uint32_t shard,
                                 memphis_error *err);
 /* After the start of shard 1: meta.db has everything up to `index`. True: the log has
  * lost its end (a power cut without sync, accepted damage) and goes on behind that;
- * then it must be safe in meta.db before mp_replica_ready. */
+ * then it must be safe in meta.db before mp_replica_ready. In a directory without
+ * `node` all is lost but that: the next mp_replica_start says so. */
 bool mp_replica_meta_ahead(struct mp_replica *r, uint64_t index);
 /* Ends the recovery: writes the closing batch and waits for it (blocks: start only). */
 memphis_status mp_replica_ready(struct mp_replica *r, struct mp_recovery_report *report,

@@ -10,7 +10,8 @@
 enum {
     SKIPPED_AFTER_LOSS = 65536, /* sequences, so that none is given twice */
     STOP_ROUNDS_MAX = 1000,
-    FILES_MAX = 4 /* more WAL files at a start: a flush follows */
+    FILES_MAX = 4, /* more WAL files at a start: a flush follows */
+    AHEAD_MAX = 65536 /* entries by which files may be ahead of the log */
 };
 
 /* -- open -------------------------------------------------------------------------- */
@@ -70,6 +71,18 @@ static memphis_status check_shards(const struct mp_recovery *rec, memphis_error 
     return s;
 }
 
+/* A start that fails says what to do, also where nobody below knows. */
+static memphis_status advise(memphis_status s, memphis_error *err)
+{
+    const char *what = s == MEMPHIS_IO ? "check the disk, then start again"
+                                       : "restore the directory from a backup";
+
+    if ((s == MEMPHIS_IO || s == MEMPHIS_CORRUPT) && err != NULL &&
+        strstr(err->message, "restore") == NULL)
+        (void)mp_fail(err, s, "%s: %s", err->message, what);
+    return s;
+}
+
 memphis_status mp_replica_open(const struct mp_replica_options *o,
                                struct mp_replica **out, memphis_error *err)
 {
@@ -95,7 +108,7 @@ memphis_status mp_replica_open(const struct mp_replica_options *o,
     if (s != MEMPHIS_OK) {
         mp_recover_fini(&r->recovery);
         mp_free(r);
-        return s;
+        return advise(s, err);
     }
     mp_clock_init(&r->clock, o->env, r->recovery.scan.wall_ns,
                   r->recovery.scan.broker_ns);
@@ -107,12 +120,12 @@ memphis_status mp_replica_open(const struct mp_replica_options *o,
         *out = r;
     else
         mp_replica_close(r);
-    return s;
+    return advise(s, err);
 }
 
 bool mp_replica_has_loss(const struct mp_replica *r)
 {
-    return r->recovery.scan.lost_count > 0;
+    return r->recovery.scan.lost_count > 0 || r->recovery.lost_log;
 }
 
 /* -- replay ------------------------------------------------------------------------ */
@@ -187,36 +200,56 @@ static memphis_status replay_body(struct mp_shard *s, const struct mp_group_head
     return status;
 }
 
+/* What is missing in the log though none of its bytes are. */
+static memphis_status miss(struct mp_replica *r, const memphis_error *why,
+                           memphis_error *err)
+{
+    if (!r->o.accept_loss)
+        return mp_fail(err, why->status,
+                       "%s: restore the directory from a backup, or start with "
+                       "--accept-loss to keep the rest",
+                       why->message);
+    mp_logf(r->o.logger, MEMPHIS_LOG_WARN, "store", "accepted: %s", why->message);
+    r->recovery.lost_log = true;
+    return MEMPHIS_OK;
+}
+
 static memphis_status check_order(struct mp_shard *s, const struct mp_group_header *h,
                                   memphis_error *err)
 {
     const struct mp_scan *scan = &s->replica->recovery.scan;
+    memphis_error why;
 
     if (h->index == s->last_index + 1)
         return MEMPHIS_OK;
     s->replica->has_gap = true;
     if (scan->lost_count > 0 || scan->settled_count > 0)
         return MEMPHIS_OK; /* a loss that was accepted, now or by an earlier start */
-    return mp_fail(err, MEMPHIS_CORRUPT,
-                   "the log of shard %u misses its entries %llu to %llu", s->log.shard,
-                   (unsigned long long)(s->last_index + 1),
-                   (unsigned long long)(h->index - 1));
+    (void)mp_fail(&why, MEMPHIS_CORRUPT,
+                  "the log of shard %u misses its entries %llu to %llu", s->log.shard,
+                  (unsigned long long)(s->last_index + 1),
+                  (unsigned long long)(h->index - 1));
+    return miss(s->replica, &why, err);
 }
 
 /* The newest heads say how far each log reached: nothing may be missing at its end. */
 static memphis_status check_end(const struct mp_shard *s, memphis_error *err)
 {
     const struct mp_scan *scan = &s->replica->recovery.scan;
+    memphis_error why;
 
-    if (scan->heads_lsn >= scan->end || scan->lost_count > 0)
+    if (scan->heads_lsn >= scan->end || mp_replica_has_loss(s->replica))
         return MEMPHIS_OK;
-    for (uint32_t i = 0; i < scan->heads_count; i++)
-        if (scan->heads[i].shard == s->log.shard &&
-            scan->heads[i].last_index > s->last_index)
-            return mp_fail(err, MEMPHIS_CORRUPT,
-                           "the log of shard %u ends at %llu, but it went on to %llu",
-                           s->log.shard, (unsigned long long)s->last_index,
-                           (unsigned long long)scan->heads[i].last_index);
+    for (uint32_t i = 0; i < scan->heads_count; i++) {
+        if (scan->heads[i].shard != s->log.shard ||
+            scan->heads[i].last_index <= s->last_index)
+            continue;
+        (void)mp_fail(&why, MEMPHIS_CORRUPT,
+                      "the log of shard %u ends at %llu, but it went on to %llu",
+                      s->log.shard, (unsigned long long)s->last_index,
+                      (unsigned long long)scan->heads[i].last_index);
+        return miss(s->replica, &why, err);
+    }
     return MEMPHIS_OK;
 }
 
@@ -256,16 +289,40 @@ static bool reached(struct mp_shard *s, uint64_t index)
     return true;
 }
 
+/* A few crashed starts are that far ahead; an index that makes no sense would have all
+ * before it written out as empty entries. */
+static memphis_status go_on_above(struct mp_shard *s, const struct mp_partition *p,
+                                  memphis_error *err)
+{
+    uint64_t most = s->replayed_index + AHEAD_MAX;
+
+    if (mp_replica_has_loss(s->replica))
+        most = UINT64_MAX / 2;
+    if (p->flushed_index > most)
+        return mp_fail(err, MEMPHIS_CORRUPT,
+                       "the files of partition %u know entry %llu, but the log ends at "
+                       "%llu: restore both from a backup, or remove 'meta' from its "
+                       "folder and start with --accept-loss to keep its segments",
+                       p->pid, (unsigned long long)p->flushed_index,
+                       (unsigned long long)s->replayed_index);
+    (void)reached(s, p->flushed_index);
+    return MEMPHIS_OK;
+}
+
 /* Files of the data shard may have seen more of a log than is left of it. */
-static void go_on_above_files(struct mp_shard *s)
+static memphis_status go_on_above_files(struct mp_shard *s, memphis_error *err)
 {
     const struct mp_partitions *t = &s->partitions;
+    memphis_status st = MEMPHIS_OK;
     struct mp_partition *p;
 
-    for (uint32_t i = 0; (p = mp_partitions_next(t, &i)) != NULL;)
-        (void)reached(s, p->flushed_index);
-    for (uint32_t i = 0; i < t->loaded_count; i++)
-        (void)reached(s, t->loaded[i]->flushed_index);
+    s->replayed_index = s->last_index;
+    for (uint32_t i = 0;
+         st == MEMPHIS_OK && (p = mp_partitions_next(t, &i)) != NULL;)
+        st = go_on_above(s, p, err);
+    for (uint32_t i = 0; i < t->loaded_count && st == MEMPHIS_OK; i++)
+        st = go_on_above(s, t->loaded[i], err);
+    return st;
 }
 
 memphis_status mp_replica_start(struct mp_replica *r, uint32_t shard,
@@ -276,6 +333,11 @@ memphis_status mp_replica_start(struct mp_replica *r, uint32_t shard,
     memphis_status st = MEMPHIS_OK;
 
     mp_assert(!s->has_started);
+    if (r->recovery.lost_log && !r->o.accept_loss)
+        return mp_fail(err, MEMPHIS_CORRUPT,
+                       "'node' has no valid slot and there is no log, but 'meta.db' "
+                       "holds metadata: restore the directory from a backup, or start "
+                       "with --accept-loss to keep them");
     s->has_started = s->is_replaying = true;
     s->last_index = s->commit = mp_replica_base(r, shard);
     if (shard == MP_SHARD_META)
@@ -290,9 +352,9 @@ memphis_status mp_replica_start(struct mp_replica *r, uint32_t shard,
     }
     if (st == MEMPHIS_OK && !s->in_memory)
         st = check_end(s, err);
-    s->replayed_index = s->last_index;
-    go_on_above_files(s);
-    return st;
+    if (st == MEMPHIS_OK)
+        st = go_on_above_files(s, err);
+    return advise(st, err);
 }
 
 /* The base of the shard says so, from the next `node` on. */
@@ -305,6 +367,7 @@ bool mp_replica_meta_ahead(struct mp_replica *r, uint64_t index)
     if (!reached(s, index))
         return false;
     r->meta_safe = index;
+    r->recovery.lost_log = r->recovery.fresh;
     mp_logf(r->o.logger, MEMPHIS_LOG_WARN, "store",
             "the log of the metadata has lost its entries %llu to %llu, which meta.db "
             "has; it goes on behind them",
@@ -524,6 +587,19 @@ static void fill_node(struct mp_replica *r)
         }
 }
 
+/* The files tell it from now on; without a `node` they would be nobody's. */
+static memphis_status flush_accepted(struct mp_replica *r, memphis_error *err)
+{
+    memphis_status s = MEMPHIS_OK;
+
+    if (r->recovery.fresh) {
+        fill_node(r);
+        s = mp_node_write(r->o.env, &r->node, err);
+        r->recovery.node = r->node;
+    }
+    return s == MEMPHIS_OK ? mp_space_flush_all(r, err) : s;
+}
+
 /* A new file, `node` with the clean flag cleared, and the closing batch, in this order:
  * a crash between two of them repeats the same recovery. */
 static memphis_status close_recovery(struct mp_replica *r, struct closing *c,
@@ -581,7 +657,8 @@ memphis_status mp_replica_ready(struct mp_replica *r, struct mp_recovery_report 
                                            .clean = r->recovery.clean,
                                            .entries_replayed = r->replayed,
                                            .torn_bytes = scan->torn_bytes,
-                                           .lost_ranges = scan->lost_count };
+                                           .lost_ranges = scan->lost_count +
+                                                          r->recovery.lost_log };
     if (r->wal != NULL) {
         s = mp_files_check(r, err);
         if (s == MEMPHIS_OK)
@@ -598,8 +675,8 @@ memphis_status mp_replica_ready(struct mp_replica *r, struct mp_recovery_report 
             collect_loss(r, &c);
         if (s == MEMPHIS_OK && c.count > copies)
             s = apply_loss(r, &c, err);
-        if (s == MEMPHIS_OK && r->accepted > 0) /* the files tell it from now on */
-            s = mp_space_flush_all(r, err);
+        if (s == MEMPHIS_OK && r->accepted > 0)
+            s = flush_accepted(r, err);
         if (s == MEMPHIS_OK)
             s = close_recovery(r, &c, err);
         closing_fini(&c);
@@ -619,7 +696,7 @@ memphis_status mp_replica_ready(struct mp_replica *r, struct mp_recovery_report 
     report->milliseconds = (r->o.env->boot_ns(r->o.env) - r->opened_ns) / 1000000;
     mp_recover_fini(&r->recovery);
     r->is_ready = s == MEMPHIS_OK;
-    return s;
+    return advise(s, err);
 }
 
 /* -- stop -------------------------------------------------------------------------- */

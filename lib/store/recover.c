@@ -8,7 +8,10 @@
 
 #define NODE_NAME "node"
 
-enum { WAL_NAME_SIZE = 24 }; /* "<20 digits>.wal" */
+enum {
+    WAL_NAME_SIZE = 24, /* "<20 digits>.wal" */
+    STRAY_BYTES = 16    /* fewer than in the header of any batch */
+};
 
 /* -- names ------------------------------------------------------------------------- */
 
@@ -63,6 +66,54 @@ static bool take_first(void *ctx, const char *name)
     return false;
 }
 
+struct search {
+    struct mp_env *env;
+    bool found;
+    memphis_status status;
+    memphis_error *err;
+};
+
+static size_t count_bytes(const uint8_t *bytes, size_t size)
+{
+    size_t count = 0;
+
+    for (size_t i = 0; i < size; i++)
+        count += bytes[i] != 0;
+    return count;
+}
+
+/* Whether somebody has written a batch there, be it readable or not: behind its header
+ * a prepared file is zeros. A power cut may leave some other bytes in it. */
+static bool look_for_batch(void *ctx, const char *name)
+{
+    struct search *x = ctx;
+    uint8_t block[MP_BLOCK_SIZE];
+    char path[MP_WAL_NAME_SIZE];
+    struct mp_file *f = NULL;
+    size_t got = MP_BLOCK_SIZE, count = 0;
+
+    if (strlen(name) + 5 > sizeof path)
+        return true;
+    (void)mp_format(path, sizeof path, "wal/%s", name);
+    x->status = x->env->file_open(x->env, path, MP_FILE_READ, &f, x->err);
+    for (uint64_t at = MP_BLOCK_SIZE; x->status == MEMPHIS_OK && got > 0; at += got) {
+        x->status =
+            x->env->file_read(x->env, f, at, block, sizeof block, &got, x->err);
+        if (x->status == MEMPHIS_OK)
+            count += count_bytes(block, got);
+    }
+    x->env->file_close(x->env, f);
+    x->found = count > STRAY_BYTES;
+    return x->status == MEMPHIS_OK && !x->found;
+}
+
+static memphis_status make_wal(struct mp_env *e, memphis_error *err)
+{
+    memphis_status s = e->mkdir(e, "wal", err);
+
+    return s == MEMPHIS_OK ? e->dir_sync(e, "", err) : s;
+}
+
 /* An interrupted creation is begun anew. */
 static memphis_status clear_wal(struct mp_env *e, memphis_error *err)
 {
@@ -105,31 +156,25 @@ static memphis_status begin(struct mp_recovery *r, struct mp_env *e,
     memphis_status refusal = refuse_foreign(l, err);
     if (refusal != MEMPHIS_OK)
         return refusal;
-    if (l->has_wal) {
-        memphis_status s = mp_scan_run(&r->scan, e, 0, 0, true, err);
-        if (s == MEMPHIS_OK && r->scan.unread.status != MEMPHIS_OK)
-            s = mp_fail(err, r->scan.unread.status, "%s", r->scan.unread.message);
-        size_t batches = r->scan.batches_count;
-        mp_scan_fini(&r->scan);
-        if (s != MEMPHIS_OK)
-            return s;
-        if (batches > 0)
-            return mp_fail(err, MEMPHIS_CORRUPT,
-                           "'node' has no valid slot, but there is a log: restore "
-                           "'node' from a backup");
-    }
-    if (l->has_segments)
+    struct search wal = { .env = e, .err = err };
+    memphis_status s = MEMPHIS_OK;
+    if (l->has_wal)
+        s = e->dir_list(e, "wal", look_for_batch, &wal, err);
+    if (s == MEMPHIS_OK)
+        s = wal.status;
+    if (s != MEMPHIS_OK)
+        return s;
+    if (wal.found || l->has_segments)
         return mp_fail(err, MEMPHIS_CORRUPT,
-                       "'node' has no valid slot, but there are segments: restore "
-                       "'node' from a backup");
+                       "'node' has no valid slot, but there %s: restore 'node' from a "
+                       "backup",
+                       wal.found ? "is a log in 'wal'" : "are segments in 's'");
     r->fresh = true;
-    memphis_status s = e->mkdir(e, "wal", err);
+    s = make_wal(e, err);
     if (s == MEMPHIS_OK)
         s = clear_wal(e, err);
     if (s == MEMPHIS_OK)
         s = e->dir_sync(e, "wal", err);
-    if (s == MEMPHIS_OK)
-        s = e->dir_sync(e, "", err);
     return s;
 }
 
@@ -152,15 +197,21 @@ memphis_status mp_recover(struct mp_recovery *r, struct mp_env *e, bool accept_l
     if (s != MEMPHIS_OK)
         return s;
     r->clean = (r->node.flags & MP_NODE_CLEAN) != 0;
+    if (!l.has_wal && !accept_loss)
+        return mp_fail(err, MEMPHIS_CORRUPT,
+                       "the directory 'wal' is missing: restore it from a backup, or "
+                       "start with --accept-loss to keep the rest");
     if (!l.has_wal)
-        return mp_fail(err, MEMPHIS_CORRUPT, "the directory 'wal' is missing");
-    s = mp_scan_run(&r->scan, e, r->node.durable_upto, r->node.wal_first, accept_loss,
-                    err);
-    return s;
+        s = make_wal(e, err);
+    if (s != MEMPHIS_OK)
+        return s;
+    return mp_scan_run(&r->scan, e, r->node.durable_upto, r->node.wal_first,
+                       accept_loss, err);
 }
 
 void mp_recover_fini(struct mp_recovery *r)
 {
+    r->lost_log = false;
     mp_scan_fini(&r->scan);
 }
 

@@ -6,7 +6,10 @@
  *
  *   nothing, or our names only, no batch      fresh: begun, or begun anew
  *   no valid slot, a name that is not ours    INVALID: somebody else's directory
- *   no valid slot, but a batch or a segment   CORRUPT
+ *   no valid slot, but a segment, or a WAL    CORRUPT, whatever is accepted
+ *     file with anything behind its header
+ *   no valid slot, but metadata that came     CORRUPT, or a loss that is accepted:
+ *     from a log (meta.db tells later)          see mp_replica_meta_ahead
  *   a valid slot                              the WAL is scanned and judged (scan.h)
  *
  * Thread: core, at a start; blocks on the disk.
@@ -18,6 +21,8 @@
 
 struct mp_recovery {
     bool fresh, clean;
+    bool lost_log;            /* parts of it, in no range of LSNs; or metadata, which
+                               * remember one, are all that is left */
     struct mp_node node;      /* as found; zero when fresh */
     struct mp_scan scan;
 };

@@ -4,16 +4,18 @@
 #include "base/enc.h"
 #include "base/status.h"
 #include "base/str.h"
+#include "store/log.h"
 #include "store/wal.h"
 
 #include <stdlib.h>
 
-enum { WINDOW_SIZE = 256 << 10, NAME_DIGITS = 20 };
+enum { WINDOW_SIZE = 256 << 10, NAME_DIGITS = 20, SHARDS = MP_SHARD_DATA + 1 };
 
 struct mp_scan_batch {
     uint64_t lsn, end;        /* [lsn, end), padding included */
     uint64_t durable_upto;
     uint64_t wall_ns, broker_ns;
+    uint64_t last_index[SHARDS]; /* of what lies before it: the heads; UINT64_MAX */
     uint32_t file;
     uint32_t crc, chain;
 };
@@ -139,7 +141,9 @@ memphis_status mp_scan_read(struct mp_scan *s, const struct mp_scan_record *r,
         header->length != r->size) {
         if (s->unread.status != MEMPHIS_OK)
             return mp_fail(err, s->unread.status, "%s", s->unread.message);
-        return mp_fail(err, MEMPHIS_CORRUPT, "a WAL record changed while it was read");
+        return mp_fail(err, MEMPHIS_CORRUPT,
+                       "a WAL record changed while it was read: check disk and memory "
+                       "of the machine before you restore anything");
     }
     *body = mp_slice((const uint8_t *)v.data + MP_GROUP_HEADER_SIZE,
                      r->size - MP_GROUP_HEADER_SIZE);
@@ -253,12 +257,18 @@ static memphis_status note_batch(struct mp_scan *s, uint32_t file,
     }
     s->batches = grow(s->batches, sizeof *s->batches, s->batches_count,
                       &s->batches_capacity);
-    s->batches[s->batches_count++] = (struct mp_scan_batch){
+    struct mp_scan_batch *b = &s->batches[s->batches_count++];
+    *b = (struct mp_scan_batch){
         .lsn = h->lsn,
         .end = h->lsn + mp_block_up(MP_BATCH_HEADER_SIZE + (uint64_t)h->body_size),
         .durable_upto = h->durable_upto, .wall_ns = h->wall_ns,
         .broker_ns = h->broker_ns, .file = file, .crc = h->crc, .chain = h->chain
     };
+    for (uint32_t i = 0; i < SHARDS; i++)
+        b->last_index[i] = UINT64_MAX;
+    for (uint32_t i = 0; i < s->heads_count; i++) /* its own: they come first in it */
+        if (s->heads[i].shard < SHARDS)
+            b->last_index[s->heads[i].shard] = s->heads[i].last_index;
     if (h->durable_upto > s->durable_upto)
         s->durable_upto = h->durable_upto;
     return st;
@@ -362,28 +372,36 @@ static memphis_status read_header(struct mp_scan *s, struct mp_scan_file *f,
     return st;
 }
 
-/* Without a good header: the name says the base, the first batch the epoch. When that
- * one is damaged, too, nothing in the file can be told from what was there before. */
+/* What the first batch says that is in its place; 0: there is none. Of an earlier use
+ * of the file it would name other LSNs. */
+static uint64_t find_epoch(struct mp_scan *s, const struct mp_scan_file *f)
+{
+    uint8_t bytes[MP_BATCH_HEADER_SIZE];
+    struct mp_batch_header h;
+    size_t got;
+
+    for (uint64_t at = MP_BLOCK_SIZE; at < f->header.size; at += MP_BLOCK_SIZE)
+        if (s->env->file_read(s->env, f->file, at, bytes, sizeof bytes, &got, NULL) ==
+                MEMPHIS_OK &&
+            mp_batch_header_decode(mp_slice(bytes, got), &h) &&
+            h.lsn == f->header.base + at)
+            return h.epoch;
+    return 0;
+}
+
+/* Without a good header: the name says the base, a batch the epoch. When there is no
+ * batch nothing in the file can be told from what was there before. */
 static void make_header(struct mp_scan *s, struct mp_scan_file *f, uint64_t base,
                         uint64_t size)
 {
-    uint8_t bytes[MP_BATCH_HEADER_SIZE];
-    struct mp_batch_header first;
-    size_t got = 0;
-
     if (f->header.base != base)
         f->header = (struct mp_wal_header){ .base = base };
     if (f->header.size == 0 || size < f->header.size)
         f->header.size = size > MP_BLOCK_SIZE ? mp_block_up(size) : MP_BLOCK_SIZE;
     f->bad = MP_BLOCK_SIZE;
-    if (f->header.epoch != 0)
-        return;
-    if (s->env->file_read(s->env, f->file, MP_BLOCK_SIZE, bytes, sizeof bytes, &got,
-                          NULL) == MEMPHIS_OK &&
-        mp_batch_header_decode(mp_slice(bytes, got), &first) &&
-        first.lsn == base + MP_BLOCK_SIZE && first.chain == 0)
-        f->header.epoch = first.epoch;
-    else
+    if (f->header.epoch == 0)
+        f->header.epoch = find_epoch(s, f);
+    if (f->header.epoch == 0)
         f->bad = f->header.size;
 }
 
@@ -700,32 +718,89 @@ static memphis_status salvage(struct mp_scan *s, const struct mp_lsn_range *r,
     return st;
 }
 
+static int compare(uint64_t x, uint64_t y)
+{
+    return (x > y) - (x < y);
+}
+
+static int compare_lsns(const void *a, const void *b)
+{
+    const struct mp_scan_record *x = a, *y = b;
+
+    return compare(x->lsn, y->lsn);
+}
+
 static int compare_records(const void *a, const void *b)
 {
     const struct mp_scan_record *x = a, *y = b;
 
-    if (x->index != y->index)
-        return (x->index > y->index) - (x->index < y->index);
-    return (x->lsn > y->lsn) - (x->lsn < y->lsn);
+    if (x->shard != y->shard)
+        return compare(x->shard, y->shard);
+    return x->index != y->index ? compare(x->index, y->index) : compare_lsns(a, b);
+}
+
+/* In the log of a shard indexes ascend with the LSN. So what is at or above the index
+ * of a later record, or above where the log ended by the heads of a later batch, was
+ * given up by a start in between: a torn tail, whose settlement is damaged, comes to
+ * light again. Only copies stand behind higher indexes, and mean none of them. */
+static void drop_given_up(struct mp_scan *s)
+{
+    uint64_t limits[SHARDS];  /* indexes from there on were given up */
+    size_t batch = s->batches_count, to = s->records_count;
+
+    memset(limits, 0xff, sizeof limits);
+    for (size_t i = s->records_count; i > 0; i--) {
+        struct mp_scan_record r = s->records[i - 1];
+        for (; batch > 0 && s->batches[batch - 1].lsn > r.lsn; batch--)
+            for (uint32_t shard = 0; shard < SHARDS; shard++)
+                if (s->batches[batch - 1].last_index[shard] < limits[shard])
+                    limits[shard] = s->batches[batch - 1].last_index[shard] + 1;
+        if (r.shard < SHARDS && r.index >= limits[r.shard])
+            continue;
+        if (r.shard < SHARDS && !r.is_copy)
+            limits[r.shard] = r.index;
+        s->records[--to] = r;
+    }
+    s->records_count -= to;
+    if (to > 0 && s->records_count > 0)
+        memmove(s->records, s->records + to, s->records_count * sizeof *s->records);
+}
+
+/* A copy comes to its place; of equal ones the last counts. */
+static void place_copies(struct mp_scan *s)
+{
+    size_t kept = 0;
+
+    qsort(s->records, s->records_count, sizeof *s->records, compare_records);
+    for (size_t i = 0; i < s->records_count; i++) {
+        const struct mp_scan_record *r = &s->records[i];
+        if (i + 1 == s->records_count || r->shard != r[1].shard ||
+            r->index != r[1].index)
+            s->records[kept++] = *r;
+    }
+    s->records_count = kept;
 }
 
 /* Keeps the records that count, and puts each shard's in order of index. */
 static void filter_records(struct mp_scan *s)
 {
     bool has_loss = s->lost_count > 0;
-    bool in_order = true;
+    bool has_copies = false;
     size_t kept = 0;
 
     for (size_t i = 0; i < s->records_count; i++) {
         const struct mp_scan_record *r = &s->records[i];
         if (settled_at(s, r->lsn) != NULL || (r->lsn >= s->end && !has_loss))
             continue;
+        has_copies = has_copies || r->is_copy;
         s->records[kept++] = *r;
-        in_order = in_order && !r->is_copy && !has_loss;
     }
     s->records_count = kept;
-    if (!in_order)
-        qsort(s->records, kept, sizeof *s->records, compare_records);
+    if (has_loss && kept > 0) /* what was salvaged stands at the end */
+        qsort(s->records, kept, sizeof *s->records, compare_lsns);
+    drop_given_up(s);
+    if (has_copies && s->records_count > 0)
+        place_copies(s);
 }
 
 static void note_newest(struct mp_scan *s)
@@ -772,7 +847,7 @@ size_t mp_scan_whole_from(const struct mp_scan *s, uint32_t shard)
         const struct mp_scan_record *r = &s->records[i];
         if (r->shard != shard)
             continue;
-        if (r->lsn > lsn)
+        if (r->lsn > lsn && !r->is_copy) /* a copy was there before that LSN */
             lsn = r->lsn;
         if (from == s->records_count || r->index > index + 1)
             from = i;

@@ -11,6 +11,8 @@
  * A roll leaves a rest of the file before unused: that is no bad batch when the first
  * batch of the next file carries its start as durable_upto. Ranges that an earlier
  * recovery has settled (kind 8) are skipped, their records are read from its copies.
+ * Where that is lost, what it had given up is told by what came later: see
+ * drop_given_up.
  *
  * LSNs that no file covers, a header that is damaged, a block that the disk does not
  * give back: each is a range of LSNs, too, and damage when it is not settled. So the
@@ -49,7 +51,7 @@ struct mp_scan {
     struct mp_env *env;
     struct mp_scan_file *files;
     uint32_t files_count;
-    struct mp_scan_record *records;   /* kept ones; by index within a shard */
+    struct mp_scan_record *records;   /* kept ones; ascending within a shard */
     size_t records_count, records_capacity;
     struct mp_lsn_range *settled;     /* by earlier recoveries */
     uint32_t settled_count;

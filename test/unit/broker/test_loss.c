@@ -30,6 +30,7 @@ static void remove_all(struct world *w, const char *in)
     assert_true(n.count > 0);
     for (int i = 0; i < n.count; i++)
         assert_int_equal(e->unlink(e, n.items[i], NULL), MEMPHIS_OK);
+    assert_int_equal(e->sync_all(e, NULL), MEMPHIS_OK); /* no crash brings it back */
     e->close(e);
 }
 
@@ -86,6 +87,79 @@ static void metadata_goes_on_when_the_log_is_gone(void **state)
     world_free(w);
 }
 
+/* Where a broker has been nothing is begun anew unasked. */
+static void metadata_without_node_and_log_are_told_and_kept(void **state)
+{
+    struct world *w = world_new();
+    memphis_error err;
+    (void)state;
+
+    make_station(w, "one", 1);
+    expect_seq(w, "one$1", 1);
+    stop(w);
+    remove_all(w, "wal/");
+    remove_all(w, "node");
+    for (int round = 0; round < 2; round++) {
+        assert_int_equal(try_start(w, &err), MEMPHIS_CORRUPT);
+        assert_non_null(strstr(err.message, "'meta.db' holds metadata"));
+        assert_non_null(strstr(err.message, "--accept-loss"));
+    }
+    start_with_loss(w);
+    expect_seq(w, "one$1", 65537); /* none is given twice */
+    make_station(w, "two", 2);
+    for (int round = 0; round < 2; round++) {
+        restart(w);
+        settle_down(w);
+        assert_non_null(station(w, "one"));
+        assert_non_null(station(w, "two"));
+    }
+    expect_seq(w, "one$1", 65538);
+    world_free(w);
+}
+
+/* Whatever has become of the start that was to accept it. */
+static void a_loss_of_all_is_not_forgotten_by_a_crash(void **state)
+{
+    struct world *w = world_new();
+    memphis_status s = MEMPHIS_IO;
+    memphis_error err;
+    (void)state;
+
+    make_station(w, "one", 1);
+    stop(w);
+    remove_all(w, "wal/");
+    remove_all(w, "node");
+    struct mp_disk *before = w->disk;
+    for (uint64_t n = 1; s != MEMPHIS_OK; n++) {
+        w->disk = mp_disk_clone(before);
+        mp_disk_crash_at(w->disk, n);
+        w->accept_loss = true;
+        s = try_start(w, &err);
+        if (s == MEMPHIS_OK)
+            stop(w);
+        mp_disk_crash(w->disk, (enum mp_disk_outcome)(n % MP_CRASH_OUTCOMES), n);
+        w->accept_loss = false;
+        if (try_start(w, &err) != MEMPHIS_OK) {
+            w->accept_loss = true;
+            start(w);
+        }
+        settle_down(w);
+        w->heard_count = 0;
+        publish(w, "one$1.final", "hello");
+        settle_down(w);
+        const char *seq = strstr(heard(w), "\"seq\":");
+        assert_non_null(seq);
+        assert_true(strtoull(seq + 6, NULL, 10) > 65536);
+        w->heard_count = 0;
+        stop(w);
+        mp_disk_free(w->disk);
+    }
+    w->disk = before;
+    w->accept_loss = true;
+    start(w);
+    world_free(w);
+}
+
 static uint64_t messages_of(struct world *w, const char *name)
 {
     struct mp_stream *s = mp_station_stream(station(w, name), 1);
@@ -127,6 +201,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         leak_checked(metadata_goes_on_when_the_log_is_gone),
+        leak_checked(metadata_without_node_and_log_are_told_and_kept),
+        leak_checked(a_loss_of_all_is_not_forgotten_by_a_crash),
         leak_checked(a_station_is_served_though_its_open_entry_is_lost),
     };
 

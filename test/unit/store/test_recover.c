@@ -118,6 +118,8 @@ static void an_interrupted_creation_is_begun_anew(void **state)
     put_file(w, "meta.db", "something");
     put_file(w, "lost+found", "");
     put_log(w, 0); /* a file, but nothing was ever written into it */
+    assert_true(mp_disk_flip(w->disk, "wal/00000000000000000000.wal",
+                             MP_BLOCK_SIZE + 77, 1)); /* nor was it synced */
     put_file(w, "wal/next", "half of a file");
     assert_int_equal(recover(w, false), MEMPHIS_OK);
     assert_true(w->r.fresh);
@@ -189,6 +191,34 @@ static void a_log_without_a_node_slot_is_damage(void **state)
     end(w);
 }
 
+/* Its file is not thrown away: what is in it may still be wanted. */
+static void a_log_that_cannot_be_read_is_no_fresh_directory(void **state)
+{
+    static const char *const names[] = { "wal/00000000000000000000.wal", "wal/next",
+                                         "wal/spare" };
+    (void)state;
+
+    for (size_t i = 0; i < 3; i++) {
+        struct world *w = begin();
+        put_log(w, 1);
+        assert_int_equal(w->env->rename(w->env, names[0], names[i], NULL), MEMPHIS_OK);
+        assert_true(mp_disk_flip(w->disk, names[i], 20, 1));
+        assert_true(mp_disk_flip(w->disk, names[i], MP_BLOCK_SIZE + 20, 1));
+        put_file(w, "node", "nothing that is a slot");
+        for (int accept_loss = 0; accept_loss < 2; accept_loss++) {
+            assert_int_equal(recover(w, accept_loss), MEMPHIS_CORRUPT);
+            assert_non_null(strstr(w->err.message, "restore 'node'"));
+            for (uint64_t n = 1; n <= 2 + i / 2; n++) { /* `node` first */
+                mp_disk_fail(w->disk, MP_DISK_READ, n, MEMPHIS_IO, true);
+                assert_int_equal(recover(w, accept_loss), MEMPHIS_IO);
+                mp_disk_heal(w->disk);
+            }
+            assert_int_equal(names_in(w, "wal"), 1);
+        }
+        end(w);
+    }
+}
+
 static void segments_without_a_node_slot_are_damage(void **state)
 {
     struct world *w = begin();
@@ -250,7 +280,12 @@ static void a_log_that_is_gone_is_damage(void **state)
     put_node(w, 0, 0);
     assert_int_equal(recover(w, false), MEMPHIS_CORRUPT);
     assert_non_null(strstr(w->err.message, "'wal' is missing"));
-    w->env->mkdir(w->env, "wal", NULL);
+    assert_non_null(strstr(w->err.message, "--accept-loss"));
+    assert_int_equal(recover(w, true), MEMPHIS_OK);
+    assert_int_equal(w->r.scan.lost_count, 1);
+    w->env->close(w->env);
+    mp_disk_crash(w->disk, MP_CRASH_NOTHING, 1);
+    w->env = mp_env_mem_open(w->disk, NULL);
     assert_int_equal(recover(w, false), MEMPHIS_CORRUPT);
     assert_non_null(strstr(w->err.message, "no WAL file"));
     assert_int_equal(recover(w, true), MEMPHIS_OK);
@@ -355,6 +390,7 @@ int main(void)
         leak_checked(somebody_elses_directory_is_refused_untouched),
         leak_checked(a_very_long_foreign_name_is_cut),
         leak_checked(a_log_without_a_node_slot_is_damage),
+        leak_checked(a_log_that_cannot_be_read_is_no_fresh_directory),
         leak_checked(segments_without_a_node_slot_are_damage),
         leak_checked(a_node_and_its_log_are_recovered),
         leak_checked(what_node_knows_to_be_durable_must_be_there),
