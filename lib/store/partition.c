@@ -8,7 +8,7 @@ enum {
     OP_OPEN = 1,
     OP_CONFIGURE = 2,
     OP_DROP = 3,
-    GAP_MAX = 1 << 26, /* sequences that may be missing in a row */
+    GAP_MAX = 1 << 26, /* sequences that may be missing inside the memtable */
     TABLE_ROW_SIZE = 21,
     HAS_FILES = 128,   /* flag of a row's op: its meta slot was written before */
 
@@ -19,6 +19,9 @@ enum {
     AT_SEQ = 16,
     AT_TIME = 24
 };
+
+/* A sequence above it, an int64 to most clients, is a lie. */
+#define SEQ_MAX ((uint64_t)INT64_MAX)
 
 /* -- the table --------------------------------------------------------------------- */
 
@@ -248,7 +251,10 @@ static memphis_status add_message(struct mp_partition *p, const struct mp_entry 
         return mp_fail(err, MEMPHIS_CORRUPT,
                        "message %llu of partition %u comes after message %llu",
                        (unsigned long long)e->seq, e->pid, (unsigned long long)p->last);
-    if (e->seq - p->last > GAP_MAX)
+    /* Memory grows with a gap behind what is in it already, and with no other: what
+     * came before may be lost, however much it was. */
+    if (e->seq > SEQ_MAX ||
+        (p->memtable.live > 0 && e->seq - p->memtable.end > GAP_MAX))
         return malformed(err, e);
     if (e->seq > p->last + 1)
         add_dead(p, p->last + 1, e->seq - 1);
@@ -443,8 +449,7 @@ static memphis_status apply_hole(struct mp_partition *p, const struct mp_entry *
     uint64_t first = is_skip ? e->seq : mp_cursor_u64(&c);
     uint64_t last = mp_cursor_u64(&c);
 
-    if (c.bad || first == 0 || first > last ||
-        (last > p->last && last - p->last > GAP_MAX))
+    if (c.bad || first == 0 || first > last || last > SEQ_MAX)
         return malformed(err, e);
     if (last > p->last)
         add_dead(p, p->last + 1, last);

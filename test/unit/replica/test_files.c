@@ -409,6 +409,77 @@ static void a_damaged_table_of_partitions_costs_nobody_his_files(void **state)
     }
 }
 
+static void lose_directory_7(struct world *w)
+{
+    for (;;) {
+        struct nth_name file = { DIR7 "/", "", 0, { 0 } };
+        mp_disk_each(w->disk, take_nth, &file);
+        if (file.name[0] == 0)
+            return;
+        remove_name(w, DIR7, file.name + sizeof DIR7);
+    }
+}
+
+/* However long its history was: what the log still has of it counts. */
+static void a_lost_directory_may_have_told_of_any_number_of_messages(void **state)
+{
+    const uint64_t many = 1ull << 28;
+    (void)state;
+
+    for (int skips = 0; skips < 2; skips++) { /* the log begins with a skip, or not */
+        struct world *w = world_new(98);
+        uint8_t range[16];
+        struct mp_stored m;
+        must_start(w);
+        open_partition(w, 7);
+        open_partition(w, 8);
+        produce(w, 7, 20, 100);
+        flush(w);
+        stop(w);
+        must_start(w); /* nothing of it is in memory */
+        struct mp_entry skip = { .type = MP_ENTRY_SKIP, .pid = 7, .seq = 21,
+                                 .payload = { range + 8, 8 } };
+        for (; skip.seq < many; skip.seq += 1 << 25) {
+            mp_damage_payload(skip.seq, skip.seq + (1 << 25) - 1, range);
+            assert_int_equal(append(w, MP_SHARD_DATA, &skip), MEMPHIS_OK);
+        }
+        w->next[7] = skip.seq;
+        produce(w, 7, 20, 100);
+        produce(w, 8, 20, 1000);
+        flush(w);
+        idle(w, 1);
+        produce(w, 8, 100, 1000);
+        flush(w);
+        idle(w, 1);
+        if (skips > 0) {
+            skip.seq = w->next[7];
+            mp_damage_payload(skip.seq, skip.seq + 9, range);
+            assert_int_equal(append(w, MP_SHARD_DATA, &skip), MEMPHIS_OK);
+            w->next[7] += 10;
+        }
+        uint64_t first = w->next[7];
+        produce(w, 7, 5, 100);
+        stop(w);
+        lose_directory_7(w);
+        refuses_to_start(w, MEMPHIS_CORRUPT, "the files of partition 7 are missing");
+        w->options.accept_loss = true;
+        must_start(w);
+        w->options.accept_loss = false;
+        for (int round = 0; round < 3; round++) {
+            assert_int_equal(read_at(w, MP_SHARD_DATA, 7, 1, &m), MEMPHIS_OK);
+            check_message(&m, 7, first);
+            mp_stored_release(&m);
+            for (uint64_t seq = first; seq < first + 5; seq++)
+                expect_7(w, seq, MEMPHIS_OK, seq);
+            expect_range(w, 8, 1, 120);
+            crash(w, MP_CRASH_NOTHING);
+            must_start(w);
+            assert_int_equal(w->report.lost_ranges, 0);
+        }
+        world_free(w);
+    }
+}
+
 struct pick {
     uint64_t left; /* bytes of files until the one that is hit */
     char name[96];
@@ -660,6 +731,7 @@ int main(void)
         leak_checked(what_tells_of_messages_may_be_lost_without_them),
         leak_checked(a_repair_leaves_good_headers_as_they_are),
         leak_checked(a_damaged_table_of_partitions_costs_nobody_his_files),
+        leak_checked(a_lost_directory_may_have_told_of_any_number_of_messages),
         leak_checked(a_flipped_bit_anywhere_costs_one_message),
         leak_checked(an_accepting_start_may_be_crashed_anywhere),
         leak_checked(an_accepting_start_that_lacks_memory_may_be_crashed_anywhere),

@@ -390,7 +390,9 @@ static void entries_that_make_no_sense_are_refused(void **state)
     messages(w, 7, 1, 10, 50);
     struct mp_entry e = { .type = MP_ENTRY_MESSAGE, .pid = 7, .seq = 10 };
     is_refused(w, &e);
-    e.seq = 11 + (1 << 26);
+    e.seq = 12 + (1 << 26); /* memory would grow with it */
+    is_refused(w, &e);
+    e.seq = 1ull << 63;
     is_refused(w, &e);
     e = (struct mp_entry){ .type = MP_ENTRY_FLOOR, .pid = 7, .payload = { range, 7 } };
     is_refused(w, &e);
@@ -405,12 +407,47 @@ static void entries_that_make_no_sense_are_refused(void **state)
     mp_set_u64(range, 5);
     mp_set_u64(range + 8, 4);
     is_refused(w, &e);
-    mp_set_u64(range + 8, 12 + (1 << 26));
+    mp_set_u64(range + 8, 1ull << 63);
     is_refused(w, &e);
     e = (struct mp_entry){ .type = MP_ENTRY_PARTITION, .pid = 7,
                            .payload = { op, sizeof op } };
     is_refused(w, &e);
     world_free(w);
+}
+
+/* Whatever was there before may be lost: the rest counts, and memory holds no more than
+ * that. */
+static void a_gap_in_front_of_what_is_in_memory_may_be_of_any_size(void **state)
+{
+    (void)state;
+
+    for (int how = 0; how < 3; how++) {
+        struct world *w = world_new(9);
+        struct mp_partition *p = open_partition(w, 7);
+        struct mp_stored m;
+        uint64_t at = 1ull << (how == 0 ? 27 : 60);
+        uint8_t range[16];
+        if (how == 1) { /* nor does what was there and has left it matter */
+            messages(w, 7, 1, 10, 50);
+            flush(w, 7, 1);
+            evict(w);
+            assert_int_equal(p->memtable.live, 0);
+        }
+        if (how == 2) { /* of an accepting start, which knew what is lost now */
+            mp_damage_payload(at, at + 65535, range);
+            apply(w, &(struct mp_entry){ .type = MP_ENTRY_SKIP, .pid = 7, .seq = at,
+                                         .payload = { range + 8, 8 } });
+            at += 65536;
+        }
+        for (uint64_t seq = at; seq < at + 10; seq++)
+            message(w, 7, seq, 50, 0);
+        assert_true(p->memtable.capacity <= 16);
+        assert_int_equal(read_at(w, p, 11, &m), MEMPHIS_OK);
+        check_entry(&m.entry, 7, at);
+        mp_stored_release(&m);
+        assert_int_equal(p->last, at + 9);
+        world_free(w);
+    }
 }
 
 static void a_state_file_that_makes_no_sense_is_refused(void **state)
@@ -498,6 +535,7 @@ int main(void)
         leak_checked(a_drop_takes_no_memory_and_loses_nobody_else),
         leak_checked(entries_of_a_partition_that_is_not_open_are_ignored),
         leak_checked(entries_that_make_no_sense_are_refused),
+        leak_checked(a_gap_in_front_of_what_is_in_memory_may_be_of_any_size),
         leak_checked(a_state_file_that_makes_no_sense_is_refused),
         leak_checked(an_unknown_item_of_a_state_file_is_refused),
         leak_checked(what_cannot_be_read_is_bounded_by_what_there_is),
