@@ -85,6 +85,17 @@ static bool find_lost(struct mp_replica *r, const struct mp_partition *p, bool a
     return any;
 }
 
+bool mp_files_is_damaged(struct mp_replica *r, const struct mp_partition *p)
+{
+    bool is_whole = p->damaged.status == MEMPHIS_OK;
+
+    if (is_whole && p->missing_last < p->floor)
+        return false;
+    if (!is_whole && !p->damage_is_range)
+        return true;
+    return find_lost(r, p, false); /* or an earlier start has accepted it */
+}
+
 /* Nothing that is left has opened it: the files must tell from now on, or its messages
  * would be nobody's at the next start. */
 static void accept_guess(struct mp_replica *r, struct mp_partition *p)
@@ -413,9 +424,8 @@ memphis_status mp_files_check(struct mp_replica *r, memphis_error *err)
         }
         if (p->is_guessed)
             accept_guess(r, p);
-        if (p->damaged.status == MEMPHIS_OK ||
-            (p->damage_is_range && !find_lost(r, p, false)))
-            continue; /* or it was accepted by an earlier start */
+        if (!mp_files_is_damaged(r, p))
+            continue;
         if (!r->o.accept_loss)
             return mp_fail(err, MEMPHIS_CORRUPT,
                            "%s: restore it from a backup, or start with --accept-loss "

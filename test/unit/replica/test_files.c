@@ -720,6 +720,40 @@ static void an_accepting_start_that_lacks_memory_may_be_crashed_anywhere(void **
     }
 }
 
+/* What was accepted once is no reason to keep the whole log in memory for ever. */
+static void a_start_after_an_accepted_loss_flushes_when_memory_is_short(void **state)
+{
+    struct world *w = world_new(99);
+    struct nth_name file = { DIR7, ".seg", 0, { 0 } };
+    struct mp_replica_stats st;
+    (void)state;
+
+    w->options.memory_max = 64 << 20; /* nothing is flushed by itself */
+    w->options.wal_total_max = 64 << 20;
+    must_start(w);
+    open_partition(w, 7);
+    produce(w, 7, 100, 1000);
+    flush(w);
+    idle(w, 1);
+    stop(w);
+    mp_disk_each(w->disk, take_nth, &file);
+    remove_name(w, DIR7, file.name + sizeof DIR7);
+    w->options.accept_loss = true;
+    must_start(w);
+    w->options.accept_loss = false;
+    uint64_t first = w->next[7] = mp_log_last(data_log(w), 7) + 1;
+    produce(w, 7, 2000, 1000);
+    stop(w);
+    w->options.memory_max = 256 << 10;
+    must_start(w);
+    mp_replica_stats(w->replica, &st);
+    assert_true(st.flushes > 0);
+    if (st.log_bytes > w->options.memory_max)
+        fail_msg("%d KiB of the log are in memory", (int)(st.log_bytes >> 10));
+    expect_range(w, 7, first, first + 1999);
+    world_free(w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -735,6 +769,7 @@ int main(void)
         leak_checked(a_flipped_bit_anywhere_costs_one_message),
         leak_checked(an_accepting_start_may_be_crashed_anywhere),
         leak_checked(an_accepting_start_that_lacks_memory_may_be_crashed_anywhere),
+        leak_checked(a_start_after_an_accepted_loss_flushes_when_memory_is_short),
         leak_checked(a_crash_does_not_make_a_damaged_end_a_torn_one),
         leak_checked(what_an_interrupted_pass_has_left_is_kept_for_good),
     };
