@@ -242,12 +242,35 @@ static memphis_status malformed(memphis_error *err, const struct mp_entry *e)
                    e->pid);
 }
 
+/* Above all that a rebuilt partition has, and not above what it once had: its files
+ * have lost it, and the log tells it again. (What is lost between two messages of the
+ * files stays so: nothing can be put there.) */
+static bool fills_up(const struct mp_partition *p, uint64_t seq)
+{
+    uint64_t held =
+        p->segments_count > 0 ? p->segments[p->segments_count - 1].last : 0;
+
+    return p->is_rebuilt && seq >= p->floor && seq <= p->last && seq > held &&
+           seq >= p->memtable.end && mp_ranges_skip(&p->dead, seq) == seq;
+}
+
+/* Behind it nothing is known to be left, so far. */
+static void fill_up(struct mp_partition *p, uint64_t seq)
+{
+    mp_ranges_cut(&p->unreadable, seq);
+    mp_partition_lose(p, seq + 1, p->last);
+    if (p->flushed_seq >= seq)
+        p->flushed_seq = seq - 1;
+}
+
 /* Its message lies in a chunk already: the partition only notes where. */
 static memphis_status add_message(struct mp_partition *p, const struct mp_entry *e,
                                   const struct mp_place *at, bool *kept,
                                   memphis_error *err)
 {
-    if (e->seq <= p->last)
+    bool is_lost = fills_up(p, e->seq);
+
+    if (e->seq <= p->last && !is_lost)
         return mp_fail(err, MEMPHIS_CORRUPT,
                        "message %llu of partition %u comes after message %llu",
                        (unsigned long long)e->seq, e->pid, (unsigned long long)p->last);
@@ -258,7 +281,10 @@ static memphis_status add_message(struct mp_partition *p, const struct mp_entry 
         return malformed(err, e);
     if (e->seq > p->last + 1)
         add_dead(p, p->last + 1, e->seq - 1);
-    p->last = e->seq;
+    if (is_lost)
+        fill_up(p, e->seq);
+    else
+        p->last = e->seq;
     if (e->seq < p->floor)
         return MEMPHIS_OK;
     mp_memtable_put(&p->memtable, e->seq, at->chunk, at->offset, at->size);
@@ -534,7 +560,7 @@ bool mp_partitions_has_flushed(const struct mp_partitions *t, const struct mp_en
     const struct mp_partition *p = mp_partitions_find(t, pid);
 
     if (p != NULL && p->is_rebuilt && e->type == MP_ENTRY_MESSAGE)
-        return e->seq <= p->flushed_seq;
+        return e->seq <= p->last && !fills_up(p, e->seq);
     if (p != NULL && p->is_rebuilt && e->type == MP_ENTRY_GROUP)
         return index <= p->state_index;
     return p != NULL && index <= p->flushed_index;

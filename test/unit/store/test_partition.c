@@ -524,6 +524,54 @@ static void what_cannot_be_read_is_bounded_by_what_there_is(void **state)
     world_free(w);
 }
 
+/* A slot has known 30 messages, and of the segments only one is left. */
+static void what_files_have_lost_at_their_end_the_log_tells_again(void **state)
+{
+    static const char expected[32] = ".mmmmmmmmmm.llmmldmlllllllllllll";
+    struct world *w = world_new(10);
+    struct mp_partition *p = open_partition(w, 7);
+    struct mp_stored m;
+    (void)state;
+
+    messages(w, 7, 1, 10, 50);
+    flush(w, 7, 1);
+    evict(w);
+    p->last = p->flushed_seq = 31;
+    mp_ranges_add(&p->dead, 11, 11);
+    mp_ranges_add(&p->dead, 17, 17);
+    p->is_rebuilt = true;
+    for (uint64_t seq = 1; seq <= 18; seq++) {
+        struct mp_entry e = { .type = MP_ENTRY_MESSAGE, .pid = 7, .seq = seq };
+        bool is_told = seq == 14 || seq == 15 || seq == 18;
+        if (seq < 12 || seq == 17)
+            assert_true(mp_partitions_has_flushed(&w->t, &e, w->index + 1));
+        if (!is_told)
+            continue;
+        assert_false(mp_partitions_has_flushed(&w->t, &e, w->index + 1));
+        message(w, 7, seq, 50, 0);
+        assert_true(mp_partitions_has_flushed(&w->t, &e, w->index + 1));
+    }
+    assert_int_equal(p->flushed_seq, 13); /* a segment takes them */
+    mp_partition_lose(p, 12, 13);         /* as the end of a start does */
+    for (int round = 0; round < 2; round++) {
+        assert_int_equal(p->last, 31);
+        for (uint64_t seq = 1; seq <= 31; seq++) {
+            memphis_status s = read_at(w, p, seq, &m);
+            uint64_t found = m.entry.seq;
+            if (s == MEMPHIS_OK)
+                mp_stored_release(&m);
+            if (expected[seq] == 'm')
+                assert_true(s == MEMPHIS_OK && found == seq);
+            if (expected[seq] == 'l')
+                assert_true(s == MEMPHIS_CORRUPT && found >= seq);
+        }
+        flush(w, 7, 1);
+        evict(w);
+        assert_int_equal(p->memtable.live, 0);
+    }
+    world_free(w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -538,6 +586,7 @@ int main(void)
         leak_checked(a_gap_in_front_of_what_is_in_memory_may_be_of_any_size),
         leak_checked(a_state_file_that_makes_no_sense_is_refused),
         leak_checked(an_unknown_item_of_a_state_file_is_refused),
+        leak_checked(what_files_have_lost_at_their_end_the_log_tells_again),
         leak_checked(what_cannot_be_read_is_bounded_by_what_there_is),
     };
 
