@@ -562,6 +562,44 @@ static void a_flipped_bit_anywhere_costs_one_message(void **state)
     }
 }
 
+/* Of `node` the other slot is as good, but for what is done once more. */
+static void a_start_needs_one_slot_of_node_that_can_be_read(void **state)
+{
+    (void)state;
+
+    for (uint64_t n = 0; n < 4; n++) {
+        struct world *w = world_new(96);
+        w->options.memory_max = 64 << 20; /* no WAL file is given back */
+        w->options.wal_total_max = 64 << 20;
+        must_start(w);
+        open_partition(w, 7);
+        stop(w); /* both slots are written */
+        must_start(w);
+        produce(w, 7, 100, 1000);
+        if (n % 2 == 0)
+            stop(w);
+        else
+            crash(w, MP_CRASH_NOTHING);
+        mp_disk_fail(w->disk, MP_DISK_READ, 1 + n / 2, MEMPHIS_IO, false);
+        must_start(w);
+        assert_int_equal(w->report.lost_ranges, 0);
+        expect_range(w, 7, 1, 100);
+        produce(w, 7, 10, 1000);
+        stop(w);
+        must_start(w);
+        expect_range(w, 7, 1, 110);
+        stop(w);
+        mp_disk_fail(w->disk, MP_DISK_READ, 1, MEMPHIS_IO, true);
+        memphis_error err = { 0 };
+        assert_int_not_equal(start(w, &err), MEMPHIS_OK);
+        stop(w);
+        mp_disk_heal(w->disk);
+        must_start(w);
+        expect_range(w, 7, 1, 110);
+        world_free(w);
+    }
+}
+
 /* The newest batch is damaged: it must not be taken for a torn one by the start after
  * that, which would give its sequences again. */
 static void a_crash_does_not_make_a_damaged_end_a_torn_one(void **state)
@@ -770,6 +808,7 @@ int main(void)
         leak_checked(an_accepting_start_may_be_crashed_anywhere),
         leak_checked(an_accepting_start_that_lacks_memory_may_be_crashed_anywhere),
         leak_checked(a_start_after_an_accepted_loss_flushes_when_memory_is_short),
+        leak_checked(a_start_needs_one_slot_of_node_that_can_be_read),
         leak_checked(a_crash_does_not_make_a_damaged_end_a_torn_one),
         leak_checked(what_an_interrupted_pass_has_left_is_kept_for_good),
     };
