@@ -186,7 +186,10 @@ static memphis_status open_row(struct mp_shard *s, memphis_slice row,
     memphis_status st =
         mp_partitions_table_row(row, &e, &has_files, &payload)
             ? MEMPHIS_OK
-            : mp_fail(err, MEMPHIS_CORRUPT, "the table of partitions makes no sense");
+            : mp_fail(err, MEMPHIS_CORRUPT,
+                      "the table of partitions in 's/%08x/dls' makes no sense: restore "
+                      "the data directory from a backup",
+                      s->log.shard);
     if (st == MEMPHIS_OK)
         st = mp_partitions_apply(&s->partitions, &e, NULL, own->flushed_index, &kept,
                                  err);
@@ -200,7 +203,7 @@ static memphis_status open_row(struct mp_shard *s, memphis_slice row,
     if (has_files && p->generation == 0)
         (void)mp_fail(&p->damaged, MEMPHIS_CORRUPT,
                       "the files of partition %u are missing: 's/%08x/%08x/meta' is "
-                      "not there or damaged",
+                      "not there, damaged or unreadable",
                       e.pid, s->log.shard, e.pid);
     return mp_files_attach(s, e.pid, err);
 }
@@ -217,7 +220,7 @@ static memphis_status check_table(struct mp_replica *r, struct mp_partition *own
     if (own->generation == 0 && mp_replica_base(r, MP_SHARD_DATA) > 0)
         (void)mp_fail(&why, MEMPHIS_CORRUPT,
                       "the table of partitions is missing: 's/%08x/dls/meta' is not "
-                      "there or damaged",
+                      "there, damaged or unreadable",
                       MP_SHARD_DATA);
     if (why.status == MEMPHIS_OK)
         return MEMPHIS_OK;

@@ -238,8 +238,9 @@ static void add_dead(struct mp_partition *p, uint64_t first, uint64_t last)
 static memphis_status malformed(memphis_error *err, const struct mp_entry *e)
 {
     return mp_fail(err, MEMPHIS_CORRUPT,
-                   "an entry of type %u for partition %u makes no sense", e->type,
-                   e->pid);
+                   "an entry of type %u for partition %u makes no sense: restore the "
+                   "data directory from a backup",
+                   e->type, e->pid);
 }
 
 /* Above all that a rebuilt partition has, and not above what it once had: its files
@@ -272,7 +273,8 @@ static memphis_status add_message(struct mp_partition *p, const struct mp_entry 
 
     if (e->seq <= p->last && !is_lost)
         return mp_fail(err, MEMPHIS_CORRUPT,
-                       "message %llu of partition %u comes after message %llu",
+                       "the log goes back: message %llu of partition %u comes after "
+                       "message %llu: restore the data directory from a backup",
                        (unsigned long long)e->seq, e->pid, (unsigned long long)p->last);
     /* Memory grows with a gap behind what is in it already, and with no other: what
      * came before may be lost, however much it was. */

@@ -461,7 +461,7 @@ static void a_lost_directory_may_have_told_of_any_number_of_messages(void **stat
         produce(w, 7, 5, 100);
         stop(w);
         lose_directory_7(w);
-        refuses_to_start(w, MEMPHIS_CORRUPT, "the files of partition 7 are missing");
+        refuses_to_start(w, MEMPHIS_CORRUPT, "damaged or unreadable: restore it");
         w->options.accept_loss = true;
         must_start(w);
         w->options.accept_loss = false;
