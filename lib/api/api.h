@@ -85,7 +85,8 @@ struct api_call {
     memphis_error error;
 };
 
-/* A call of `size` zeroed bytes whose first member is a struct api_call, and `more`
+/* Before it: api_usable, as a forked child touches no allocator.
+ * A call of `size` zeroed bytes whose first member is a struct api_call, and `more`
  * that are not, behind them. NULL: no memory. */
 void *api_call_new_with(memphis_broker *b, size_t size, size_t more,
                         void (*run)(struct api_call *c));

@@ -41,6 +41,8 @@ void *api_call_new(memphis_broker *b, size_t size, void (*run)(struct api_call *
 
 void api_call_unref(struct api_call *c)
 {
+    if (api_is_forked(c->b)) /* by a handler in the midst of memphis_consume */
+        return;
     if (atomic_fetch_sub(&c->refs, 1) != 1)
         return;
     if (c->fini != NULL)

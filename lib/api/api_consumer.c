@@ -68,7 +68,7 @@ void memphis_message_unref(memphis_message *m)
 {
     memphis_broker *b;
 
-    if (m == NULL || atomic_fetch_sub(&m->refs, 1) != 1)
+    if (m == NULL || api_is_forked(m->b) || atomic_fetch_sub(&m->refs, 1) != 1)
         return;
     b = api_ref(m->b); /* the last handle may be this one */
     mp_stored_release(&m->stored);
@@ -200,6 +200,9 @@ static memphis_status settle_message(memphis_message *m, int32_t kind,
 
     if (m == NULL)
         return MEMPHIS_INVALID;
+    memphis_status st = api_usable(m->b, NULL);
+    if (st != MEMPHIS_OK)
+        return st;
     s = settle_new(m->c, 1);
     if (s == NULL)
         return MEMPHIS_NOMEM;
@@ -407,6 +410,9 @@ memphis_status memphis_fetch(memphis_consumer *c, memphis_message **out, uint32_
     if (c == NULL || out == NULL || fetched == NULL || max == 0)
         return mp_fail(err, MEMPHIS_INVALID,
                        "a consumer, room for messages and a count");
+    st = api_may_wait(c->s->b, err);
+    if (st != MEMPHIS_OK)
+        return st;
     f = api_call_new(c->s->b, sizeof(*f), run_fetch);
     if (f == NULL)
         return mp_fail(err, MEMPHIS_NOMEM, "no memory");
@@ -600,6 +606,9 @@ memphis_status memphis_consumer_open(memphis_station *s, const char *name,
     if (s == NULL || out == NULL)
         return mp_fail(err, MEMPHIS_INVALID,
                        "a consumer needs a station and an output");
+    st = api_may_wait(s->b, err);
+    if (st != MEMPHIS_OK)
+        return st;
     hooks = &s->b->heap.hooks;
     c = hooks->alloc(hooks->ctx, sizeof(*c));
     call = c != NULL ? api_call_new(s->b, sizeof(*call), run_consumer) : NULL;

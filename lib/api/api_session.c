@@ -218,6 +218,9 @@ memphis_status memphis_session_new(memphis_broker *b, const memphis_pipe *pipe,
     if (!api_reserved_is_zero(pipe->reserved, 2) ||
         (o != NULL && !api_reserved_is_zero(o->reserved, 6)))
         return mp_fail(err, MEMPHIS_INVALID, "reserved words must be zero");
+    st = api_may_wait(b, err);
+    if (st != MEMPHIS_OK)
+        return st;
     h = b->heap.hooks.alloc(b->heap.hooks.ctx, sizeof(*h));
     c = h != NULL ? api_call_new(b, sizeof(*c), run_new) : NULL;
     if (c == NULL) {

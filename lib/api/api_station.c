@@ -129,6 +129,8 @@ static memphis_status station_common(memphis_broker *b, const char *name,
     st = api_fold_name(name, "Station", folded, err);
     if (st == MEMPHIS_OK)
         st = settings_of(o, &settings, err);
+    if (st == MEMPHIS_OK)
+        st = api_usable(b, err);
     if (st != MEMPHIS_OK)
         return st;
     c = api_call_new(b, sizeof(*c), run_station);
@@ -203,6 +205,9 @@ memphis_status memphis_station_drop(memphis_station *s, memphis_error *err)
 
     if (s == NULL)
         return mp_fail(err, MEMPHIS_INVALID, "no station");
+    st = api_usable(s->b, err);
+    if (st != MEMPHIS_OK)
+        return st;
     c = api_call_new(s->b, sizeof(*c), run_drop);
     if (c == NULL)
         return mp_fail(err, MEMPHIS_NOMEM, "no memory");
@@ -222,7 +227,7 @@ void memphis_station_close(memphis_station *s)
 {
     memphis_broker *b;
 
-    if (s == NULL || atomic_fetch_sub(&s->refs, 1) != 1)
+    if (s == NULL || api_is_forked(s->b) || atomic_fetch_sub(&s->refs, 1) != 1)
         return;
     b = s->b;
     b->heap.hooks.free(b->heap.hooks.ctx, s);
@@ -446,6 +451,8 @@ static memphis_status produce_call_new(memphis_producer *p, const void *data,
     struct mp_buf b = { 0 };
 
     memphis_status st = check_produce(p, data, size, o, &b.capacity, err);
+    if (st == MEMPHIS_OK)
+        st = api_usable(p->s->b, err);
     if (st != MEMPHIS_OK)
         return st;
     if (o != NULL && o->message_id != NULL)

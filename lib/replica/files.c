@@ -85,6 +85,17 @@ static bool find_lost(struct mp_replica *r, const struct mp_partition *p, bool a
     return any;
 }
 
+bool mp_files_is_damaged(struct mp_replica *r, const struct mp_partition *p)
+{
+    bool is_whole = p->damaged.status == MEMPHIS_OK;
+
+    if (is_whole && p->missing_last < p->floor)
+        return false;
+    if (!is_whole && !p->damage_is_range)
+        return true;
+    return find_lost(r, p, false); /* or an earlier start has accepted it */
+}
+
 /* Nothing that is left has opened it: the files must tell from now on, or its messages
  * would be nobody's at the next start. */
 static void accept_guess(struct mp_replica *r, struct mp_partition *p)
@@ -175,7 +186,10 @@ static memphis_status open_row(struct mp_shard *s, memphis_slice row,
     memphis_status st =
         mp_partitions_table_row(row, &e, &has_files, &payload)
             ? MEMPHIS_OK
-            : mp_fail(err, MEMPHIS_CORRUPT, "the table of partitions makes no sense");
+            : mp_fail(err, MEMPHIS_CORRUPT,
+                      "the table of partitions in 's/%08x/dls' makes no sense: restore "
+                      "the data directory from a backup",
+                      s->log.shard);
     if (st == MEMPHIS_OK)
         st = mp_partitions_apply(&s->partitions, &e, NULL, own->flushed_index, &kept,
                                  err);
@@ -189,7 +203,7 @@ static memphis_status open_row(struct mp_shard *s, memphis_slice row,
     if (has_files && p->generation == 0)
         (void)mp_fail(&p->damaged, MEMPHIS_CORRUPT,
                       "the files of partition %u are missing: 's/%08x/%08x/meta' is "
-                      "not there or damaged",
+                      "not there, damaged or unreadable",
                       e.pid, s->log.shard, e.pid);
     return mp_files_attach(s, e.pid, err);
 }
@@ -206,7 +220,7 @@ static memphis_status check_table(struct mp_replica *r, struct mp_partition *own
     if (own->generation == 0 && mp_replica_base(r, MP_SHARD_DATA) > 0)
         (void)mp_fail(&why, MEMPHIS_CORRUPT,
                       "the table of partitions is missing: 's/%08x/dls/meta' is not "
-                      "there or damaged",
+                      "there, damaged or unreadable",
                       MP_SHARD_DATA);
     if (why.status == MEMPHIS_OK)
         return MEMPHIS_OK;
@@ -413,9 +427,8 @@ memphis_status mp_files_check(struct mp_replica *r, memphis_error *err)
         }
         if (p->is_guessed)
             accept_guess(r, p);
-        if (p->damaged.status == MEMPHIS_OK ||
-            (p->damage_is_range && !find_lost(r, p, false)))
-            continue; /* or it was accepted by an earlier start */
+        if (!mp_files_is_damaged(r, p))
+            continue;
         if (!r->o.accept_loss)
             return mp_fail(err, MEMPHIS_CORRUPT,
                            "%s: restore it from a backup, or start with --accept-loss "

@@ -147,6 +147,8 @@ void mp_replica_add_lost(struct mp_replica *r, uint32_t pid, uint64_t first,
 memphis_status mp_files_load(struct mp_shard *s, memphis_error *err);
 /* A partition whose open entry has been seen goes on with what its files hold. */
 memphis_status mp_files_attach(struct mp_shard *s, uint32_t pid, memphis_error *err);
+/* Whether its files miss or cannot tell something that nobody has accepted. */
+bool mp_files_is_damaged(struct mp_replica *r, const struct mp_partition *p);
 /* Behind the replay: what is damaged or missing is told, or accepted. */
 memphis_status mp_files_check(struct mp_replica *r, memphis_error *err);
 

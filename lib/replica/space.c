@@ -471,13 +471,12 @@ static void deliver(struct mp_mail *m)
 
 /* A pass writes slots and removes what they do not name: it would cover the damage that
  * the end of the start is about to tell. */
-static bool has_damaged_files(const struct mp_replica *r)
+static bool has_damaged_files(struct mp_replica *r)
 {
     struct mp_partition *p;
 
     for (uint32_t i = 0; (p = mp_partitions_next(&data_of(r)->partitions, &i)) != NULL;)
-        if (p->damaged.status != MEMPHIS_OK || p->missing_last >= p->floor ||
-            p->is_rebuilt)
+        if (p->is_rebuilt || mp_files_is_damaged(r, p))
             return true;
     return r->lost_table;
 }

@@ -402,7 +402,7 @@ static void take_slot(struct mp_partition *p, const struct mp_meta_slot *slot)
 }
 
 /* A slot that was torn by a crash belongs to a pass that did not end. One that is not
- * valid although its pass has ended is damaged, and the other slot is too old. */
+ * valid, or was not read, although its pass has ended: the slot at hand is too old. */
 static memphis_status check_other_slot(struct loader *l, const char *path,
                                        memphis_error *err)
 {
@@ -417,12 +417,13 @@ static memphis_status check_other_slot(struct loader *l, const char *path,
         return s;
     s = l->e->file_read(l->e, f, other, block, sizeof block, &got, NULL);
     l->e->file_close(l->e, f);
-    if (s == MEMPHIS_OK && mp_meta_slot_decode(mp_slice(block, got), &slot))
+    if (s == MEMPHIS_OK && mp_meta_slot_decode(mp_slice(block, got), &slot) &&
+        slot.generation < l->slot.generation)
         return MEMPHIS_OK;
     l->p->must_flush = true; /* or there was no other one: then it costs a slot */
     /* Its fields as they stand there: */
     mp_set_u32(block + 4, mp_block_crc(block, sizeof block));
-    if (s != MEMPHIS_OK || /* who knows */
+    if (s != MEMPHIS_OK || /* who knows; or it can be read again: */
         (mp_meta_slot_decode(mp_slice(block, sizeof block), &slot) &&
          slot.flushed_index > l->slot.flushed_index &&
          slot.flushed_index <= l->ended_index)) {
@@ -659,6 +660,8 @@ memphis_status mp_load_repair(struct mp_env *e, uint32_t shard, uint64_t ended_i
     p->is_rebuilt = p->generation == 0 || p->is_old;
     if (p->is_rebuilt && p->logged_seq > 0)
         cut = p->logged_seq;
+    if (cut <= p->flushed_seq)
+        cut = p->flushed_seq + 1; /* an old slot is still right as far as it goes */
     if (!p->is_rebuilt && p->segments_count > 0 &&
         !p->segments[p->segments_count - 1].is_sealed)
         active = p->segments[p->segments_count - 1];

@@ -8,7 +8,7 @@ enum {
     OP_OPEN = 1,
     OP_CONFIGURE = 2,
     OP_DROP = 3,
-    GAP_MAX = 1 << 26, /* sequences that may be missing in a row */
+    GAP_MAX = 1 << 26, /* sequences that may be missing inside the memtable */
     TABLE_ROW_SIZE = 21,
     HAS_FILES = 128,   /* flag of a row's op: its meta slot was written before */
 
@@ -19,6 +19,9 @@ enum {
     AT_SEQ = 16,
     AT_TIME = 24
 };
+
+/* A sequence above it, an int64 to most clients, is a lie. */
+#define SEQ_MAX ((uint64_t)INT64_MAX)
 
 /* -- the table --------------------------------------------------------------------- */
 
@@ -235,8 +238,30 @@ static void add_dead(struct mp_partition *p, uint64_t first, uint64_t last)
 static memphis_status malformed(memphis_error *err, const struct mp_entry *e)
 {
     return mp_fail(err, MEMPHIS_CORRUPT,
-                   "an entry of type %u for partition %u makes no sense", e->type,
-                   e->pid);
+                   "an entry of type %u for partition %u makes no sense: restore the "
+                   "data directory from a backup",
+                   e->type, e->pid);
+}
+
+/* Above all that a rebuilt partition has, and not above what it once had: its files
+ * have lost it, and the log tells it again. (What is lost between two messages of the
+ * files stays so: nothing can be put there.) */
+static bool fills_up(const struct mp_partition *p, uint64_t seq)
+{
+    uint64_t held =
+        p->segments_count > 0 ? p->segments[p->segments_count - 1].last : 0;
+
+    return p->is_rebuilt && seq >= p->floor && seq <= p->last && seq > held &&
+           seq >= p->memtable.end && mp_ranges_skip(&p->dead, seq) == seq;
+}
+
+/* Behind it nothing is known to be left, so far. */
+static void fill_up(struct mp_partition *p, uint64_t seq)
+{
+    mp_ranges_cut(&p->unreadable, seq);
+    mp_partition_lose(p, seq + 1, p->last);
+    if (p->flushed_seq >= seq)
+        p->flushed_seq = seq - 1;
 }
 
 /* Its message lies in a chunk already: the partition only notes where. */
@@ -244,15 +269,24 @@ static memphis_status add_message(struct mp_partition *p, const struct mp_entry 
                                   const struct mp_place *at, bool *kept,
                                   memphis_error *err)
 {
-    if (e->seq <= p->last)
+    bool is_lost = fills_up(p, e->seq);
+
+    if (e->seq <= p->last && !is_lost)
         return mp_fail(err, MEMPHIS_CORRUPT,
-                       "message %llu of partition %u comes after message %llu",
+                       "the log goes back: message %llu of partition %u comes after "
+                       "message %llu: restore the data directory from a backup",
                        (unsigned long long)e->seq, e->pid, (unsigned long long)p->last);
-    if (e->seq - p->last > GAP_MAX)
+    /* Memory grows with a gap behind what is in it already, and with no other: what
+     * came before may be lost, however much it was. */
+    if (e->seq > SEQ_MAX ||
+        (p->memtable.live > 0 && e->seq - p->memtable.end > GAP_MAX))
         return malformed(err, e);
     if (e->seq > p->last + 1)
         add_dead(p, p->last + 1, e->seq - 1);
-    p->last = e->seq;
+    if (is_lost)
+        fill_up(p, e->seq);
+    else
+        p->last = e->seq;
     if (e->seq < p->floor)
         return MEMPHIS_OK;
     mp_memtable_put(&p->memtable, e->seq, at->chunk, at->offset, at->size);
@@ -443,8 +477,7 @@ static memphis_status apply_hole(struct mp_partition *p, const struct mp_entry *
     uint64_t first = is_skip ? e->seq : mp_cursor_u64(&c);
     uint64_t last = mp_cursor_u64(&c);
 
-    if (c.bad || first == 0 || first > last ||
-        (last > p->last && last - p->last > GAP_MAX))
+    if (c.bad || first == 0 || first > last || last > SEQ_MAX)
         return malformed(err, e);
     if (last > p->last)
         add_dead(p, p->last + 1, last);
@@ -529,7 +562,7 @@ bool mp_partitions_has_flushed(const struct mp_partitions *t, const struct mp_en
     const struct mp_partition *p = mp_partitions_find(t, pid);
 
     if (p != NULL && p->is_rebuilt && e->type == MP_ENTRY_MESSAGE)
-        return e->seq <= p->flushed_seq;
+        return e->seq <= p->last && !fills_up(p, e->seq);
     if (p != NULL && p->is_rebuilt && e->type == MP_ENTRY_GROUP)
         return index <= p->state_index;
     return p != NULL && index <= p->flushed_index;

@@ -19,7 +19,7 @@ memphis_status mp_slot_read(struct mp_env *e, const char *name, const char magic
 {
     struct mp_file *f = NULL;
     uint8_t block[MP_BLOCK_SIZE];
-    bool found = false;
+    bool found = false, is_unreadable = false;
 
     *exists = false;
     memphis_status s = e->file_open(e, name, MP_FILE_READ, &f, err);
@@ -29,6 +29,11 @@ memphis_status mp_slot_read(struct mp_env *e, const char *name, const char magic
     for (uint64_t i = 0; i < 2 && s == MEMPHIS_OK; i++) {
         size_t got = 0;
         s = e->file_read(e, f, i * MP_BLOCK_SIZE, block, sizeof block, &got, err);
+        if (s == MEMPHIS_IO) { /* a bad sector is a damaged slot */
+            is_unreadable = true;
+            s = MEMPHIS_OK;
+            continue;
+        }
         if (s != MEMPHIS_OK || got < sizeof block || !is_valid(block, magic))
             continue;
         if (block[3] != magic[3])
@@ -40,6 +45,11 @@ memphis_status mp_slot_read(struct mp_env *e, const char *name, const char magic
         found = true;
     }
     e->file_close(e, f);
+    if (s == MEMPHIS_OK && !found && is_unreadable)
+        return mp_fail(err, MEMPHIS_NOT_FOUND,
+                       "'%s' cannot be read, neither of its slots is left: restore it "
+                       "from a backup",
+                       name);
     if (s == MEMPHIS_OK && !found)
         return mp_fail(err, MEMPHIS_NOT_FOUND, "'%s' holds no valid slot", name);
     return s;

@@ -13,7 +13,8 @@
 #include "store/layout.h"
 
 /* The newest valid slot of the file. NOT_FOUND: no file, or no valid slot in it; then
- * *exists says whether there is a file. VERSION: one is of a newer release. */
+ * *exists says whether there is a file. A slot that the disk cannot read counts as one
+ * that is not valid. VERSION: one is of a newer release. */
 memphis_status mp_slot_read(struct mp_env *e, const char *name, const char magic[4],
                             uint8_t out[MP_BLOCK_SIZE], bool *exists,
                             memphis_error *err);

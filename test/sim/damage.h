@@ -191,8 +191,6 @@ static bool choose(struct world *w, struct damage *d, bool clean)
     d->kind = (enum damage_kind)draw(w, DAMAGE_KINDS);
     if (d->kind == MISSING && c.class == 0 && !clean)
         d->kind = OVERWRITTEN; /* of the newest one only the stop can tell */
-    if (d->kind == UNREADABLE && ends_with(d->name, "/meta"))
-        d->kind = FLIPPED; /* such a slot is refused, accepted or not */
     d->from = draw(w, d->size);
     if (d->from % 8 == 3)
         d->from %= 16;         /* what tells the kind of file and its version */

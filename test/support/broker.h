@@ -32,9 +32,9 @@ void test_world_end(struct test_world *w);
 /* Likewise, when a broken broker may have leaked. */
 void test_world_end_broken(struct test_world *w);
 
-/* The n-th allocation from now fails; 0: none. */
-/* Around a fork: else the child may find it locked by a thread that it has not. */
+/* Over a fork: whoever calls the allocator in the child waits for ever. */
 void test_hold_allocator(bool hold);
+/* The n-th allocation from now fails; 0: none. */
 void test_fail_allocation(uint64_t n);
 bool test_allocation_failed(void);
 /* The n-th allocation from now interrupts this broker. */

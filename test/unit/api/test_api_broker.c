@@ -639,20 +639,32 @@ static void a_close_under_calls_of_other_threads_refuses_the_rest(void **state)
 
 /* -- fork -------------------------------------------------------------------------- */
 
+static int32_t keep(void *ctx, memphis_message *m)
+{
+    (void)ctx, (void)m;
+    return MEMPHIS_KEEP;
+}
+
 /* In the child; cmocka's assertions would go on with the parent's tests. */
 static int child_status(struct test_world *w, struct handles *h)
 {
     memphis_pipe pipe = { .write = no_output, .close = no_close };
-    struct pollfd p = { .fd = w->b->wake_fd, .events = POLLIN };
+    struct pollfd fd = { .fd = w->b->wake_fd, .events = POLLIN };
     memphis_session *session;
+    memphis_producer *p;
+    memphis_consumer *c;
     memphis_stats stats;
     memphis_station *s;
     memphis_message *m;
     uint32_t got;
     int wrong = 0;
 
-    alarm(30); /* a lock that nobody will ever give back */
+    alarm(10); /* a lock that nobody will ever give back */
     wrong |= memphis_station_open(w->b, "s", &s, NULL) != MEMPHIS_MISUSE;
+    wrong |= memphis_station_create(w->b, "t", NULL, &s, NULL) != MEMPHIS_MISUSE;
+    wrong |= memphis_station_drop(h->s, NULL) != MEMPHIS_MISUSE;
+    wrong |= memphis_producer_open(h->s, "q", &p, NULL) != MEMPHIS_MISUSE;
+    wrong |= memphis_consumer_open(h->s, "d", NULL, &c, NULL) != MEMPHIS_MISUSE;
     wrong |= memphis_session_new(w->b, &pipe, NULL, &session, NULL) != MEMPHIS_MISUSE;
     wrong |= (memphis_step(w->b, NULL) != MEMPHIS_MISUSE) << 1;
     wrong |= (memphis_produce(h->p, "x", 1, NULL, NULL, NULL) != MEMPHIS_MISUSE) << 2;
@@ -661,14 +673,18 @@ static int child_status(struct test_world *w, struct handles *h)
         << 3;
     wrong |= (memphis_producer_flush(h->p, 0) != MEMPHIS_MISUSE) << 4;
     wrong |= (memphis_fetch(h->c, &m, 1, 0, &got, NULL) != MEMPHIS_MISUSE) << 5;
+    wrong |= (memphis_consume(h->c, 1, 0, keep, NULL, &got, NULL) != MEMPHIS_MISUSE)
+             << 5;
     wrong |= (memphis_message_ack(h->m) != MEMPHIS_MISUSE) << 6;
+    wrong |= (memphis_session_feed(h->session, "x", 1) != MEMPHIS_MISUSE) << 6;
+    memphis_session_drained(h->session, 1);
     memphis_interrupt(w->b);
     memphis_stats_read(w->b, &stats);
     wrong |= (stats.stored != 0) << 7;
     close_all(h);
     memphis_close(w->b);
     if (w->options.mode == MEMPHIS_MANUAL && w->options.workers == 0)
-        wrong |= (poll(&p, 1, 0) != 0) << 7; /* nobody has woken the parent */
+        wrong |= (poll(&fd, 1, 0) != 0) << 7; /* nobody has woken the parent */
     return wrong;
 }
 
@@ -686,14 +702,15 @@ static void check_forked_child(bool kernel_wipes)
         if (!kernel_wipes)
             w.b->alive = NULL;
         open_all(&w, &h);
+        open_session(&w, &h);
         while (mode > 0 && memphis_step(w.b, &next) == MEMPHIS_OK && next == 0)
             ;
         pthread_mutex_lock(&w.b->lock); /* as a thread of the parent may hold it */
         test_hold_allocator(true);
         pid_t child = fork();
-        test_hold_allocator(false);
         if (child == 0)
             _exit(child_status(&w, &h));
+        test_hold_allocator(false);
         pthread_mutex_unlock(&w.b->lock);
         assert_int_equal(waitpid(child, &status, 0), child);
         assert_true(WIFEXITED(status));

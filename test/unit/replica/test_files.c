@@ -409,6 +409,77 @@ static void a_damaged_table_of_partitions_costs_nobody_his_files(void **state)
     }
 }
 
+static void lose_directory_7(struct world *w)
+{
+    for (;;) {
+        struct nth_name file = { DIR7 "/", "", 0, { 0 } };
+        mp_disk_each(w->disk, take_nth, &file);
+        if (file.name[0] == 0)
+            return;
+        remove_name(w, DIR7, file.name + sizeof DIR7);
+    }
+}
+
+/* However long its history was: what the log still has of it counts. */
+static void a_lost_directory_may_have_told_of_any_number_of_messages(void **state)
+{
+    const uint64_t many = 1ull << 28;
+    (void)state;
+
+    for (int skips = 0; skips < 2; skips++) { /* the log begins with a skip, or not */
+        struct world *w = world_new(98);
+        uint8_t range[16];
+        struct mp_stored m;
+        must_start(w);
+        open_partition(w, 7);
+        open_partition(w, 8);
+        produce(w, 7, 20, 100);
+        flush(w);
+        stop(w);
+        must_start(w); /* nothing of it is in memory */
+        struct mp_entry skip = { .type = MP_ENTRY_SKIP, .pid = 7, .seq = 21,
+                                 .payload = { range + 8, 8 } };
+        for (; skip.seq < many; skip.seq += 1 << 25) {
+            mp_damage_payload(skip.seq, skip.seq + (1 << 25) - 1, range);
+            assert_int_equal(append(w, MP_SHARD_DATA, &skip), MEMPHIS_OK);
+        }
+        w->next[7] = skip.seq;
+        produce(w, 7, 20, 100);
+        produce(w, 8, 20, 1000);
+        flush(w);
+        idle(w, 1);
+        produce(w, 8, 100, 1000);
+        flush(w);
+        idle(w, 1);
+        if (skips > 0) {
+            skip.seq = w->next[7];
+            mp_damage_payload(skip.seq, skip.seq + 9, range);
+            assert_int_equal(append(w, MP_SHARD_DATA, &skip), MEMPHIS_OK);
+            w->next[7] += 10;
+        }
+        uint64_t first = w->next[7];
+        produce(w, 7, 5, 100);
+        stop(w);
+        lose_directory_7(w);
+        refuses_to_start(w, MEMPHIS_CORRUPT, "damaged or unreadable: restore it");
+        w->options.accept_loss = true;
+        must_start(w);
+        w->options.accept_loss = false;
+        for (int round = 0; round < 3; round++) {
+            assert_int_equal(read_at(w, MP_SHARD_DATA, 7, 1, &m), MEMPHIS_OK);
+            check_message(&m, 7, first);
+            mp_stored_release(&m);
+            for (uint64_t seq = first; seq < first + 5; seq++)
+                expect_7(w, seq, MEMPHIS_OK, seq);
+            expect_range(w, 8, 1, 120);
+            crash(w, MP_CRASH_NOTHING);
+            must_start(w);
+            assert_int_equal(w->report.lost_ranges, 0);
+        }
+        world_free(w);
+    }
+}
+
 struct pick {
     uint64_t left; /* bytes of files until the one that is hit */
     char name[96];
@@ -487,6 +558,44 @@ static void a_flipped_bit_anywhere_costs_one_message(void **state)
             crash(w, MP_CRASH_NOTHING);
             must_start(w);
         }
+        world_free(w);
+    }
+}
+
+/* Of `node` the other slot is as good, but for what is done once more. */
+static void a_start_needs_one_slot_of_node_that_can_be_read(void **state)
+{
+    (void)state;
+
+    for (uint64_t n = 0; n < 4; n++) {
+        struct world *w = world_new(96);
+        w->options.memory_max = 64 << 20; /* no WAL file is given back */
+        w->options.wal_total_max = 64 << 20;
+        must_start(w);
+        open_partition(w, 7);
+        stop(w); /* both slots are written */
+        must_start(w);
+        produce(w, 7, 100, 1000);
+        if (n % 2 == 0)
+            stop(w);
+        else
+            crash(w, MP_CRASH_NOTHING);
+        mp_disk_fail(w->disk, MP_DISK_READ, 1 + n / 2, MEMPHIS_IO, false);
+        must_start(w);
+        assert_int_equal(w->report.lost_ranges, 0);
+        expect_range(w, 7, 1, 100);
+        produce(w, 7, 10, 1000);
+        stop(w);
+        must_start(w);
+        expect_range(w, 7, 1, 110);
+        stop(w);
+        mp_disk_fail(w->disk, MP_DISK_READ, 1, MEMPHIS_IO, true);
+        memphis_error err = { 0 };
+        assert_int_not_equal(start(w, &err), MEMPHIS_OK);
+        stop(w);
+        mp_disk_heal(w->disk);
+        must_start(w);
+        expect_range(w, 7, 1, 110);
         world_free(w);
     }
 }
@@ -579,6 +688,44 @@ static void what_an_interrupted_pass_has_left_is_kept_for_good(void **state)
     assert_true(kept > 0);
 }
 
+/* Letters as well, which are messages of partition 0, in 'dls' behind all the others: a
+ * pass that was torn has left some in a segment, and the log has all of them. */
+static void what_the_log_has_of_letters_counts_before_a_torn_segment(void **state)
+{
+    bool crashed = true;
+    int rebuilt = 0;
+    (void)state;
+
+    for (uint64_t n = 1; crashed; n++) {
+        for (uint64_t seed = 1; seed <= 4; seed++) {
+            struct world *w = world_new(100);
+            struct nth_name file = { "wal/", ".wal", 0, { 0 } };
+            must_start(w);
+            for (uint32_t pid = 7; pid < 12; pid++) {
+                open_partition(w, pid);
+                produce(w, pid, 3, 200);
+            }
+            produce(w, 0, 20, 300);
+            settle(w);
+            mp_disk_crash_at(w->disk, n);
+            w->replica->wants_flush = true;
+            settle(w);
+            crashed = mp_disk_has_crashed(w->disk);
+            stop(w);
+            mp_disk_crash(w->disk, MP_CRASH_SECTORS, seed);
+            mp_disk_each(w->disk, take_nth, &file); /* it costs partition 7 some */
+            assert_true(mp_disk_flip(w->disk, file.name, 2 * MP_BLOCK_SIZE + 500, 1));
+            w->options.accept_loss = true;
+            must_start(w);
+            rebuilt += partition_of(w, 0)->is_rebuilt;
+            if (readable(w, 0, 20) != 0x1ffffe)
+                fail_msg("operation %d: letters %x", (int)n, readable(w, 0, 20));
+            world_free(w);
+        }
+    }
+    assert_true(rebuilt > 0);
+}
+
 /* What it has written to files may be ahead of the log then: nobody misses entries. */
 static void an_accepting_start_may_be_crashed_anywhere(void **state)
 {
@@ -649,6 +796,40 @@ static void an_accepting_start_that_lacks_memory_may_be_crashed_anywhere(void **
     }
 }
 
+/* What was accepted once is no reason to keep the whole log in memory for ever. */
+static void a_start_after_an_accepted_loss_flushes_when_memory_is_short(void **state)
+{
+    struct world *w = world_new(99);
+    struct nth_name file = { DIR7, ".seg", 0, { 0 } };
+    struct mp_replica_stats st;
+    (void)state;
+
+    w->options.memory_max = 64 << 20; /* nothing is flushed by itself */
+    w->options.wal_total_max = 64 << 20;
+    must_start(w);
+    open_partition(w, 7);
+    produce(w, 7, 100, 1000);
+    flush(w);
+    idle(w, 1);
+    stop(w);
+    mp_disk_each(w->disk, take_nth, &file);
+    remove_name(w, DIR7, file.name + sizeof DIR7);
+    w->options.accept_loss = true;
+    must_start(w);
+    w->options.accept_loss = false;
+    uint64_t first = w->next[7] = mp_log_last(data_log(w), 7) + 1;
+    produce(w, 7, 2000, 1000);
+    stop(w);
+    w->options.memory_max = 256 << 10;
+    must_start(w);
+    mp_replica_stats(w->replica, &st);
+    assert_true(st.flushes > 0);
+    if (st.log_bytes > w->options.memory_max)
+        fail_msg("%d KiB of the log are in memory", (int)(st.log_bytes >> 10));
+    expect_range(w, 7, first, first + 1999);
+    world_free(w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -660,9 +841,13 @@ int main(void)
         leak_checked(what_tells_of_messages_may_be_lost_without_them),
         leak_checked(a_repair_leaves_good_headers_as_they_are),
         leak_checked(a_damaged_table_of_partitions_costs_nobody_his_files),
+        leak_checked(a_lost_directory_may_have_told_of_any_number_of_messages),
+        leak_checked(what_the_log_has_of_letters_counts_before_a_torn_segment),
         leak_checked(a_flipped_bit_anywhere_costs_one_message),
         leak_checked(an_accepting_start_may_be_crashed_anywhere),
         leak_checked(an_accepting_start_that_lacks_memory_may_be_crashed_anywhere),
+        leak_checked(a_start_after_an_accepted_loss_flushes_when_memory_is_short),
+        leak_checked(a_start_needs_one_slot_of_node_that_can_be_read),
         leak_checked(a_crash_does_not_make_a_damaged_end_a_torn_one),
         leak_checked(what_an_interrupted_pass_has_left_is_kept_for_good),
     };

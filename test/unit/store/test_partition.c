@@ -373,7 +373,7 @@ static void is_refused(struct world *w, const struct mp_entry *e)
     uint64_t last = mp_partitions_find(&w->t, 7)->last;
 
     assert_int_equal(apply_try(w, e, &kept, &err), MEMPHIS_CORRUPT);
-    assert_true(err.message[0] != 0);
+    assert_non_null(strstr(err.message, "restore the data directory from a backup"));
     assert_false(kept);
     assert_int_equal(mp_partitions_find(&w->t, 7)->last, last);
 }
@@ -390,7 +390,9 @@ static void entries_that_make_no_sense_are_refused(void **state)
     messages(w, 7, 1, 10, 50);
     struct mp_entry e = { .type = MP_ENTRY_MESSAGE, .pid = 7, .seq = 10 };
     is_refused(w, &e);
-    e.seq = 11 + (1 << 26);
+    e.seq = 12 + (1 << 26); /* memory would grow with it */
+    is_refused(w, &e);
+    e.seq = 1ull << 63;
     is_refused(w, &e);
     e = (struct mp_entry){ .type = MP_ENTRY_FLOOR, .pid = 7, .payload = { range, 7 } };
     is_refused(w, &e);
@@ -405,12 +407,47 @@ static void entries_that_make_no_sense_are_refused(void **state)
     mp_set_u64(range, 5);
     mp_set_u64(range + 8, 4);
     is_refused(w, &e);
-    mp_set_u64(range + 8, 12 + (1 << 26));
+    mp_set_u64(range + 8, 1ull << 63);
     is_refused(w, &e);
     e = (struct mp_entry){ .type = MP_ENTRY_PARTITION, .pid = 7,
                            .payload = { op, sizeof op } };
     is_refused(w, &e);
     world_free(w);
+}
+
+/* Whatever was there before may be lost: the rest counts, and memory holds no more than
+ * that. */
+static void a_gap_in_front_of_what_is_in_memory_may_be_of_any_size(void **state)
+{
+    (void)state;
+
+    for (int how = 0; how < 3; how++) {
+        struct world *w = world_new(9);
+        struct mp_partition *p = open_partition(w, 7);
+        struct mp_stored m;
+        uint64_t at = 1ull << (how == 0 ? 27 : 60);
+        uint8_t range[16];
+        if (how == 1) { /* nor does what was there and has left it matter */
+            messages(w, 7, 1, 10, 50);
+            flush(w, 7, 1);
+            evict(w);
+            assert_int_equal(p->memtable.live, 0);
+        }
+        if (how == 2) { /* of an accepting start, which knew what is lost now */
+            mp_damage_payload(at, at + 65535, range);
+            apply(w, &(struct mp_entry){ .type = MP_ENTRY_SKIP, .pid = 7, .seq = at,
+                                         .payload = { range + 8, 8 } });
+            at += 65536;
+        }
+        for (uint64_t seq = at; seq < at + 10; seq++)
+            message(w, 7, seq, 50, 0);
+        assert_true(p->memtable.capacity <= 16);
+        assert_int_equal(read_at(w, p, 11, &m), MEMPHIS_OK);
+        check_entry(&m.entry, 7, at);
+        mp_stored_release(&m);
+        assert_int_equal(p->last, at + 9);
+        world_free(w);
+    }
 }
 
 static void a_state_file_that_makes_no_sense_is_refused(void **state)
@@ -487,6 +524,54 @@ static void what_cannot_be_read_is_bounded_by_what_there_is(void **state)
     world_free(w);
 }
 
+/* A slot has known 30 messages, and of the segments only one is left. */
+static void what_files_have_lost_at_their_end_the_log_tells_again(void **state)
+{
+    static const char expected[32] = ".mmmmmmmmmm.llmmldmlllllllllllll";
+    struct world *w = world_new(10);
+    struct mp_partition *p = open_partition(w, 7);
+    struct mp_stored m;
+    (void)state;
+
+    messages(w, 7, 1, 10, 50);
+    flush(w, 7, 1);
+    evict(w);
+    p->last = p->flushed_seq = 31;
+    mp_ranges_add(&p->dead, 11, 11);
+    mp_ranges_add(&p->dead, 17, 17);
+    p->is_rebuilt = true;
+    for (uint64_t seq = 1; seq <= 18; seq++) {
+        struct mp_entry e = { .type = MP_ENTRY_MESSAGE, .pid = 7, .seq = seq };
+        bool is_told = seq == 14 || seq == 15 || seq == 18;
+        if (seq < 12 || seq == 17)
+            assert_true(mp_partitions_has_flushed(&w->t, &e, w->index + 1));
+        if (!is_told)
+            continue;
+        assert_false(mp_partitions_has_flushed(&w->t, &e, w->index + 1));
+        message(w, 7, seq, 50, 0);
+        assert_true(mp_partitions_has_flushed(&w->t, &e, w->index + 1));
+    }
+    assert_int_equal(p->flushed_seq, 13); /* a segment takes them */
+    mp_partition_lose(p, 12, 13);         /* as the end of a start does */
+    for (int round = 0; round < 2; round++) {
+        assert_int_equal(p->last, 31);
+        for (uint64_t seq = 1; seq <= 31; seq++) {
+            memphis_status s = read_at(w, p, seq, &m);
+            uint64_t found = m.entry.seq;
+            if (s == MEMPHIS_OK)
+                mp_stored_release(&m);
+            if (expected[seq] == 'm')
+                assert_true(s == MEMPHIS_OK && found == seq);
+            if (expected[seq] == 'l')
+                assert_true(s == MEMPHIS_CORRUPT && found >= seq);
+        }
+        flush(w, 7, 1);
+        evict(w);
+        assert_int_equal(p->memtable.live, 0);
+    }
+    world_free(w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -498,8 +583,10 @@ int main(void)
         leak_checked(a_drop_takes_no_memory_and_loses_nobody_else),
         leak_checked(entries_of_a_partition_that_is_not_open_are_ignored),
         leak_checked(entries_that_make_no_sense_are_refused),
+        leak_checked(a_gap_in_front_of_what_is_in_memory_may_be_of_any_size),
         leak_checked(a_state_file_that_makes_no_sense_is_refused),
         leak_checked(an_unknown_item_of_a_state_file_is_refused),
+        leak_checked(what_files_have_lost_at_their_end_the_log_tells_again),
         leak_checked(what_cannot_be_read_is_bounded_by_what_there_is),
     };
 

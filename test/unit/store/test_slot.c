@@ -157,20 +157,29 @@ static void a_slot_of_a_newer_release_is_refused(void **state)
     }
 }
 
-static void a_read_error_is_no_missing_slot(void **state)
+static void a_slot_that_cannot_be_read_is_a_damaged_one(void **state)
 {
-    struct mp_disk *d = disk_with(2);
+    struct mp_disk *d = disk_with(2); /* generation 2 in slot 0, 1 in slot 1 */
     struct mp_env *e = mp_env_mem_open(d, NULL);
     uint8_t block[MP_BLOCK_SIZE];
-    bool exists;
+    memphis_error err = { 0 };
+    bool exists = false;
 
     (void)state;
     for (uint64_t n = 1; n <= 2; n++) {
         mp_disk_fail(d, MP_DISK_READ, n, MEMPHIS_IO, false);
-        assert_int_equal(mp_slot_read(e, NAME, "MPN1", block, &exists, NULL),
-                         MEMPHIS_IO);
-        assert_true(exists);
+        assert_int_equal(newest(e), n);
     }
+    mp_disk_fail(d, MP_DISK_READ, 1, MEMPHIS_IO, true);
+    assert_int_equal(mp_slot_read(e, NAME, "MPN1", block, &exists, &err),
+                     MEMPHIS_NOT_FOUND);
+    assert_true(exists);
+    assert_non_null(strstr(err.message, "'node' cannot be read"));
+    assert_non_null(strstr(err.message, "restore it from a backup"));
+    mp_disk_heal(d);
+    mp_disk_fail(d, MP_DISK_READ, 1, MEMPHIS_NOMEM, false); /* it may be good */
+    assert_int_equal(mp_slot_read(e, NAME, "MPN1", block, &exists, &err),
+                     MEMPHIS_NOMEM);
     e->close(e);
     mp_disk_free(d);
 }
@@ -204,7 +213,7 @@ int main(void)
         leak_checked(a_torn_write_of_either_slot_leaves_the_other),
         leak_checked(a_flipped_bit_makes_the_older_one_count),
         leak_checked(a_slot_of_a_newer_release_is_refused),
-        leak_checked(a_read_error_is_no_missing_slot),
+        leak_checked(a_slot_that_cannot_be_read_is_a_damaged_one),
         leak_checked(a_failed_write_or_sync_is_told),
     };
 
