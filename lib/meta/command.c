@@ -90,6 +90,17 @@ static const struct mp_field user_fields[] = {
     KEY_TEXT(2, u.user.name, "name"),
     NUMBER(3, MP_FIELD_U32, u.user.type, MP_USER_MANAGEMENT, "type"),
     TEXT(4, u.user.hash, "hash"),
+    TEXT(5, u.user.owner, "owner"),
+    TEXT(6, u.user.description, "description"),
+    TEXT(7, u.user.full_name, "full_name"),
+    TEXT(8, u.user.team, "team"),
+    TEXT(9, u.user.position, "position"),
+    NUMBER(10, MP_FIELD_U32, u.user.avatar, 0, "avatar"),
+    NUMBER(11, MP_FIELD_BOOL, u.user.is_restricted, 0, "is_restricted"),
+    TEXT(12, u.user.allow_read, "allow_read"),
+    TEXT(13, u.user.allow_write, "allow_write"),
+    TEXT(14, u.user.deny_read, "deny_read"),
+    TEXT(15, u.user.deny_write, "deny_write"),
 };
 
 #define FIELDS(array) .fields = (array), .count = sizeof(array) / sizeof(array)[0]

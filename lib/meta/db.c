@@ -85,6 +85,17 @@ static const char *const migrations[] = {
     " type INTEGER NOT NULL,"
     " hash TEXT NOT NULL,"
     " created_ns INTEGER NOT NULL) STRICT;",
+    "ALTER TABLE users ADD COLUMN owner TEXT NOT NULL DEFAULT '';"
+    "ALTER TABLE users ADD COLUMN description TEXT NOT NULL DEFAULT '';"
+    "ALTER TABLE users ADD COLUMN full_name TEXT NOT NULL DEFAULT '';"
+    "ALTER TABLE users ADD COLUMN team TEXT NOT NULL DEFAULT '';"
+    "ALTER TABLE users ADD COLUMN position TEXT NOT NULL DEFAULT '';"
+    "ALTER TABLE users ADD COLUMN avatar INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE users ADD COLUMN is_restricted INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE users ADD COLUMN allow_read TEXT NOT NULL DEFAULT '';"
+    "ALTER TABLE users ADD COLUMN allow_write TEXT NOT NULL DEFAULT '';"
+    "ALTER TABLE users ADD COLUMN deny_read TEXT NOT NULL DEFAULT '';"
+    "ALTER TABLE users ADD COLUMN deny_write TEXT NOT NULL DEFAULT '';",
 };
 enum { MIGRATIONS_COUNT = sizeof migrations / sizeof migrations[0] };
 

@@ -77,11 +77,17 @@ struct mp_consumer_row {
 
 enum { MP_USER_ROOT, MP_USER_APPLICATION, MP_USER_MANAGEMENT };
 
+/* Texts that are not set are "". The four lists of patterns: one per line; none of them
+ * counts unless `is_restricted` (broker/permission.h). */
 struct mp_user_row {
     char *name;
     uint32_t type;
     char *hash; /* bcrypt */
     uint64_t created_ns;
+    const char *owner, *description, *full_name, *team, *position;
+    uint32_t avatar;
+    bool is_restricted;
+    const char *allow_read, *allow_write, *deny_read, *deny_write;
 };
 
 enum mp_command_kind { /* numbers are on disk: never reused */

@@ -38,8 +38,13 @@ static struct mp_command full(uint16_t kind)
             .last_messages = INT64_MIN
         };
     else
-        c.u.user = (struct mp_user_row){ .name = "bob", .type = MP_USER_MANAGEMENT,
-                                         .hash = "$2b$10$abc" };
+        c.u.user = (struct mp_user_row){
+            .name = "bob", .type = MP_USER_MANAGEMENT, .hash = "$2b$10$abc",
+            .owner = "root", .description = "d", .full_name = "Bob B",
+            .team = "t", .position = "p", .avatar = 8, .is_restricted = true,
+            .allow_read = "a.*\nb", .allow_write = "c", .deny_read = "d",
+            .deny_write = "e"
+        };
     return c;
 }
 
@@ -251,7 +256,7 @@ static void unknown_items_are_skipped_or_refused(void **state)
     assert_int_equal(with_item(65535, "", 0, NULL), MEMPHIS_OK);
     assert_int_equal(with_item(32767, "x", 1, "unknown field 32767"),
                      MEMPHIS_UNSUPPORTED);
-    assert_int_equal(with_item(5, "x", 1, "user_put"), MEMPHIS_UNSUPPORTED);
+    assert_int_equal(with_item(16, "x", 1, "user_put"), MEMPHIS_UNSUPPORTED);
 }
 
 static void malformed_items_are_refused(void **state)

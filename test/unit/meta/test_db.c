@@ -184,6 +184,45 @@ static void rows_come_back_with_their_index(void **state)
     assert_true(row->last_messages == -1);
     assert_true(row->ack_wait_ms == UINT64_MAX);
     assert_string_equal(mp_meta_user(w->meta, MP_STR("bob"))->hash, "hash");
+    assert_true(mp_meta_user(w->meta, MP_STR("bob"))->is_restricted);
+    assert_string_equal(mp_meta_user(w->meta, MP_STR("bob"))->allow_read,
+                        "prod.*\norders");
+    world_free(w);
+}
+
+/* As version 1 had it: users had a name, a type and a hash. */
+static void a_database_of_version_1_is_brought_up(void **state)
+{
+    static const char *const later[] = { "owner",         "description", "full_name",
+                                         "team",          "position",    "avatar",
+                                         "is_restricted", "allow_read",  "allow_write",
+                                         "deny_read",     "deny_write" };
+    struct mp_command u = user_of("bob", "hash");
+    uint32_t id;
+    struct world *w = world_with_station(db_path, &id);
+    struct sqlite3 *db = NULL;
+    char sql[96];
+
+    (void)state;
+    world_do(w, &u);
+    world_stop(w);
+    assert_int_equal(sqlite3_open(db_path, &db), 0);
+    for (size_t i = 0; i < sizeof later / sizeof later[0]; i++) {
+        snprintf(sql, sizeof sql, "ALTER TABLE users DROP COLUMN %s", later[i]);
+        assert_int_equal(sqlite3_exec(db, sql, NULL, NULL, NULL), 0);
+    }
+    assert_int_equal(sqlite3_exec(db, "PRAGMA user_version = 1", NULL, NULL, NULL),
+                     0);
+    sqlite3_close(db);
+    world_start(w);
+    const struct mp_user_row *row = mp_meta_user(w->meta, MP_STR("bob"));
+    assert_string_equal(row->hash, "hash");
+    assert_string_equal(row->owner, "");
+    assert_false(row->is_restricted);
+    world_do(w, &u);
+    world_stop(w);
+    world_start(w);
+    assert_true(mp_meta_user(w->meta, MP_STR("bob"))->is_restricted);
     world_free(w);
 }
 
@@ -408,9 +447,9 @@ static void a_newer_database_is_refused(void **state)
 
     (void)state;
     world_free(world_with_station(db_path, &id));
-    patch(db_path, 60, "\0\0\0\2", 4); /* user_version, big-endian */
-    refused(db_path, MEMPHIS_VERSION, "has version 2");
-    patch(db_path, 60, "\0\0\0\1", 4);
+    patch(db_path, 60, "\0\0\0\3", 4); /* user_version, big-endian */
+    refused(db_path, MEMPHIS_VERSION, "has version 3");
+    patch(db_path, 60, "\0\0\0\2", 4);
     world_free(world_new(db_path));
 }
 
@@ -793,6 +832,7 @@ int main(void)
 #define on_disk(f) cmocka_unit_test_setup_teardown(f, NULL, no_leaks_no_files)
     const struct CMUnitTest tests[] = {
         on_disk(rows_come_back_with_their_index),
+        on_disk(a_database_of_version_1_is_brought_up),
         on_disk(entries_that_sqlite_has_are_skipped),
         on_disk(ids_grow_over_restarts_also_when_the_rows_are_gone),
         on_disk(random_commands_survive_stops_and_crashes),

@@ -293,7 +293,10 @@ static inline struct mp_command user_of(const char *name, const char *hash)
     struct mp_command c = { .kind = MP_COMMAND_USER_PUT, .time_ns = 4000 };
 
     c.u.user = (struct mp_user_row){ .name = (char *)name, .hash = (char *)hash,
-                                     .type = MP_USER_APPLICATION };
+                                     .type = MP_USER_APPLICATION,
+                                     .owner = "root", .avatar = 3,
+                                     .is_restricted = true,
+                                     .allow_read = "prod.*\norders" };
     return c;
 }
 
@@ -341,8 +344,10 @@ static void put_consumer_line(struct mp_buf *out, const struct mp_consumer_row *
 
 static void put_user_line(struct mp_buf *out, const struct mp_user_row *u)
 {
-    mp_buf_format(out, "user %s %u '%s' %llu\n", u->name, u->type, u->hash,
-                  (unsigned long long)u->created_ns);
+    mp_buf_format(out, "user %s %u '%s' %llu %s %u %d '%s' '%s'\n", u->name, u->type,
+                  u->hash, (unsigned long long)u->created_ns, u->owner, u->avatar,
+                  u->is_restricted, u->allow_read,
+                  u->deny_write != NULL ? u->deny_write : "");
 }
 
 /* Stations in order of their ids, which end at `last_id`; users of the given names. */
