@@ -199,18 +199,27 @@ static struct trial *trial_new(struct mp_auth *a, const struct mp_user_row *row,
     return t;
 }
 
-/* False, and the trial is gone: there is no thread for it now. */
-static bool post(struct mp_auth *a, struct trial *t)
+/* The thread comes with the first session: an embedder without doors has none. */
+static bool has_worker(struct mp_auth *a)
 {
     struct mp_env *env = a->broker->env;
     memphis_error why = { 0 };
 
-    /* The thread comes with the first session: an embedder without doors has none. */
-    if (a->worker == NULL &&
-        env->worker_new(env, "auth", 0, &a->worker, &why) != MEMPHIS_OK) {
-        mp_logf(a->broker->logger, MEMPHIS_LOG_ERROR, "auth",
-                "no password can be checked now: %s", why.message);
-        a->worker = NULL;
+    if (a->worker != NULL ||
+        env->worker_new(env, "auth", 0, &a->worker, &why) == MEMPHIS_OK)
+        return true;
+    mp_logf(a->broker->logger, MEMPHIS_LOG_ERROR, "auth",
+            "no password can be checked now: %s", why.message);
+    a->worker = NULL;
+    return false;
+}
+
+/* False, and the trial is gone: there is no thread for it now. */
+static bool post(struct mp_auth *a, struct trial *t)
+{
+    struct mp_env *env = a->broker->env;
+
+    if (!has_worker(a)) {
         mp_free(t);
         return false;
     }
@@ -220,6 +229,64 @@ static bool post(struct mp_auth *a, struct trial *t)
     a->trials_count++;
     env->worker_post(env, a->worker, &t->job);
     return true;
+}
+
+/* === New passwords === */
+
+struct hashing {
+    struct mp_job job;
+    struct mp_auth *auth;
+    mp_auth_hash_fn fn;
+    void *ctx;
+    uint8_t salt[16];
+    size_t size;
+    char password[MP_PASSWORD_MAX + 1];
+    char hash[MP_BCRYPT_SIZE + 1];
+    memphis_status status;
+};
+
+static void run_hash(struct mp_job *j)
+{
+    struct hashing *h = mp_container_of(j, struct hashing, job);
+
+    h->status = mp_bcrypt_hash(mp_slice(h->password, h->size), h->salt, h->hash);
+}
+
+static void deliver_hash(struct mp_mail *m)
+{
+    struct hashing *h =
+        mp_container_of(mp_container_of(m, struct mp_job, mail), struct hashing, job);
+    bool is_good = h->status == MEMPHIS_OK && h->job.guard == MEMPHIS_OK;
+
+    if (is_good)
+        remember(h->auth, h->hash, mp_slice(h->password, h->size));
+    if (!h->auth->closing)
+        h->fn(h->ctx, is_good ? h->hash : NULL);
+    memset(h->password, 0, sizeof(h->password));
+    mp_free(h);
+}
+
+void mp_auth_hash(struct mp_auth *a, memphis_slice password, mp_auth_hash_fn fn,
+                  void *ctx)
+{
+    struct mp_env *env = a->broker->env;
+    struct hashing *h;
+
+    mp_assert(password.size <= MP_PASSWORD_MAX);
+    if (!has_worker(a)) {
+        fn(ctx, NULL);
+        return;
+    }
+    h = mp_alloc(sizeof(*h));
+    h->auth = a;
+    h->fn = fn;
+    h->ctx = ctx;
+    h->size = password.size;
+    memcpy(h->password, password.data, password.size);
+    env->random(env, h->salt, sizeof(h->salt));
+    h->job.run = run_hash;
+    h->job.mail.deliver = deliver_hash;
+    env->worker_post(env, a->worker, &h->job);
 }
 
 /* === Public === */

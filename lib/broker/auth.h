@@ -30,6 +30,12 @@ struct mp_auth_check *mp_auth_check(struct mp_auth *a, memphis_slice user,
                                     memphis_slice password, mp_auth_fn fn, void *ctx);
 void mp_auth_cancel(struct mp_auth_check *c); /* NULL-safe */
 
+/* The hash of a new password, made on the worker. `hash` NULL: it could not be made.
+ * fn is not called when the broker closes meanwhile. */
+typedef void (*mp_auth_hash_fn)(void *ctx, const char *hash);
+void mp_auth_hash(struct mp_auth *a, memphis_slice password, mp_auth_hash_fn fn,
+                  void *ctx);
+
 /* With the first session: root's hash is compared with the configured password, and
  * made anew where it differs, on the worker. Until the new one is committed that
  * password is compared directly. Later calls do nothing. */

@@ -8,6 +8,7 @@
 #include "broker/auth.h"
 #include "broker/client.h"
 #include "broker/dls.h"
+#include "broker/user.h"
 
 #include <inttypes.h>
 
@@ -197,6 +198,7 @@ static void meta_applied(void *ctx, const struct mp_command *c, memphis_status r
     if (op != NULL && result == MEMPHIS_EXISTS) /* somebody else was quicker */
         mp_operation_fail(op, result, "it exists already");
     mp_station_applied(b, c, result, row, tag);
+    mp_user_applied(b, c, result);
     if (op != NULL)
         mp_operation_done(op);
 }
@@ -258,6 +260,7 @@ static void init_parts(struct mp_broker *b)
     mp_list_init(&b->sources);
     mp_list_init(&b->outputs);
     mp_list_init(&b->operations);
+    mp_list_init(&b->user_changes);
     mp_list_init(&b->all_streams);
     mp_map_seed(&b->stations, seed[0], seed[1]);
     mp_map_seed(&b->connections, seed[0], seed[1]);
@@ -406,6 +409,7 @@ memphis_status mp_broker_open(const struct mp_broker_options *o, struct mp_broke
     b->env = o->env;
     b->logger = o->logger;
     b->ctx = o->ctx;
+    b->user_changed = o->user_changed;
     mp_mailbox_init(&b->mailbox, o->wake, o->ctx);
     b->env->mailbox = &b->mailbox;
     init_parts(b);

@@ -57,6 +57,7 @@ struct mp_broker_options {
     uint32_t sync, sync_interval_ms, spin_us;
     void (*wake)(void *ctx); /* mail came: step soon; any thread */
     void (*broken)(void *ctx, const memphis_error *why);
+    void (*user_changed)(void *ctx, const char *name, const struct mp_user_row *row);
     void *ctx;
 };
 
@@ -87,6 +88,7 @@ struct mp_broker {
     struct mp_buf orphans; /* start: partitions whose station is gone (station.c) */
     struct mp_list sources, outputs;
     struct mp_list operations; /* commands on their way: struct mp_operation */
+    struct mp_list user_changes; /* of them: user.c */
     struct mp_auth *auth;
     struct mp_dls *dls;
     struct mp_recovery_report recovery;
@@ -96,6 +98,8 @@ struct mp_broker {
     bool is_broken;
     memphis_error why;
     void (*on_broken)(void *ctx, const memphis_error *why);
+    /* A user is not what he was; NULL: he is gone. */
+    void (*user_changed)(void *ctx, const char *name, const struct mp_user_row *row);
     void *ctx;
 };
 
