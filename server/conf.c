@@ -6,8 +6,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
-enum kind { TEXT, PORT, SIZE, SWITCH, PASSWORD };
+enum kind { TEXT, PORT, SIZE, SWITCH, PASSWORD, TRUTH };
 
 static const struct option {
     const char *name, *alias; /* without dashes */
@@ -39,6 +40,10 @@ static const struct option {
       "print this and stop" },
     { NULL, NULL, "ROOT_PASSWORD", PASSWORD, offsetof(struct conf, root_password),
       "memphis", "password of user root" },
+    { NULL, NULL, "USER_PASS_BASED_AUTH", TRUTH, offsetof(struct conf, has_passwords),
+      "true", "each user has a password; false: all share CONNECTION_TOKEN" },
+    { NULL, NULL, "CONNECTION_TOKEN", PASSWORD, offsetof(struct conf, token), "memphis",
+      "what SDKs send in place of passwords, without them" },
 };
 enum { OPTIONS = sizeof(options) / sizeof(options[0]), MEMORY_LEAST = 4 << 20 };
 
@@ -107,6 +112,11 @@ static int set(struct conf *c, const struct option *o, char *value, const char *
     case TEXT:
         *(const char **)field = value;
         if (value[0] != 0)
+            return 0;
+        break;
+    case TRUTH:
+        *(bool *)field = strcasecmp(value, "true") == 0;
+        if (*(bool *)field || strcasecmp(value, "false") == 0)
             return 0;
         break;
     case SIZE:

@@ -15,6 +15,8 @@ struct conf {
     uint16_t port, http_port; /* http_port 0: off */
     const char *store_dir;
     const char *root_password;
+    bool has_passwords; /* else all users share the token */
+    const char *token;
     uint64_t memory_max, disk_reserve;
     bool accept_loss, debug, version, help;
     bool addr_given;

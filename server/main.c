@@ -62,6 +62,7 @@ static int open_store(struct server *s)
         .on_fatal = on_fatal,
         .fatal_ctx = s,
         .root_password = s->conf.root_password,
+        .connection_token = s->conf.has_passwords ? NULL : s->conf.token,
         .memory_max = s->conf.memory_max,
         .disk_reserve = s->conf.disk_reserve,
         .session_port = s->conf.port,
@@ -94,6 +95,9 @@ static void greet(const struct server *s)
     if (c->addr_given && strncmp(c->addr, "127.", 4) != 0 &&
         strcmp(c->root_password, "memphis") == 0)
         printf("  WARNING  root has the default password; set ROOT_PASSWORD.\n");
+    if (!c->has_passwords)
+        printf("  users    share CONNECTION_TOKEN%s\n",
+               strcmp(c->token, "memphis") == 0 ? ", which has its default" : "");
     printf("Send a first message, from the source folder:\n"
            "  pip install memphis-py 'protobuf<5'\n"
            "  python3 examples/first.py %s %u\n"

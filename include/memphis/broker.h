@@ -75,7 +75,9 @@ typedef struct memphis_options {
                                   8 MiB */
     uint32_t session_port;     /* shown to session clients in INFO; 0: 6666 */
     const char *session_host;  /* likewise; NULL: "127.0.0.1" */
-    uint64_t reserved[6];
+    const char *connection_token; /* of sessions: what all users share in place of their
+                                  passwords; NULL: each has his own; at most 72 bytes */
+    uint64_t reserved[5];
 } memphis_options;
 
 /* Opens and recovers; blocks meanwhile. Statuses: INVALID (options, or a directory that

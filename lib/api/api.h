@@ -130,6 +130,9 @@ void api_idle(memphis_broker *b, uint64_t next_ns, uint64_t wait_ms);
 
 void api_sessions_init(memphis_broker *b, const memphis_options *o);
 void api_sessions_close(memphis_broker *b);
+/* Of struct mp_broker: who may less, or is gone. */
+void api_session_user_changed(void *ctx, const char *name,
+                              const struct mp_user_row *row);
 void api_consumers_close(memphis_broker *b);
 
 #endif

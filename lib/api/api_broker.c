@@ -267,7 +267,7 @@ static bool start_core(memphis_broker *b)
 
 static const char *option_error(const memphis_options *o)
 {
-    if (!api_reserved_is_zero(o->reserved, 6))
+    if (!api_reserved_is_zero(o->reserved, 5))
         return "the reserved words of memphis_options must be zero";
     if (o->mode > MEMPHIS_MANUAL || o->sync > MEMPHIS_SYNC_NONE ||
         o->profile > MEMPHIS_PROFILE_BATTERY ||
@@ -278,6 +278,9 @@ static const char *option_error(const memphis_options *o)
     if (o->root_password != NULL &&
         (strlen(o->root_password) > MP_PASSWORD_MAX || o->root_password[0] == 0))
         return "the root password must have 1 to 72 bytes";
+    if (o->connection_token != NULL && (strlen(o->connection_token) > MP_PASSWORD_MAX ||
+                                        o->connection_token[0] == 0))
+        return "the connection token must have 1 to 72 bytes";
     if (o->max_payload > MP_PAYLOAD_MAX_CEILING)
         return "max_payload can be at most 8 MiB";
     if (o->data_dir != NULL && o->data_dir[0] == 0)
@@ -369,6 +372,7 @@ static void open_core(void *ctx)
         .data_dir = o->data_dir,
         .accept_loss = o->recovery == MEMPHIS_RECOVERY_ACCEPT_LOSS,
         .root_password = o->root_password,
+        .connection_token = o->connection_token,
         .memory_max = o->memory_max,
         .disk_reserve = o->disk_reserve,
         .sync = o->sync,
@@ -376,6 +380,7 @@ static void open_core(void *ctx)
         .spin_us = b->spin_us,
         .wake = wake,
         .broken = on_broken,
+        .user_changed = api_session_user_changed,
         .ctx = b,
     };
 

@@ -6,6 +6,7 @@
 #include "base/status.h"
 #include "broker/auth.h"
 #include "broker/client.h"
+#include "broker/permission.h"
 #include "proto/sdk.h"
 
 struct memphis_session {
@@ -30,11 +31,19 @@ static memphis_session *of_source(struct mp_source *s)
 
 /* === The session's world === */
 
+static const struct mp_user_row *user_row(memphis_broker *b, const char *user)
+{
+    return mp_meta_user(b->core->meta, mp_slice_text(user));
+}
+
 static void on_verdict(void *ctx, bool accepted, const char *user)
 {
     memphis_session *h = ctx;
 
     h->check = NULL;
+    /* Removed while his verdict was out? (root's row may not be made yet.) */
+    if (accepted && strcmp(user, "root") != 0 && user_row(h->b, user) == NULL)
+        accepted = false;
     mp_session_verdict(h->s, accepted, user);
 }
 
@@ -46,7 +55,7 @@ static void authenticate(void *ctx, struct mp_session *s,
 
     mp_auth_cancel(h->check); /* a second CONNECT overtakes the first */
     h->check = NULL;
-    h->check = mp_auth_check(b->core->auth, c->user, c->password, on_verdict, h);
+    h->check = mp_auth_check(b->core->auth, c, on_verdict, h);
 }
 
 static void went_up(void *ctx, struct mp_session *s)
@@ -54,7 +63,9 @@ static void went_up(void *ctx, struct mp_session *s)
     memphis_broker *b = ctx;
     memphis_session *h = of_session(s);
     const char *id = mp_session_client(s)->connection_id;
+    const struct mp_user_row *row = user_row(b, mp_session_client(s)->user);
 
+    mp_session_permit(s, row != NULL ? mp_grants_new(row) : NULL);
     if (h->connection_id != NULL) /* CONNECT came again */
         mp_connection_down(b->core, h->connection_id);
     else
@@ -64,6 +75,24 @@ static void went_up(void *ctx, struct mp_session *s)
     mp_connection_up(b->core, h->connection_id);
     if (h->connection_id[0] != 0)
         mp_sdk_connection_up(b->core, h->connection_id);
+}
+
+void api_session_user_changed(void *ctx, const char *name,
+                              const struct mp_user_row *row)
+{
+    memphis_broker *b = ctx;
+
+    for (struct mp_list *l = b->sessions.next; l != &b->sessions; l = l->next) {
+        struct mp_session *s = mp_container_of(l, memphis_session, node)->s;
+        const char *user = mp_session_client(s)->user;
+
+        if (user == NULL || strcmp(user, name) != 0)
+            continue;
+        if (row == NULL)
+            mp_session_close(s, NULL);
+        else
+            mp_session_permit(s, mp_grants_new(row));
+    }
 }
 
 static void went_down(void *ctx, struct mp_session *s)

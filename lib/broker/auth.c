@@ -9,6 +9,11 @@
 #include <string.h>
 
 enum {
+    FAILURES_FREE = 10, /* per address and minute */
+    DELAY_MAX_S = 10,
+    WINDOW_MS = 60000,
+    SUSPECTS_MAX = 1024, /* addresses; of more the oldest are forgotten */
+    ADDRESS_MAX = 64,
     REMEMBERED_MAX = 1024, /* verdicts that bcrypt has confirmed in this process */
     TRIALS_MAX = 256       /* passwords that wait for bcrypt: 13 s of work */
 };
@@ -17,6 +22,10 @@ struct mp_auth {
     struct mp_broker *broker;
     struct mp_worker *worker;
     char root_password[MP_PASSWORD_MAX + 1];
+    char *token;           /* NULL: users have passwords */
+    struct mp_map suspects; /* address -> struct suspect */
+    struct mp_list suspects_by_age;
+    struct mp_list delayed; /* checks whose verdict is known and waits */
     uint8_t key[32];
     uint8_t remembered[REMEMBERED_MAX][MP_SHA256_SIZE];
     uint32_t remembered_count;
@@ -45,10 +54,129 @@ struct trial {
 
 struct mp_auth_check {
     struct mp_list node;
-    struct trial *trial;
+    struct mp_auth *auth;
+    struct trial *trial; /* NULL: the verdict is known */
     mp_auth_fn fn;
     void *ctx;
+    struct mp_timer timer;
+    bool accepted;
+    char user[MP_NAME_MAX + 1];
+    char address[ADDRESS_MAX];
 };
+
+/* An address from which logins were refused. */
+struct suspect {
+    struct mp_list by_age;
+    uint64_t since_ms;
+    uint32_t failures;
+    char address[ADDRESS_MAX];
+};
+
+/* === Whoever guesses === */
+
+/* "1.2.3.4:5678" -> "1.2.3.4". "": not from a network, and never delayed. */
+static void address_of(const char *peer, char out[ADDRESS_MAX])
+{
+    const char *end = peer != NULL ? strrchr(peer, ':') : NULL;
+    size_t size = end != NULL ? (size_t)(end - peer) : 0;
+
+    if (size >= ADDRESS_MAX)
+        size = 0;
+    if (size > 0)
+        memcpy(out, peer, size);
+    out[size] = 0;
+}
+
+static void forget(struct mp_auth *a, struct suspect *s)
+{
+    mp_map_remove(&a->suspects, mp_slice_text(s->address));
+    mp_list_remove(&s->by_age);
+    mp_free(s);
+}
+
+static struct suspect *suspect_of(struct mp_auth *a, const char *address)
+{
+    struct suspect *s = mp_map_find(&a->suspects, mp_slice_text(address));
+
+    if (s != NULL && mp_broker_now_ms(a->broker) - s->since_ms >= WINDOW_MS) {
+        forget(a, s);
+        s = NULL;
+    }
+    return s;
+}
+
+static void note_failure(struct mp_auth *a, const char *address)
+{
+    struct suspect *s = suspect_of(a, address);
+
+    if (address[0] == 0)
+        return;
+    if (s == NULL) {
+        if (a->suspects.count >= SUSPECTS_MAX)
+            forget(a, mp_container_of(a->suspects_by_age.next, struct suspect, by_age));
+        s = mp_alloc(sizeof(*s));
+        s->since_ms = mp_broker_now_ms(a->broker);
+        mp_format(s->address, sizeof(s->address), "%s", address);
+        mp_map_put(&a->suspects, mp_slice_text(s->address), s);
+        mp_list_push_back(&a->suspects_by_age, &s->by_age);
+    }
+    s->failures++;
+}
+
+static uint64_t delay_ms(struct mp_auth *a, const char *address)
+{
+    const struct suspect *s = suspect_of(a, address);
+    uint32_t more = s != NULL && s->failures > FAILURES_FREE
+                        ? s->failures - FAILURES_FREE
+                        : 0;
+
+    return (more < DELAY_MAX_S ? more : DELAY_MAX_S) * (uint64_t)1000;
+}
+
+static void check_free(struct mp_auth_check *c)
+{
+    mp_list_remove(&c->node);
+    mp_timer_cancel(&c->auth->broker->timers, &c->timer);
+    mp_free(c);
+}
+
+static void tell(struct mp_auth_check *c)
+{
+    struct mp_auth_check said = *c;
+
+    check_free(c);
+    said.fn(said.ctx, said.accepted, said.user);
+}
+
+static void delay_is_over(struct mp_timer *t, uint64_t now)
+{
+    (void)now;
+    tell(mp_container_of(t, struct mp_auth_check, timer));
+}
+
+/* The verdict is known. False: it was told at once, and the check is gone. */
+static bool settle(struct mp_auth_check *c, bool accepted)
+{
+    struct mp_auth *a = c->auth;
+
+    c->trial = NULL;
+    c->accepted = accepted;
+    if (!accepted) {
+        note_failure(a, c->address);
+        mp_logf(a->broker->logger, MEMPHIS_LOG_WARN, "auth",
+                "a login was refused user=%s address=%s", c->user, c->address);
+    }
+    uint64_t delay = delay_ms(a, c->address);
+    if (delay == 0) {
+        tell(c);
+        return false;
+    }
+    mp_list_remove(&c->node);
+    mp_list_push_back(&a->delayed, &c->node);
+    c->timer.fire = delay_is_over;
+    mp_timer_set(&a->broker->timers, &c->timer, mp_broker_now_ms(a->broker) + delay);
+    return true;
+}
 
 /* === Remembered verdicts === */
 
@@ -152,12 +280,6 @@ static void root_done(struct mp_auth *a, struct trial *c)
     mp_operation_done(op);
 }
 
-static void check_free(struct mp_auth_check *c)
-{
-    mp_list_remove(&c->node);
-    mp_free(c);
-}
-
 static void deliver_trial(struct mp_mail *m)
 {
     struct trial *t =
@@ -172,12 +294,13 @@ static void deliver_trial(struct mp_mail *m)
     else if (accepted)
         remember(a, t->hash, mp_slice(t->password, t->password_size));
     while (!mp_list_is_empty(&t->checks)) {
-        struct mp_auth_check c =
-            *mp_container_of(t->checks.next, struct mp_auth_check, node);
+        struct mp_auth_check *c =
+            mp_container_of(t->checks.next, struct mp_auth_check, node);
 
-        check_free(mp_container_of(t->checks.next, struct mp_auth_check, node));
-        if (!a->closing)
-            c.fn(c.ctx, accepted, t->user);
+        if (a->closing)
+            check_free(c);
+        else
+            (void)settle(c, accepted);
     }
     memset(t->password, 0, sizeof(t->password));
     mp_free(t);
@@ -291,13 +414,17 @@ void mp_auth_hash(struct mp_auth *a, memphis_slice password, mp_auth_hash_fn fn,
 
 /* === Public === */
 
-struct mp_auth *mp_auth_new(struct mp_broker *b, const char *root_password)
+struct mp_auth *mp_auth_new(struct mp_broker *b, const char *root_password,
+                            const char *token)
 {
     struct mp_auth *a = mp_realloc(NULL, sizeof(*a));
 
     memset(a, 0, sizeof(*a));
     a->broker = b;
     mp_list_init(&a->trials);
+    mp_list_init(&a->delayed);
+    mp_list_init(&a->suspects_by_age);
+    a->token = token != NULL ? mp_strdup(token) : NULL;
     b->env->random(b->env, a->key, sizeof(a->key));
     mp_format(a->root_password, sizeof(a->root_password), "%s",
               root_password != NULL ? root_password : MP_ROOT_PASSWORD_DEFAULT);
@@ -315,7 +442,15 @@ void mp_auth_free(struct mp_auth *a)
     if (a->worker != NULL)
         a->broker->env->worker_free(a->broker->env, a->worker);
     mp_mailbox_drain(&a->broker->mailbox); /* what the worker had finished */
+    while (!mp_list_is_empty(&a->delayed))
+        check_free(mp_container_of(a->delayed.next, struct mp_auth_check, node));
+    while (!mp_list_is_empty(&a->suspects_by_age))
+        forget(a, mp_container_of(a->suspects_by_age.next, struct suspect, by_age));
+    mp_map_fini(&a->suspects);
     memset(a->root_password, 0, sizeof(a->root_password));
+    if (a->token != NULL)
+        memset(a->token, 0, strlen(a->token));
+    mp_free(a->token);
     mp_free(a);
 }
 
@@ -354,44 +489,116 @@ static struct trial *trial_of(const struct mp_auth *a, memphis_slice user,
     return NULL;
 }
 
-struct mp_auth_check *mp_auth_check(struct mp_auth *a, memphis_slice user,
-                                    memphis_slice password, mp_auth_fn fn, void *ctx)
+/* Users of this door; management users have the dashboard. */
+static const struct mp_user_row *find_user(const struct mp_auth *a, memphis_slice user)
 {
-    struct mp_user_row *row;
-    struct mp_auth_check *c;
-    struct trial *t;
+    const struct mp_user_row *row = mp_meta_user(a->broker->meta, user);
+
+    return row != NULL && row->type == MP_USER_MANAGEMENT ? NULL : row;
+}
+
+/* Somebody who tries many passwords at once is refused without a look: who comes now
+ * may come again. */
+static struct trial *try_password(struct mp_auth *a, memphis_slice user,
+                                  memphis_slice password, const struct mp_user_row *row)
+{
+    struct trial *t = trial_of(a, user, password, row);
+
+    if (t != NULL || a->trials_count >= TRIALS_MAX)
+        return t;
+    t = trial_new(a, row, user, password);
+    return post(a, t) ? t : NULL;
+}
+
+enum verdict { REFUSED, ACCEPTED, UNKNOWN };
+
+/* UNKNOWN: bcrypt has to tell. */
+static enum verdict judge_password(const struct mp_auth *a, memphis_slice user,
+                                   memphis_slice password,
+                                   const struct mp_user_row *row)
+{
     uint8_t f[MP_SHA256_SIZE];
 
-    user = bare_user(user);
-    if (user.size == 0 || user.size > MP_NAME_MAX || password.size > MP_PASSWORD_MAX ||
-        password.size == 0) {
-        fn(ctx, false, "");
-        return NULL;
-    }
-    row = mp_meta_user(a->broker->meta, user);
-    if (row != NULL && row->type == MP_USER_MANAGEMENT)
-        row = NULL; /* they use the dashboard, not this door */
-    if (row != NULL && strlen(row->hash) != MP_BCRYPT_SIZE)
-        row = NULL; /* a hash that no password can match */
+    if (user.size == 0 || user.size > MP_NAME_MAX || password.size == 0 ||
+        password.size > MP_PASSWORD_MAX)
+        return REFUSED;
     if (row != NULL)
         fingerprint(a, row->hash, password, f);
-    if ((row != NULL && is_remembered(a, f)) || is_configured_root(a, user, password)) {
-        fn(ctx, true, row != NULL ? row->name : "root");
+    if ((row != NULL && is_remembered(a, f)) || is_configured_root(a, user, password))
+        return ACCEPTED;
+    return UNKNOWN;
+}
+
+/* "<user>::<token>", or the token alone when the name says the user. */
+static memphis_slice user_of_token(const struct mp_auth *a,
+                                   const struct mp_credentials *c)
+{
+    size_t size = strlen(a->token);
+    const char *given = c->token.data;
+    size_t before = c->token.size > size ? c->token.size - size : 0;
+
+    if (c->token.size < size ||
+        !mp_equal_constant_time(given + before, a->token, size))
+        return (memphis_slice){ 0 };
+    if (before == 0)
+        return bare_user(c->named);
+    if (before < 2 || memcmp(given + before - 2, "::", 2) != 0)
+        return (memphis_slice){ 0 };
+    return bare_user(mp_slice(given, before - 2));
+}
+
+static bool exists(const struct mp_auth *a, const char *user)
+{
+    return strcmp(user, "root") == 0 || find_user(a, mp_slice_text(user)) != NULL;
+}
+
+static struct mp_auth_check *check_new(struct mp_auth *a, memphis_slice user,
+                                       const char *peer, mp_auth_fn fn, void *ctx)
+{
+    struct mp_auth_check *c = mp_alloc(sizeof(*c));
+
+    c->auth = a;
+    c->fn = fn;
+    c->ctx = ctx;
+    mp_list_init(&c->node);
+    address_of(peer, c->address);
+    if (user.size > 0 && user.size <= MP_NAME_MAX)
+        memcpy(c->user, user.data, user.size);
+    return c;
+}
+
+static struct mp_auth_check *check_token(struct mp_auth *a,
+                                         const struct mp_credentials *given,
+                                         mp_auth_fn fn, void *ctx)
+{
+    memphis_slice user = user_of_token(a, given);
+    struct mp_auth_check *c = check_new(a, user, given->peer, fn, ctx);
+
+    mp_fold_lower(c->user, strlen(c->user));
+    return settle(c, exists(a, c->user)) ? c : NULL;
+}
+
+struct mp_auth_check *mp_auth_check(struct mp_auth *a,
+                                    const struct mp_credentials *given, mp_auth_fn fn,
+                                    void *ctx)
+{
+    memphis_slice user = bare_user(given->user);
+    const struct mp_user_row *row = find_user(a, user);
+
+    if (a->token != NULL)
+        return check_token(a, given, fn, ctx);
+    if (row != NULL && strlen(row->hash) != MP_BCRYPT_SIZE)
+        row = NULL; /* a hash that no password can match */
+    struct mp_auth_check *c = check_new(a, user, given->peer, fn, ctx);
+    enum verdict verdict = judge_password(a, user, given->password, row);
+    if (verdict != UNKNOWN)
+        return settle(c, verdict == ACCEPTED) ? c : NULL;
+    c->trial = try_password(a, user, given->password, row);
+    if (c->trial == NULL) {
+        tell(c); /* too many at once: it is no guess, and no delay */
         return NULL;
     }
-    t = trial_of(a, user, password, row);
-    if (t == NULL && a->trials_count < TRIALS_MAX) {
-        t = trial_new(a, row, user, password);
-        if (!post(a, t))
-            t = NULL;
-    }
-    if (t == NULL) { /* somebody tries many passwords: who comes now may come again */
-        fn(ctx, false, "");
-        return NULL;
-    }
-    c = mp_alloc(sizeof(*c));
-    *c = (struct mp_auth_check){ .trial = t, .fn = fn, .ctx = ctx };
-    mp_list_push_back(&t->checks, &c->node);
+    mp_list_push_back(&c->trial->checks, &c->node);
     return c;
 }
 
@@ -403,6 +610,8 @@ void mp_auth_cancel(struct mp_auth_check *c)
         return;
     t = c->trial;
     check_free(c);
+    if (t == NULL)
+        return;
     if (mp_list_is_empty(&t->checks) && !t->is_root_job)
         atomic_store(&t->canceled, true);
 }

@@ -20,14 +20,28 @@ struct mp_auth;
 typedef void (*mp_auth_fn)(void *ctx, bool accepted,
                            const char *user); /* user: bare name */
 
-struct mp_auth *mp_auth_new(struct mp_broker *b, const char *root_password);
+/* `token` NULL: each user has a password. Else all share it: an SDK sends it, with its
+ * user in the name of the connection, a plain client "<user>::<token>" (sdk-protocol
+ * 1.4). */
+struct mp_auth *mp_auth_new(struct mp_broker *b, const char *root_password,
+                            const char *token);
 void mp_auth_free(struct mp_auth *a);
 
-/* `user` as sent: "root", "root$1". fn is called later, on the core, perhaps before it
- * returns (remembered). The handle cancels it (fn is not called any more); NULL when it
- * was answered at once. */
-struct mp_auth_check *mp_auth_check(struct mp_auth *a, memphis_slice user,
-                                    memphis_slice password, mp_auth_fn fn, void *ctx);
+/* What a client brings; data NULL: not there. Borrowed for the call. */
+struct mp_credentials {
+    memphis_slice user, password; /* user as sent: "root", "root$1" */
+    memphis_slice token;
+    memphis_slice named; /* the user in a name "<connection id>::<user>" */
+    const char *peer;    /* "<address>:<port>", or any text */
+};
+
+/* fn is called later, on the core, perhaps before it returns (remembered). The handle
+ * cancels it (fn is not called any more); NULL when it was answered at once.
+ *
+ * Whoever guesses waits: after ten refusals in a minute to one address its next
+ * verdicts come one second later each, ten at most; others do not feel it. */
+struct mp_auth_check *mp_auth_check(struct mp_auth *a, const struct mp_credentials *c,
+                                    mp_auth_fn fn, void *ctx);
 void mp_auth_cancel(struct mp_auth_check *c); /* NULL-safe */
 
 /* The hash of a new password, made on the worker. `hash` NULL: it could not be made.

@@ -420,7 +420,7 @@ memphis_status mp_broker_open(const struct mp_broker_options *o, struct mp_broke
     }
     if (st == MEMPHIS_OK) {
         b->on_broken = o->broken; /* before, whoever opens it is told */
-        b->auth = mp_auth_new(b, o->root_password);
+        b->auth = mp_auth_new(b, o->root_password, o->connection_token);
         *out = b;
     } else {
         mp_broker_close(b);

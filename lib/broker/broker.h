@@ -53,6 +53,7 @@ struct mp_broker_options {
     const char *data_dir;     /* for meta.db; NULL: everything in memory */
     bool accept_loss;
     const char *root_password; /* NULL: MP_ROOT_PASSWORD_DEFAULT; copied */
+    const char *connection_token; /* NULL: users have passwords (auth.h); copied */
     uint64_t memory_max, disk_reserve; /* 0: the defaults of <memphis/broker.h> */
     uint32_t sync, sync_interval_ms, spin_us;
     void (*wake)(void *ctx); /* mail came: step soon; any thread */

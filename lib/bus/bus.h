@@ -26,6 +26,7 @@
 
 struct mp_bus;
 struct mp_client;
+struct mp_grants;
 
 /* What travels. `subject` is what the receiver is shown; where it goes is said apart.
  */
@@ -62,6 +63,7 @@ struct mp_client {
     const char *user;          /* identity; NULL until authenticated. Owned by client */
     const char *connection_id; /* "" for plain clients */
     const char *lang;          /* CONNECT lang, "" none */
+    const struct mp_grants *grants; /* NULL: all; see broker/permission.h */
     struct mp_list subscriptions;
     uint32_t subscriptions_cost; /* of all together */
 };

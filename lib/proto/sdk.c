@@ -149,6 +149,16 @@ int64_t mp_sdk_clamp(int64_t v, int64_t low, int64_t high)
     return v < low ? low : v > high ? high : v;
 }
 
+memphis_status mp_sdk_may(const struct mp_sdk_call *c, uint32_t what, const char *verb,
+                          const char *station, memphis_error *err)
+{
+    if (c->from == NULL ||
+        mp_grants_station(c->from->grants, what, mp_slice_text(station)))
+        return MEMPHIS_OK;
+    return mp_fail(err, MEMPHIS_DENIED, MP_TEXT_NOT_ALLOWED, c->from->user, verb,
+                   station);
+}
+
 /* === Schemas === */
 
 static void refuse_schema(const struct mp_sdk_call *c, struct mp_sdk_request *r)

@@ -196,6 +196,8 @@ static memphis_status read_producer(const struct mp_sdk_call *c,
     if (st == MEMPHIS_OK)
         st = take_identity(c, r, err);
     if (st == MEMPHIS_OK)
+        st = mp_sdk_may(c, MP_MAY_WRITE, "access", r->station, err);
+    if (st == MEMPHIS_OK)
         st = check_version(r, MP_TEXT_PRODUCER_NO_STATION, MP_TEXT_PRODUCER_UPGRADE,
                            err);
     if (r->user[0] == '$' && strcmp(r->name, "gui") != 0)
@@ -229,7 +231,7 @@ typedef void (*drop_fn)(struct mp_station *s, const char *name,
                         const char *connection_id, struct mp_then then);
 
 static void destroy_member(const struct mp_sdk_call *c, struct mp_sdk_request *r,
-                           const char *object, drop_fn drop)
+                           const char *object, uint32_t needs, drop_fn drop)
 {
     struct mp_then then = { member_gone, r };
     struct mp_station *s;
@@ -241,6 +243,8 @@ static void destroy_member(const struct mp_sdk_call *c, struct mp_sdk_request *r
         st = mp_sdk_take_name(c->body.name, object, false, r->name, &err);
     if (st == MEMPHIS_OK)
         st = take_connection(c, r, &err);
+    if (st == MEMPHIS_OK)
+        st = mp_sdk_may(c, needs, "access", r->station, &err);
     if (st != MEMPHIS_OK)
         mp_sdk_refuse(r, err.message);
     else if ((s = mp_station_find(c->broker, mp_slice_text(r->station))) == NULL)
@@ -251,7 +255,7 @@ static void destroy_member(const struct mp_sdk_call *c, struct mp_sdk_request *r
 
 void mp_sdk_destroy_producer(const struct mp_sdk_call *c, struct mp_sdk_request *r)
 {
-    destroy_member(c, r, "Producer", mp_producer_drop);
+    destroy_member(c, r, "Producer", MP_MAY_WRITE, mp_producer_drop);
 }
 
 /* === Consumers === */
@@ -298,6 +302,11 @@ static memphis_status read_consumer(const struct mp_sdk_call *c,
         st = refuse_type(b->type, err);
     if (st == MEMPHIS_OK)
         st = take_identity(c, r, err);
+    if (st == MEMPHIS_OK)
+        st = mp_sdk_may(c, MP_MAY_READ, "access", r->station, err);
+    if (st == MEMPHIS_OK &&
+        mp_station_find(c->broker, mp_slice_text(r->station)) == NULL)
+        st = mp_sdk_may(c, MP_MAY_WRITE, "create", r->station, err);
     if (st == MEMPHIS_OK)
         st = check_version(r, MP_TEXT_CONSUMER_NO_STATION, MP_TEXT_CONSUMER_UPGRADE,
                            err);
@@ -353,5 +362,5 @@ void mp_sdk_create_consumer(const struct mp_sdk_call *c, struct mp_sdk_request *
 
 void mp_sdk_destroy_consumer(const struct mp_sdk_call *c, struct mp_sdk_request *r)
 {
-    destroy_member(c, r, "Consumer", mp_consumer_drop);
+    destroy_member(c, r, "Consumer", MP_MAY_READ, mp_consumer_drop);
 }

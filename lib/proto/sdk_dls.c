@@ -5,8 +5,9 @@
 #include "broker/dls.h"
 #include "proto/sdk_internal.h"
 
-/* SDKs give it as they have it: external or internal form, any case. */
-static struct mp_station *station_of(const struct mp_sdk_call *c)
+/* SDKs give it as they have it: external or internal form, any case. NULL: there is no
+ * such one, or the client may not do that with it. */
+static struct mp_station *station_of(const struct mp_sdk_call *c, uint32_t needs)
 {
     char name[MP_NAME_MAX + 1];
 
@@ -14,14 +15,15 @@ static struct mp_station *station_of(const struct mp_sdk_call *c)
         MEMPHIS_OK)
         return NULL;
     struct mp_station *s = mp_station_find(c->broker, mp_slice_text(name));
-    return s != NULL && mp_station_is_ready(s) ? s : NULL;
+    bool may = mp_sdk_may(c, needs, "access", name, NULL) == MEMPHIS_OK;
+    return may && s != NULL && mp_station_is_ready(s) ? s : NULL;
 }
 
 /* A consumer gave up on a message: why. */
 void mp_sdk_take_nacked(const struct mp_sdk_call *c, struct mp_sdk_request *r)
 {
     const struct mp_sdk_body *b = &c->body;
-    struct mp_station *s = station_of(c);
+    struct mp_station *s = station_of(c, MP_MAY_READ);
 
     if (s != NULL && b->seq > 0 && b->partition > 0 &&
         b->partition <= s->settings.partitions)
@@ -33,8 +35,12 @@ void mp_sdk_take_nacked(const struct mp_sdk_call *c, struct mp_sdk_request *r)
 /* A consumer has settled what was resent to its group. */
 void mp_sdk_take_settled(const struct mp_sdk_call *c, struct mp_sdk_request *r)
 {
-    if (c->body.id > 0 && c->body.id <= INT32_MAX)
-        mp_dls_settle(c->broker, (uint32_t)c->body.id, mp_slice_text(c->body.group));
+    uint32_t id = c->body.id > 0 && c->body.id <= INT32_MAX ? (uint32_t)c->body.id : 0;
+    const struct mp_dead_row *row = mp_dls_find(c->broker, id);
+
+    if (row != NULL &&
+        mp_sdk_may(c, MP_MAY_READ, "access", row->station->name, NULL) == MEMPHIS_OK)
+        mp_dls_settle(c->broker, id, mp_slice_text(c->body.group));
     mp_free(r);
 }
 
@@ -72,7 +78,7 @@ static void put_line(void *ctx, const char *key, const char *value)
 /* A producer has not sent it: it breaks the schema. */
 void mp_sdk_take_refused(const struct mp_sdk_call *c, struct mp_sdk_request *r)
 {
-    struct mp_station *s = station_of(c);
+    struct mp_station *s = station_of(c, MP_MAY_WRITE);
     const struct mp_json_value *message = mp_json_get(mp_json_root(c->doc), "message");
     struct mp_buf headers = { 0 }, payload = { 0 };
 

@@ -9,6 +9,7 @@
 #define MP_PROTO_SDK_INTERNAL_H
 
 #include "base/limits.h"
+#include "broker/permission.h"
 #include "broker/station.h"
 
 struct mp_sdk_subject;
@@ -71,6 +72,10 @@ memphis_status mp_sdk_take_text(const char *text, const char *what,
 memphis_status mp_sdk_take_name(const char *text, const char *object, bool internal,
                                 char out[MP_NAME_MAX + 1], memphis_error *err);
 int64_t mp_sdk_clamp(int64_t v, int64_t low, int64_t high);
+/* Whether who asks may do one of `what` (broker/permission.h); `verb` is for the words:
+ * "access", "create". DENIED. */
+memphis_status mp_sdk_may(const struct mp_sdk_call *c, uint32_t what, const char *verb,
+                          const char *station, memphis_error *err);
 
 struct mp_sdk_choice {
     const char *name;            /* NULL ends the list */

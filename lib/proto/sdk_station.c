@@ -146,7 +146,11 @@ void mp_sdk_create_station(const struct mp_sdk_call *c, struct mp_sdk_request *r
         return;
     }
     if (st == MEMPHIS_OK)
+        st = mp_sdk_may(c, MP_MAY_WRITE, "create", r->name, &err);
+    if (st == MEMPHIS_OK)
         st = take_settings(&c->body, r, &err);
+    if (st == MEMPHIS_OK && r->dls_station[0] != 0)
+        st = mp_sdk_may(c, MP_MAY_WRITE, "access", r->dls_station, &err);
     if (st != MEMPHIS_OK)
         mp_sdk_refuse(r, err.message);
     else if (r->dls_station[0] != 0 && strcmp(r->dls_station, r->name) != 0)
@@ -199,6 +203,8 @@ void mp_sdk_destroy_station(const struct mp_sdk_call *c, struct mp_sdk_request *
     struct mp_then then = { station_dropped, r };
     struct mp_station *s = NULL;
 
+    if (st == MEMPHIS_OK)
+        st = mp_sdk_may(c, MP_MAY_WRITE, "access", r->station, &err);
     if (st == MEMPHIS_OK)
         s = mp_station_find(c->broker, mp_slice_text(r->station));
     if (st != MEMPHIS_OK)

@@ -9,6 +9,7 @@
  * station's name is shown to the user by all. */
 #define MP_TEXT_STATION_GONE "Station %s does not exist"
 #define MP_TEXT_SCHEMA_GONE "Schema %s does not exist"
+#define MP_TEXT_NOT_ALLOWED "user %s is not allowed to %s station %s"
 
 /* Shown as they are by the SDKs; users and their tests match them. */
 #define MP_TEXT_OLD_SDK "you are using an old SDK, make sure to update your SDK"

@@ -7,6 +7,8 @@
 #include "base/mem.h"
 #include "base/sm.h"
 #include "base/str.h"
+#include "broker/permission.h"
+#include "proto/nats_connect.h"
 #include "proto/nats_parse.h"
 #include "proto/reserved.h"
 
@@ -85,6 +87,7 @@ struct mp_session {
     struct options options;
     struct asked asked;
     char *user, *connection_id, *lang; /* what client points to */
+    struct mp_grants *grants;
     struct mp_map subscriptions;       /* sid -> struct session_sub */
 
     struct mp_timer alive; /* NEW: the CONNECT deadline; later: the next PING */
@@ -272,6 +275,25 @@ static void refuse(struct mp_session *s)
     put_error(s, denied_text);
 }
 
+/* A queue's refusal names it (sdk-protocol 1.4). */
+static void refuse_sub(struct mp_session *s, memphis_slice subject, memphis_slice queue)
+{
+    struct mp_buf text = { 0 };
+
+    if (queue.size == 0) {
+        refuse(s);
+        return;
+    }
+    s->host->counters->denied++;
+    mp_buf_format(&text, "Permissions Violation for Subscription to \"%.*s\" using "
+                         "queue \"%.*s\"",
+                  (int)subject.size, (const char *)subject.data, (int)queue.size,
+                  (const char *)queue.data);
+    mp_buf_put_u8(&text, 0);
+    put_error(s, (const char *)text.data);
+    mp_buf_fini(&text);
+}
+
 static bool put_message(struct mp_session *s, const char *sid,
                         const struct mp_message *m)
 {
@@ -350,65 +372,6 @@ static void stall_fired(struct mp_timer *t, uint64_t now)
 
 /* -- CONNECT ---------------------------------------------------------------------- */
 
-/* Fields of CONNECT; a known key with a value of another type is refused. */
-struct connect {
-    const char *user, *pass, *token, *name, *lang, *version, *unused;
-    bool verbose, pedantic, echo, headers, no_responders, tls_required;
-    int64_t protocol;
-};
-
-enum field_kind { TEXT, FLAG, NUMBER };
-
-static const struct connect_field {
-    const char *key;
-    enum field_kind kind;
-    size_t offset;
-} connect_fields[] = {
-    { "user", TEXT, offsetof(struct connect, user) },
-    { "pass", TEXT, offsetof(struct connect, pass) },
-    { "auth_token", TEXT, offsetof(struct connect, token) },
-    { "name", TEXT, offsetof(struct connect, name) },
-    { "lang", TEXT, offsetof(struct connect, lang) },
-    { "version", TEXT, offsetof(struct connect, version) },
-    { "jwt", TEXT, offsetof(struct connect, unused) },
-    { "nkey", TEXT, offsetof(struct connect, unused) },
-    { "sig", TEXT, offsetof(struct connect, unused) },
-    { "verbose", FLAG, offsetof(struct connect, verbose) },
-    { "pedantic", FLAG, offsetof(struct connect, pedantic) },
-    { "echo", FLAG, offsetof(struct connect, echo) },
-    { "headers", FLAG, offsetof(struct connect, headers) },
-    { "no_responders", FLAG, offsetof(struct connect, no_responders) },
-    { "tls_required", FLAG, offsetof(struct connect, tls_required) },
-    { "protocol", NUMBER, offsetof(struct connect, protocol) },
-};
-
-static memphis_status read_field(const struct mp_json_value *root,
-                                 const struct connect_field *f, struct connect *c)
-{
-    void *out = (char *)c + f->offset;
-
-    if (f->kind == TEXT)
-        return mp_json_get_text(root, f->key, out, NULL);
-    if (f->kind == FLAG)
-        return mp_json_get_bool(root, f->key, out, NULL);
-    return mp_json_get_int(root, f->key, out, NULL);
-}
-
-/* False: no object, or a value of a wrong type. The texts belong to `doc`. */
-static bool read_connect(const struct mp_json *doc, struct connect *c)
-{
-    const struct mp_json_value *root = mp_json_root(doc);
-
-    /* A missing key is true for the first three (sdk-protocol 1.3). */
-    *c = (struct connect){ .verbose = true, .pedantic = true, .echo = true };
-    if (!mp_json_is_object(root))
-        return false;
-    for (size_t i = 0; i < sizeof connect_fields / sizeof connect_fields[0]; i++)
-        if (read_field(root, &connect_fields[i], c) != MEMPHIS_OK)
-            return false;
-    return true;
-}
-
 static void free_asked(struct asked *o)
 {
     mp_free(o->connection_id);
@@ -417,41 +380,14 @@ static void free_asked(struct asked *o)
     *o = (struct asked){ 0 };
 }
 
-/* Offset of the next "::" at or behind `at`; name.size: none. */
-static size_t find_separator(memphis_slice name, size_t at)
-{
-    const char *p = name.data;
-
-    for (; at + 1 < name.size; at++)
-        if (p[at] == ':' && p[at + 1] == ':')
-            return at;
-    return name.size;
-}
-
-/* Splits "<connection id>::<user>". A plain name has neither; false: it has more parts.
- * The NATS tool puts its version into the name and is taken as it is. */
-static bool read_name(memphis_slice name, struct asked *o)
-{
-    size_t separator = find_separator(name, 0);
-
-    bool is_plain =
-        separator == name.size || mp_slice_contains(name, MP_STR("NATS CLI"));
-    bool is_pair = !is_plain && find_separator(name, separator + 2) == name.size;
-
-    o->connection_id = mp_strndup(name.data, is_pair ? separator : 0);
-    if (!is_pair)
-        return is_plain;
-    o->name_user =
-        mp_strndup((const char *)name.data + separator + 2, name.size - separator - 2);
-    return true;
-}
-
-static void authenticate(struct mp_session *s, const struct connect *c)
+static void authenticate(struct mp_session *s, const struct mp_nats_connect *c)
 {
     struct mp_credentials credentials = {
         .user = mp_slice_text(c->user),
         .password = mp_slice_text(c->pass),
-        .name = mp_slice_text(c->name),
+        .token = mp_slice_text(c->token),
+        .named = mp_slice_text(s->asked.name_user),
+        .peer = s->peer,
     };
 
     mp_sm_move(&s->state, CONNECTING, states);
@@ -459,16 +395,16 @@ static void authenticate(struct mp_session *s, const struct connect *c)
         mp_timer_cancel(s->host->timers, &s->alive);
     if (s->is_trusted)
         mp_session_verdict(s, true, s->user);
-    else if (c->user == NULL || c->pass == NULL)
-        mp_session_verdict(s, false, NULL);
     else
         s->host->authenticate(s->host->ctx, s, &credentials);
 }
 
 /* The checks in the order of sdk-protocol 1.4. */
-static void check_connect(struct mp_session *s, const struct connect *c)
+static void check_connect(struct mp_session *s, const struct mp_nats_connect *c)
 {
     struct mp_session_counters *counters = s->host->counters;
+    memphis_slice id, user;
+    bool is_name = mp_nats_connect_name(mp_slice_text(c->name), &id, &user);
 
     free_asked(&s->asked);
     s->asked = (struct asked){
@@ -477,12 +413,14 @@ static void check_connect(struct mp_session *s, const struct connect *c)
         .echo = c->echo,
         .headers = c->headers,
         .no_responders = c->no_responders,
+        .connection_id = mp_strndup(id.data, id.size),
+        .name_user = user.data != NULL ? mp_strndup(user.data, user.size) : NULL,
     };
     if (c->protocol != 0 && c->protocol != 1)
         fail(s, "invalid client protocol", &counters->protocol_errors);
     else if (c->no_responders && !c->headers)
         fail(s, "no responders requires headers support", &counters->protocol_errors);
-    else if (!read_name(mp_slice_text(c->name), &s->asked) && !s->is_trusted)
+    else if (!is_name && !s->is_trusted)
         fail(s, violation_text, &counters->auth_failures);
     else {
         s->asked.lang = mp_strdup(c->lang != NULL ? c->lang : "");
@@ -493,9 +431,10 @@ static void check_connect(struct mp_session *s, const struct connect *c)
 static void on_connect(struct mp_session *s, const struct mp_nats_op *op)
 {
     struct mp_json *doc = NULL;
-    struct connect c;
+    struct mp_nats_connect c;
 
-    if (mp_json_parse(op->json, &doc, NULL) == MEMPHIS_OK && read_connect(doc, &c))
+    if (mp_json_parse(op->json, &doc, NULL) == MEMPHIS_OK &&
+        mp_nats_connect_read(doc, &c))
         check_connect(s, &c);
     else
         fail(s, "Unknown Protocol Operation", &s->host->counters->protocol_errors);
@@ -577,6 +516,17 @@ static bool has_empty_token(memphis_slice subject)
     }
 }
 
+/* An answer goes only where the client might hear or say something itself. */
+static bool may_publish(const struct mp_session *s, const struct mp_nats_op *op)
+{
+    const struct mp_grants *g = s->client.grants;
+
+    return g == NULL ||
+           (mp_grants_subject(g, true, op->subject) &&
+            (op->reply.size == 0 || mp_grants_subject(g, false, op->reply) ||
+             mp_grants_subject(g, true, op->reply)));
+}
+
 static void on_publish(struct mp_session *s, const struct mp_nats_op *op)
 {
     uint32_t takers = 0;
@@ -591,7 +541,7 @@ static void on_publish(struct mp_session *s, const struct mp_nats_op *op)
     s->host->counters->bytes_in += op->headers.size + op->payload.size;
     /* The answers of the broker go to the reply, so it could forge a push as well. */
     if (mp_subject_is_reserved(op->subject, MP_RESERVED_PUBLISH) ||
-        mp_subject_is_reserved(op->reply, MP_RESERVED_PUBLISH)) {
+        mp_subject_is_reserved(op->reply, MP_RESERVED_PUBLISH) || !may_publish(s, op)) {
         refuse(s);
         return;
     }
@@ -648,8 +598,9 @@ static bool subscribe(struct mp_session *s, const struct mp_nats_op *op)
 
 static void on_sub(struct mp_session *s, const struct mp_nats_op *op)
 {
-    if (mp_subject_is_reserved(op->subject, MP_RESERVED_SUBSCRIBE)) {
-        refuse(s);
+    if (mp_subject_is_reserved(op->subject, MP_RESERVED_SUBSCRIBE) ||
+        !mp_grants_subject(s->client.grants, false, op->subject)) {
+        refuse_sub(s, op->subject, op->queue);
         return;
     }
     /* A sid that is in use keeps its subscription (sdk-protocol 1.6 item 7). */
@@ -863,6 +814,7 @@ void mp_session_free(struct mp_session *s)
     mp_free(s->lang);
     mp_free(s->why_text);
     mp_free(s->peer);
+    mp_grants_free(s->grants);
     mp_free(s);
 }
 
@@ -896,6 +848,25 @@ void mp_session_verdict(struct mp_session *s, bool accepted, const char *user)
         s->host->wants_turn(s->host->ctx, s);
     if (!s->is_working)
         close_when_heard(s);
+}
+
+void mp_session_permit(struct mp_session *s, struct mp_grants *grants)
+{
+    struct session_sub *sub;
+
+    mp_grants_free(s->grants);
+    s->client.grants = s->grants = grants;
+    for (uint32_t i = 0;
+         s->state != CLOSING && (sub = mp_map_next(&s->subscriptions, &i)) != NULL;) {
+        memphis_slice subject = { sub->of_bus->subject, sub->of_bus->subject_size };
+        memphis_slice queue = { sub->of_bus->queue, sub->of_bus->queue_size };
+
+        if (mp_grants_subject(grants, false, subject))
+            continue;
+        refuse_sub(s, subject, queue);
+        if (s->state != CLOSING)
+            end_sub(s, sub);
+    }
 }
 
 /* The pipe may drain or feed inside its write, so everything is settled before. */

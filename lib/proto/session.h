@@ -17,15 +17,10 @@
 
 #include "base/logger.h"
 #include "base/timer.h"
-#include "bus/bus.h"
+#include "broker/auth.h"
 #include "proto/nats_write.h"
 
 struct mp_session;
-
-/* Credentials of a CONNECT, borrowed for the call. */
-struct mp_credentials {
-    memphis_slice user, password, name; /* name: "<connection id>::<user>" or any */
-};
 
 struct mp_session_counters { /* of all sessions; owned by the broker */
     uint64_t messages_in, bytes_in, messages_out, bytes_out;
@@ -85,6 +80,10 @@ bool mp_session_has_input(const struct mp_session *s);
 void mp_session_flush(struct mp_session *s);                 /* one write to the pipe */
 void mp_session_drained(struct mp_session *s, size_t bytes); /* the peer took them */
 void mp_session_verdict(struct mp_session *s, bool accepted, const char *user);
+/* What its user may do from now on (NULL: everything); takes it over. Subscriptions
+ * that he may not have any more end. */
+struct mp_grants;
+void mp_session_permit(struct mp_session *s, struct mp_grants *grants);
 
 struct mp_client *mp_session_client(struct mp_session *s);
 void mp_session_set_ctx(struct mp_session *s, void *ctx); /* the host's own pointer */

@@ -20,12 +20,22 @@ static void on_verdict(void *ctx, bool accepted, const char *user)
     snprintf(v->user, sizeof(v->user), "%s", user);
 }
 
+static struct mp_auth_check *ask_from(struct world *w, const char *peer,
+                                      const char *user, const char *password,
+                                      struct verdict *v)
+{
+    struct mp_credentials c = { .user = mp_slice_text(user),
+                                .password = mp_slice_text(password),
+                                .peer = peer };
+
+    *v = (struct verdict){ 0 };
+    return mp_auth_check(w->broker->auth, &c, on_verdict, v);
+}
+
 static struct mp_auth_check *ask(struct world *w, const char *user,
                                  const char *password, struct verdict *v)
 {
-    *v = (struct verdict){ 0 };
-    return mp_auth_check(w->broker->auth, mp_slice_text(user), mp_slice_text(password),
-                         on_verdict, v);
+    return ask_from(w, "local", user, password, v);
 }
 
 static bool accepts(struct world *w, const char *user, const char *password)
@@ -298,6 +308,147 @@ static void without_a_thread_a_password_is_refused_and_the_next_one_is_not(
     world_free(w);
 }
 
+/* -- whoever guesses --------------------------------------------------------------- */
+
+/* Milliseconds until the verdict. */
+static uint64_t verdict_takes(struct world *w, const char *peer, const char *password)
+{
+    struct verdict v;
+    uint64_t ms = 0;
+
+    ask_from(w, peer, "root", password, &v);
+    for (turn(w); v.count == 0 && ms < 20000; ms += 100)
+        pass(w, 100);
+    assert_int_equal(v.count, 1);
+    assert_int_equal(v.accepted, strcmp(password, "memphis") == 0);
+    return ms;
+}
+
+static void ten_refusals_in_a_minute_make_the_next_verdicts_wait(void **state)
+{
+    struct world *w = world_new();
+    (void)state;
+
+    for (int i = 0; i < 10; i++) /* each from a port of its own */
+        assert_int_equal(verdict_takes(w, i % 2 ? "10.0.0.1:99" : "10.0.0.1:5", "no"),
+                         0);
+    assert_int_equal(verdict_takes(w, "10.0.0.1:6", "no"), 1000);
+    assert_int_equal(verdict_takes(w, "10.0.0.1:7", "no"), 2000);
+    assert_int_equal(verdict_takes(w, "10.0.0.1:7", "memphis"), 2000);
+    assert_int_equal(verdict_takes(w, "10.0.0.2:7", "memphis"), 0);
+    assert_int_equal(verdict_takes(w, "[::1]:7", "no"), 0);
+    assert_int_equal(verdict_takes(w, "10.0.0.1:7", "no"), 3000);
+    pass(w, 60000); /* the minute is over */
+    assert_int_equal(verdict_takes(w, "10.0.0.1:7", "no"), 0);
+    world_free(w);
+}
+
+static void no_verdict_waits_for_more_than_ten_seconds(void **state)
+{
+    struct world *w = world_new();
+    struct verdict v[40];
+    (void)state;
+
+    for (int i = 0; i < 40; i++)
+        ask_from(w, "10.0.0.1:5", "root", "no", &v[i]);
+    turn(w);
+    pass(w, 9990);
+    assert_int_equal(v[39].count, 0);
+    pass(w, 20);
+    for (int i = 0; i < 40; i++)
+        assert_int_equal(v[i].count, 1);
+    /* Who is not on a network is nobody's guesser. */
+    for (int i = 0; i < 40; i++)
+        assert_int_equal(verdict_takes(w, "local", "no"), 0);
+    world_free(w);
+}
+
+static void a_verdict_that_waits_may_be_canceled_or_overtaken_by_the_end(void **state)
+{
+    struct world *w = world_new();
+    struct verdict v[14];
+    struct mp_auth_check *c[14];
+    (void)state;
+
+    for (int i = 0; i < 14; i++)
+        c[i] = ask_from(w, "10.0.0.1:5", "root", "no", &v[i]);
+    settle_down(w);
+    assert_int_equal(v[12].count + v[13].count, 0);
+    mp_auth_cancel(c[12]);
+    world_free(w); /* leaks nothing */
+    assert_int_equal(v[12].count + v[13].count, 0);
+}
+
+/* Ever new addresses: the first ones are forgotten, and memory is bounded. */
+static void many_addresses_are_not_remembered_for_ever(void **state)
+{
+    struct world *w = world_new();
+    struct verdict v;
+    char peer[32];
+    (void)state;
+
+    for (int i = 0; i < 12; i++)
+        ask_from(w, "10.0.0.1:5", "", "", &v);
+    pass(w, 3000);
+    assert_true(verdict_takes(w, "10.0.0.1:5", "memphis") > 0);
+    for (int i = 0; i < 1100; i++) {
+        snprintf(peer, sizeof peer, "10.1.%d.%d:5", i / 250, i % 250);
+        ask_from(w, peer, "", "", &v);
+    }
+    assert_int_equal(verdict_takes(w, "10.0.0.1:5", "memphis"), 0);
+    world_free(w);
+}
+
+/* -- a token that all share -------------------------------------------------------- */
+
+static bool takes_token(struct world *w, const char *token, const char *named,
+                        const char *as)
+{
+    struct mp_credentials c = { .token = mp_slice_text(token),
+                                .named = mp_slice_text(named),
+                                .user = MP_STR("root"),
+                                .password = MP_STR("memphis") };
+    struct verdict v = { 0 };
+
+    assert_null(mp_auth_check(w->broker->auth, &c, on_verdict, &v));
+    assert_int_equal(v.count, 1);
+    if (v.accepted)
+        assert_string_equal(v.user, as);
+    return v.accepted;
+}
+
+static void CON_a_token_is_shared_by_all_users(void **state)
+{
+    struct world *w = world_new();
+    (void)state;
+
+    w->token = "t0k::en";
+    restart(w);
+    put_user(w, "ann", MP_USER_APPLICATION, NULL);
+    put_user(w, "boss", MP_USER_MANAGEMENT, NULL);
+    assert_true(takes_token(w, "t0k::en", "ann", "ann"));
+    assert_true(takes_token(w, "t0k::en", "ROOT", "root"));
+    assert_true(takes_token(w, "ann::t0k::en", NULL, "ann"));
+    assert_true(takes_token(w, "ann$1::t0k::en", "x", "ann"));
+    assert_false(takes_token(w, "t0k::en", "boss", ""));
+    assert_false(takes_token(w, "t0k::en", "nobody", ""));
+    assert_false(takes_token(w, "t0k::en", NULL, ""));
+    assert_false(takes_token(w, "::t0k::en", "ann", ""));
+    assert_false(takes_token(w, ":t0k::en", "ann", ""));
+    assert_false(takes_token(w, "annt0k::en", NULL, ""));
+    assert_false(takes_token(w, "t0k::em", "ann", ""));
+    assert_false(takes_token(w, "", "ann", ""));
+    assert_false(takes_token(w, NULL, "root", ""));
+    w->token = NULL; /* and no token counts with passwords */
+    restart(w);
+    struct mp_credentials c = { .token = MP_STR("t0k::en"), .named = MP_STR("ann") };
+    struct verdict v = { 0 };
+    mp_auth_check(w->broker->auth, &c, on_verdict, &v);
+    settle_down(w);
+    assert_true(v.count == 1 && !v.accepted);
+    world_free(w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -310,6 +461,11 @@ int main(void)
         leak_checked(the_same_password_of_many_is_checked_once),
         leak_checked(who_tries_many_passwords_and_leaves_costs_no_time),
         leak_checked(without_a_thread_a_password_is_refused_and_the_next_one_is_not),
+        leak_checked(ten_refusals_in_a_minute_make_the_next_verdicts_wait),
+        leak_checked(no_verdict_waits_for_more_than_ten_seconds),
+        leak_checked(a_verdict_that_waits_may_be_canceled_or_overtaken_by_the_end),
+        leak_checked(many_addresses_are_not_remembered_for_ever),
+        leak_checked(CON_a_token_is_shared_by_all_users),
     };
 
     return run_tests("broker/auth", tests);

@@ -16,12 +16,20 @@ static void on_verdict(void *ctx, bool accepted, const char *user)
     v->accepted += accepted;
 }
 
+static struct mp_auth_check *ask(struct store *s, const char *password,
+                                 struct verdict *v)
+{
+    struct mp_credentials c = { .user = MP_STR("root"),
+                                .password = mp_slice_text(password) };
+
+    return mp_auth_check(s->broker->auth, &c, on_verdict, v);
+}
+
 static bool may_enter(struct store *s, const char *password)
 {
     struct verdict v = { 0 };
 
-    mp_auth_check(s->broker->auth, MP_STR("root"), mp_slice_text(password), on_verdict,
-                  &v);
+    ask(s, password, &v);
     for (int i = 0; i < 10 && v.count == 0; i++)
         turn(s);
     assert_int_equal(v.count, 1);
@@ -32,10 +40,8 @@ static bool may_enter(struct store *s, const char *password)
 static bool may_enter_now(struct store *s, const char *password)
 {
     struct verdict v = { 0 };
-    struct mp_auth_check *c = mp_auth_check(s->broker->auth, MP_STR("root"),
-                                            mp_slice_text(password), on_verdict, &v);
 
-    mp_auth_cancel(c);
+    mp_auth_cancel(ask(s, password, &v));
     return v.accepted == 1;
 }
 

@@ -56,10 +56,11 @@ static void on_verdict(void *ctx, bool accepted, const char *user)
 
 static bool accepts(struct world *w, const char *user, const char *password)
 {
+    struct mp_credentials c = { .user = mp_slice_text(user),
+                                .password = mp_slice_text(password) };
     int verdict = -1;
 
-    mp_auth_check(w->broker->auth, mp_slice_text(user), mp_slice_text(password),
-                  on_verdict, &verdict);
+    mp_auth_check(w->broker->auth, &c, on_verdict, &verdict);
     settle_down(w);
     assert_int_not_equal(verdict, -1);
     return verdict;

@@ -19,7 +19,7 @@
 struct world {
     struct mp_disk *disk;
     char dir[32];
-    const char *root_password;
+    const char *root_password, *token;
     uint32_t sync;
     bool accept_loss;
     struct mp_broker *broker;
@@ -75,6 +75,7 @@ static inline memphis_status try_start(struct world *w, memphis_error *err)
 {
     struct mp_broker_options o = { .heap = mp_heap_current(), .data_dir = w->dir,
                                    .root_password = w->root_password,
+                                   .connection_token = w->token,
                                    .sync = w->sync, .accept_loss = w->accept_loss,
                                    .broken = on_broken, .ctx = w };
     struct mp_subscription *s;

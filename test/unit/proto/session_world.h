@@ -7,6 +7,7 @@
 
 #include "base/limits.h"
 #include "base/str.h"
+#include "broker/permission.h"
 #include "proto/session.h"
 
 #include <stdio.h>
@@ -35,6 +36,7 @@ static struct world {
     uint64_t now;
     bool verdict_later;
     struct peer peers[PEERS];
+    const struct mp_user_row *row; /* whose permissions hold; NULL: all */
     uint32_t published;         /* to the service */
     uint32_t rooms;             /* how often a client said that it has room again */
 } w;
@@ -71,6 +73,8 @@ static void went_up(void *ctx, struct mp_session *s)
     const struct mp_client *c = mp_session_client(s);
 
     (void)ctx;
+    if (w.row != NULL)
+        mp_session_permit(s, mp_grants_new(w.row));
     p->ups++;
     copy(p->user, sizeof p->user, c->user);
     copy(p->connection_id, sizeof p->connection_id, c->connection_id);

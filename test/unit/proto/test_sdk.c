@@ -1,5 +1,7 @@
 #include "unit/proto/test_sdk_world.h"
 
+#include "broker/permission.h"
+
 #include "proto/sdk_text.h"
 
 #define CREATE "$memphis_station_creations"
@@ -100,6 +102,91 @@ static void texts_that_sdks_compare_are_pinned(void **state) /* 7.2 */
     assert_null(strstr(MP_TEXT_NO_SCHEMAS, "not exist"));
 }
 
+/* -- permissions (3.9, USR-10) -- */
+
+static const char *wants_producer(struct world *w, const char *station)
+{
+    char body[192];
+
+    snprintf(body, sizeof(body),
+             "{\"name\":\"p\",\"station_name\":\"%s\",\"connection_id\":\"conn-1\","
+             "\"producer_type\":\"application\",\"req_version\":4}",
+             station);
+    return ask(w, PRODUCER, body);
+}
+
+static const char *wants_consumer(struct world *w, const char *station)
+{
+    char body[256];
+
+    snprintf(body, sizeof(body),
+             "{\"name\":\"c\",\"station_name\":\"%s\",\"connection_id\":\"conn-1\","
+             "\"consumer_type\":\"application\",\"start_consume_from_sequence\":1,"
+             "\"last_messages\":-1,\"req_version\":4}",
+             station);
+    return ask(w, "$memphis_consumer_creations", body);
+}
+
+static void USR_10_requests_are_held_to_the_permissions_of_their_user(void **state)
+{
+    static const struct mp_user_row row = { .is_restricted = true,
+                                            .allow_read = "in.*",
+                                            .allow_write = "out.*" };
+    static const char denied[] = "user ann is not allowed to access station %s";
+    struct mp_grants *g = mp_grants_new(&row);
+    struct world w;
+    char text[96];
+
+    (void)state;
+    world_open(&w);
+    make_station(&w, "in.a", 1);
+    make_station(&w, "out.a", 1);
+    make_station(&w, "other", 1);
+    w.client.user = "ann";
+    w.client.grants = g;
+
+    assert_string_equal(asks(&w, "$memphis_station_creations",
+                             "{'name':'in.b','partitions_number':1}"),
+                        "user ann is not allowed to create station in.b");
+    assert_string_equal(asks(&w, "$memphis_station_creations",
+                             "{'name':'out.b','partitions_number':1}"),
+                        "");
+    assert_string_equal(asks(&w, "$memphis_station_creations",
+                             "{'name':'out.c','partitions_number':1,"
+                             "'dls_station':'in.a'}"),
+                        "user ann is not allowed to access station in.a");
+    /* Creating what is there makes nothing: no error, as for everybody. */
+    assert_string_equal(asks(&w, "$memphis_station_creations",
+                             "{'name':'other','partitions_number':1}"),
+                        "");
+
+    snprintf(text, sizeof(text), denied, "in.a");
+    assert_non_null(strstr(wants_producer(&w, "in.a"), text));
+    assert_non_null(strstr(wants_producer(&w, "out.a"), "\"error\":\"\""));
+    assert_non_null(strstr(wants_producer(&w, "out.new"), "\"error\":\"\""));
+    snprintf(text, sizeof(text), denied, "out.a");
+    assert_string_equal(wants_consumer(&w, "out.a"), text);
+    assert_non_null(strstr(wants_consumer(&w, "in.a"), "\"error\":\"\""));
+    assert_string_equal(wants_consumer(&w, "in.new"),
+                        "user ann is not allowed to create station in.new");
+
+    snprintf(text, sizeof(text), denied, "in.a");
+    assert_string_equal(asks(&w, "$memphis_producer_destructions",
+                             "{'name':'p','station_name':'in.a',"
+                             "'connection_id':'conn-1','req_version':1}"),
+                        text);
+    assert_string_equal(asks(&w, "$memphis_station_destructions",
+                             "{'station_name':'in.a'}"),
+                        text);
+    assert_non_null(mp_station_find(w.broker, MP_STR("in.a")));
+    assert_string_equal(asks(&w, "$memphis_station_destructions",
+                             "{'station_name':'out.a'}"),
+                        "");
+    assert_null(mp_station_find(w.broker, MP_STR("out.a")));
+    world_close(&w);
+    mp_grants_free(g);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -109,6 +196,7 @@ int main(void)
         leak_checked(requests_have_no_responder_after_the_stop),
         leak_checked(a_request_that_is_on_its_way_is_freed_with_the_broker),
         leak_checked(texts_that_sdks_compare_are_pinned),
+        leak_checked(USR_10_requests_are_held_to_the_permissions_of_their_user),
     };
 
     return run_tests("proto/sdk", tests);

@@ -1,6 +1,7 @@
 #include "unit/proto/test_sdk_world.h"
 
 #include "broker/dls.h"
+#include "broker/permission.h"
 
 static struct mp_station *orders(struct world *w)
 {
@@ -128,6 +129,37 @@ static void notices_that_make_no_sense_change_nothing(void **state)
     world_close(&w);
 }
 
+/* Who may not read a station settles nothing there, and blames no one. */
+static void USR_10_notices_of_who_may_not_read_are_not_heard(void **state)
+{
+    static const struct mp_user_row none = { .is_restricted = true };
+    struct mp_grants *g = mp_grants_new(&none);
+    struct world w;
+    char body[96];
+
+    (void)state;
+    open_with_a_delivery(&w);
+    publish(&w, w.heard[0].reply, "", "+TERM");
+    settle_down(&w);
+    w.client.grants = g;
+    snprintf(body, sizeof(body), "{'id':%u,'cg_name':'billing#eu'}", first_row(&w)->id);
+    tell(&w, "$memphis_pm_acks", body);
+    tell(&w, "$memphis_nacked_dls",
+         "{'station_name':'orders#eu','error':'slander','partition':1,"
+         "'cg_name':'Billing.eu','seq':1}");
+    orders(&w)->settings.dls_schema = true;
+    tell(&w, "$memphis_schemaverse_dls",
+         "{'station_name':'orders.eu','message':{'data':'7b7D'}}");
+    assert_non_null(first_row(&w));
+    assert_null(first_row(&w)->text);
+    assert_null(mp_dls_next(orders(&w), first_row(&w)));
+    w.client.grants = NULL;
+    tell(&w, "$memphis_pm_acks", body);
+    assert_null(first_row(&w));
+    world_close(&w);
+    mp_grants_free(g);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -135,6 +167,7 @@ int main(void)
         leak_checked(a_resent_message_is_settled_by_its_id),
         leak_checked(a_message_that_breaks_its_schema_is_kept),
         leak_checked(notices_that_make_no_sense_change_nothing),
+        leak_checked(USR_10_notices_of_who_may_not_read_are_not_heard),
     };
 
     return run_tests("proto/sdk_dls", tests);

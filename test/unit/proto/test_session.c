@@ -512,6 +512,19 @@ static void check_denied(const char *format, const char *subject, bool denied)
     stays(in, denied ? "PONG\r\n" DENIED : "PONG\r\n");
 }
 
+/* A queue's refusal names it. */
+static void check_queue_denied(const char *subject)
+{
+    char in[512], out[512];
+
+    snprintf(in, sizeof in, "%sSUB %s q 1\r\n", GO, subject);
+    snprintf(out, sizeof out,
+             "PONG\r\n-ERR 'Permissions Violation for Subscription to \"%s\" using "
+             "queue \"q\"'\r\n",
+             subject);
+    stays(in, out);
+}
+
 static void requests_cannot_be_listened_to(void **state)
 {
     static const char *const subjects_denied[] = {
@@ -530,7 +543,7 @@ static void requests_cannot_be_listened_to(void **state)
     (void)state;
     for (size_t i = 0; i < sizeof subjects_denied / sizeof subjects_denied[0]; i++) {
         check_denied("SUB %s 1\r\n", subjects_denied[i], true);
-        check_denied("SUB %s q 1\r\n", subjects_denied[i], true);
+        check_queue_denied(subjects_denied[i]);
         check_denied("PUB %s 1\r\nx\r\n", subjects_denied[i], false);
     }
     for (size_t i = 0; i < sizeof subjects_free / sizeof subjects_free[0]; i++)
@@ -556,6 +569,61 @@ static void pushes_cannot_be_forged(void **state)
         check_denied("HPUB %s 12 12\r\nNATS/1.0\r\n\r\n\r\n", subjects_denied[i], true);
     }
     check_denied("PUB %s 1\r\nx\r\n", "$memphis_ws_subs.x", false);
+}
+
+static void USR_10_a_restricted_user_uses_his_stations_only(void **state)
+{
+    static const struct mp_user_row row = { .is_restricted = true,
+                                            .allow_read = "in",
+                                            .allow_write = "out" };
+    (void)state;
+
+    w.row = &row;
+    stays(GO "SUB in$1.> 1\r\nSUB _INBOX.a 2\r\n"
+             "PUB _INBOX.a 1\r\nx\r\n",
+          "PONG\r\nMSG _INBOX.a 2 1\r\nx\r\n");
+    check_denied("SUB %s 1\r\n", "other$1.>", true);
+    check_denied("SUB %s 1\r\n", ">", true);
+    check_denied("SUB %s 1\r\n", "out$1.>", true);
+    check_queue_denied("other$1.>");
+    check_denied("PUB %s 1\r\nx\r\n", "out$1.final", false);
+    check_denied("PUB %s 1\r\nx\r\n", "in$1.final", true);
+    check_denied("PUB %s 1\r\nx\r\n", "$JS.API.STREAM.DELETE.in$1", true);
+    /* The answer would go to somebody else. */
+    check_denied("PUB %s other.inbox 1\r\nx\r\n", "out$1.final", true);
+    check_denied("PUB %s _INBOX.a 1\r\nx\r\n", "out$1.final", false);
+    w.row = NULL;
+    stays(GO "SUB > 1\r\n", "PONG\r\n");
+}
+
+static void USR_10_what_is_taken_away_ends_at_once(void **state)
+{
+    static const struct mp_user_row less = { .is_restricted = true,
+                                             .allow_read = "in" };
+    struct peer *p = join(0), *other = join(1);
+    (void)state;
+
+    feed(p, GO "SUB in$1.x 1\r\nSUB out$1.x 2\r\nSUB out$1.x q 3\r\n");
+    feed(other, GO);
+    settle();
+    mp_session_permit(p->s, mp_grants_new(&less));
+    settle();
+    assert_string_equal(answer(p),
+                        "PONG\r\n" DENIED
+                        "-ERR 'Permissions Violation for Subscription to \"out$1.x\" "
+                        "using queue \"q\"'\r\n");
+    feed(other, "PUB out$1.x 1\r\na\r\nPUB in$1.x 1\r\nb\r\n");
+    settle();
+    assert_non_null(strstr(answer(p), "MSG in$1.x 1 1\r\nb\r\n"));
+    assert_null(strstr(answer(p), "\r\na\r\n"));
+    feed(p, "SUB out$1.x 4\r\n");
+    settle();
+    mp_session_permit(p->s, NULL);
+    feed(p, "SUB out$1.x 5\r\n");
+    settle();
+    feed(other, "PUB out$1.x 1\r\nc\r\n");
+    settle();
+    assert_non_null(strstr(answer(p), "MSG out$1.x 5 1\r\nc\r\n"));
 }
 
 int main(void)
@@ -592,6 +660,8 @@ int main(void)
         TEST(a_queue_group_chooses_one),
         TEST(requests_cannot_be_listened_to),
         TEST(pushes_cannot_be_forged),
+        TEST(USR_10_a_restricted_user_uses_his_stations_only),
+        TEST(USR_10_what_is_taken_away_ends_at_once),
     };
 
     return run_tests("proto/session", tests);
