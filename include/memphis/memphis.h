@@ -18,6 +18,7 @@
 #ifndef MEMPHIS_MEMPHIS_H
 #define MEMPHIS_MEMPHIS_H
 
+#include <memphis/admin.h>
 #include <memphis/base.h>
 #include <memphis/broker.h>
 #include <memphis/consumer.h>

@@ -1,6 +1,8 @@
 /* Open, turn, close. */
 #include "api/api.h"
 
+#include "admin/admin.h"
+
 #include "base/assert.h"
 #include "base/guard.h"
 #include "base/status.h"
@@ -401,6 +403,7 @@ static void open_core(void *ctx)
     api_sessions_init(b, o);
     mp_sdk_start(b->core);
     mp_jsapi_start(b->core);
+    mp_admin_start(b->core);
 }
 
 static void describe_recovery(memphis_broker *b)
@@ -531,6 +534,7 @@ static void close_core(void *ctx)
     api_consumers_close(b);
     api_sessions_close(b);
     finish_work(b);
+    mp_admin_stop(b->core);
     mp_sdk_stop(b->core);
     mp_jsapi_stop(b->core);
     mp_broker_close(b->core);

@@ -182,8 +182,6 @@ static void on_dropped(void *ctx, memphis_status st, const char *text)
 {
     struct named_call *c = ctx;
 
-    if (st == MEMPHIS_OK)
-        mp_sdk_station_removed(c->call.b->core, c->s->name);
     api_finish(&c->call, st, text);
 }
 

@@ -92,6 +92,7 @@ struct mp_broker {
     struct mp_list user_changes; /* of them: user.c */
     struct mp_auth *auth;
     struct mp_dls *dls;
+    struct mp_service *admin; /* admin/admin.h */
     struct mp_recovery_report recovery;
     struct mp_broker_counters counters;
     char server_id[57], name[64];
@@ -102,6 +103,8 @@ struct mp_broker {
     /* A user is not what he was; NULL: he is gone. */
     void (*user_changed)(void *ctx, const char *name, const struct mp_user_row *row);
     void *ctx;
+    /* The SDKs' door: a station is gone; who asked for that hears it later. */
+    void (*station_removed)(struct mp_broker *b, const char *name);
 };
 
 /* Opens, recovers (blocks), is ready for turns when it returns OK. */

@@ -501,6 +501,8 @@ void mp_station_applied(struct mp_broker *b, const struct mp_command *c,
             return;
         if (!b->starting) /* before: the start proposes it when the log lacks it */
             append_partitions(s, PARTITION_DROP, MP_STREAM_TAG);
+        if (!b->starting && b->station_removed != NULL)
+            b->station_removed(b, r->name);
         station_free(s, !b->starting);
     }
 }

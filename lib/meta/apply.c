@@ -773,6 +773,11 @@ struct mp_user_row *mp_meta_user(struct mp_meta *m, memphis_slice name)
     return mp_map_find(&m->users, name);
 }
 
+struct mp_user_row *mp_meta_user_next(struct mp_meta *m, uint32_t *at)
+{
+    return mp_map_next(&m->users, at);
+}
+
 struct mp_producer_row *mp_meta_producer_next(struct mp_meta *m, uint32_t station_id,
                                               struct mp_producer_row *after)
 {

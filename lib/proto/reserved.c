@@ -13,6 +13,7 @@ static const struct {
     { "$memphis_*_destructions", MP_RESERVED_SUBSCRIBE },
     { "$memphis_*_attachments", MP_RESERVED_SUBSCRIBE },
     { "$memphis_*_detachments", MP_RESERVED_SUBSCRIBE },
+    { "$memphis_admin.*", MP_RESERVED_SUBSCRIBE },
     { "$memphis_pm_acks", MP_RESERVED_SUBSCRIBE },
     { "$memphis_nacked_dls", MP_RESERVED_SUBSCRIBE },
     { "$memphis_schemaverse_dls", MP_RESERVED_SUBSCRIBE },

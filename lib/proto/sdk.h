@@ -26,8 +26,4 @@ void mp_sdk_stop(struct mp_broker *b);
 /* An SDK's connection is authenticated: the notice of sdk-protocol 2.7. */
 void mp_sdk_connection_up(struct mp_broker *b, const char *connection_id);
 
-/* A station was removed, by whomever: SDKs of all connections drop what they remember
- * of it (sdk-protocol 2.2). `name` as it is shown. */
-void mp_sdk_station_removed(struct mp_broker *b, const char *name);
-
 #endif

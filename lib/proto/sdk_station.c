@@ -189,8 +189,6 @@ static void station_dropped(void *ctx, memphis_status st, const char *text)
     } else if (st != MEMPHIS_OK) {
         mp_sdk_refuse_status(r, st, text);
     } else {
-        /* Before the reply: who creates the station again at once keeps what is new. */
-        mp_sdk_station_removed(r->broker, r->station);
         mp_sdk_finish_empty(r);
     }
 }

@@ -460,6 +460,66 @@ static void a_failure_inside_of_feed_breaks_the_broker_and_not_the_host(void **s
     }
 }
 
+static memphis_status admin(const char *verb, const char *json)
+{
+    return memphis_admin(w.b, NULL, verb,
+                         (memphis_slice){ json, strlen(json) }, NULL, NULL, &w.err);
+}
+
+static void make_ann(void)
+{
+    assert_int_equal(admin("user_add", "{\"username\":\"ann\",\"password\":\"Secret1!\","
+                                       "\"user_type\":\"application\","
+                                       "\"allow_read_permissions\":[\"orders\"]}"),
+                     MEMPHIS_OK);
+}
+
+static void USR_07_the_sessions_of_a_removed_user_end(int mode)
+{
+    struct peer ann, root;
+    char connect[160];
+
+    begin(mode);
+    make_ann();
+    assert_int_equal(join(&ann, NULL), MEMPHIS_OK);
+    assert_int_equal(join(&root, NULL), MEMPHIS_OK);
+    snprintf(connect, sizeof connect, CONNECT "PING\r\n", "ann", "Secret1!");
+    feed(&ann, connect);
+    snprintf(connect, sizeof connect, CONNECT "PING\r\n", "root", "memphis");
+    feed(&root, connect);
+    until(&ann, "PONG");
+    until(&root, "PONG");
+    feed(&ann, "SUB orders$1.x 1\r\nSUB other$1.x 2\r\nPING\r\n");
+    until(&ann, "Permissions Violation");
+    assert_int_equal(admin("user_set_permissions", "{\"username\":\"ann\"}"), MEMPHIS_OK);
+    feed(&ann, "SUB other$1.x 3\r\n");
+    feed(&root, "PUB other$1.x 5\r\nhello\r\n");
+    until(&ann, "MSG other$1.x 3 5\r\nhello");
+    assert_int_equal(admin("user_remove", "{\"username\":\"ann\"}"), MEMPHIS_OK);
+    until(&ann, NULL);
+    assert_false(is_closed(&root));
+    leave(&ann);
+    assert_int_equal(join(&ann, NULL), MEMPHIS_OK);
+    snprintf(connect, sizeof connect, CONNECT "PING\r\n", "ann", "Secret1!");
+    feed(&ann, connect);
+    until(&ann, "Authorization Violation");
+    leave(&ann);
+    leave(&root);
+    test_world_end(&w);
+}
+
+static void USR_07_sessions_of_a_removed_user_end_threaded(void **state)
+{
+    (void)state;
+    USR_07_the_sessions_of_a_removed_user_end(MEMPHIS_THREADED);
+}
+
+static void USR_07_sessions_of_a_removed_user_end_manual(void **state)
+{
+    (void)state;
+    USR_07_the_sessions_of_a_removed_user_end(MEMPHIS_MANUAL);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -476,6 +536,8 @@ int main(void)
         leak_checked(one_session_too_many_is_refused_until_another_goes),
         leak_checked(without_memory_there_is_no_session),
         leak_checked(a_failure_inside_of_feed_breaks_the_broker_and_not_the_host),
+        leak_checked(USR_07_sessions_of_a_removed_user_end_threaded),
+        leak_checked(USR_07_sessions_of_a_removed_user_end_manual),
     };
 
     return run_tests("api/api_session", tests);

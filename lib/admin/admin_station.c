@@ -1,0 +1,187 @@
+/* Verbs about stations. */
+#include "admin/admin_internal.h"
+#include "base/enc.h"
+#include "base/status.h"
+#include "base/str.h"
+#include "broker/station.h"
+
+static const char *const retentions[] = { [MP_RETAIN_AGE] = "message_age_sec",
+                                          [MP_RETAIN_MESSAGES] = "messages",
+                                          [MP_RETAIN_BYTES] = "bytes",
+                                          [MP_RETAIN_ACKED] = "ack_based" };
+static const char *const storages[] = { [MP_STORAGE_FILE] = "file",
+                                        [MP_STORAGE_MEMORY] = "memory" };
+
+/* === The station that a verb is about === */
+
+/* False: it was refused. */
+static bool take_station(struct mp_admin_call *c, uint32_t needs, const char *verb)
+{
+    const char *name;
+    memphis_error err;
+    memphis_status st = mp_admin_text(c, "name", &name, &err);
+
+    if (st == MEMPHIS_OK && strlen(name) > MP_NAME_MAX)
+        st = mp_name_check(mp_slice_text(name), "Station", &err);
+    if (st == MEMPHIS_OK) {
+        memcpy(c->name, name, strlen(name) + 1);
+        mp_fold_lower(c->name, strlen(name));
+        st = mp_name_check(mp_slice_text(c->name), "Station", &err);
+    }
+    if (st == MEMPHIS_OK &&
+        !mp_grants_station(c->grants, needs, mp_slice_text(c->name)))
+        st = mp_fail(&err, MEMPHIS_DENIED, "user %s is not allowed to %s station %s",
+                     c->actor, verb, c->name);
+    if (st != MEMPHIS_OK)
+        mp_admin_fail(c, st, err.message);
+    return st == MEMPHIS_OK;
+}
+
+/* NULL: there is none, and it was refused. */
+static struct mp_station *find_station(struct mp_admin_call *c)
+{
+    struct mp_station *s = mp_station_find(c->broker, mp_slice_text(c->name));
+    memphis_error err;
+
+    if (s != NULL && mp_station_is_ready(s))
+        return s;
+    (void)mp_fail(&err, MEMPHIS_NOT_FOUND, "Station %s does not exist", c->name);
+    mp_admin_fail(c, err.status, err.message);
+    return NULL;
+}
+
+/* === Verbs === */
+
+static memphis_status read_choice(const struct mp_admin_call *c, const char *key,
+                                  const char *const *names, uint32_t count,
+                                  uint32_t *out, memphis_error *err)
+{
+    const char *text = NULL;
+    memphis_status st = mp_json_get_text(c->args, key, &text, err);
+
+    for (uint32_t i = 0; i < count && st == MEMPHIS_OK && text != NULL; i++)
+        if (strcmp(text, names[i]) == 0) {
+            *out = i;
+            return st;
+        }
+    if (st == MEMPHIS_OK && text != NULL)
+        st = mp_fail(err, MEMPHIS_INVALID, "%s cannot be '%.40s'", key, text);
+    return st;
+}
+
+static memphis_status read_number(const struct mp_admin_call *c, const char *key,
+                                  uint64_t max, uint64_t *out, memphis_error *err)
+{
+    int64_t n = -1;
+    memphis_status st = mp_json_get_int(c->args, key, &n, err);
+
+    if (st != MEMPHIS_OK || mp_json_is_null(mp_json_get(c->args, key)))
+        return st;
+    if (n < 0 || (uint64_t)n > max)
+        return mp_fail(err, MEMPHIS_INVALID, "%s is out of its range", key);
+    *out = (uint64_t)n;
+    return MEMPHIS_OK;
+}
+
+static memphis_status read_settings(const struct mp_admin_call *c,
+                                    struct mp_station_settings *s, memphis_error *err)
+{
+    uint64_t partitions = 1;
+
+    mp_station_settings_default(s);
+    memphis_status st =
+        read_choice(c, "retention_type", retentions, 4, &s->retention, err);
+    if (st == MEMPHIS_OK)
+        st = read_number(c, "retention_value", INT64_MAX, &s->retention_value, err);
+    if (st == MEMPHIS_OK)
+        st = read_choice(c, "storage_type", storages, 2, &s->storage, err);
+    if (st == MEMPHIS_OK)
+        st = read_number(c, "partitions_number", MP_PARTITIONS_MAX, &partitions, err);
+    if (st == MEMPHIS_OK)
+        st = read_number(c, "idempotency_window_in_ms", MP_IDEMPOTENCY_MAX_MS,
+                         &s->idempotency_ms, err);
+    if (st != MEMPHIS_OK)
+        return st;
+    s->partitions = (uint32_t)partitions;
+    return mp_station_settings_check(s, c->name, err);
+}
+
+static void created(void *ctx, memphis_status status, const char *text)
+{
+    if (status == MEMPHIS_EXISTS)
+        text = "there is a station of that name already";
+    mp_admin_done(ctx, status, text);
+}
+
+void mp_admin_station_create(struct mp_admin_call *c)
+{
+    struct mp_station_settings settings;
+    memphis_error err;
+
+    if (!take_station(c, MP_MAY_WRITE, "create"))
+        return;
+    memphis_status st = read_settings(c, &settings, &err);
+    if (st != MEMPHIS_OK)
+        mp_admin_fail(c, st, err.message);
+    else
+        mp_station_create(c->broker, c->name, &settings, c->actor,
+                          (struct mp_then){ created, c });
+}
+
+static void put_station(struct mp_json_writer *w, struct mp_station *s)
+{
+    const struct mp_station_settings *o = &s->settings;
+    uint64_t messages = 0, bytes = 0;
+    struct mp_log_stats st;
+
+    for (uint32_t i = 0; i < o->partitions; i++) {
+        mp_log_stats(mp_station_log(s), s->first_pid + i, &st);
+        messages += st.messages;
+        bytes += st.bytes;
+    }
+    char time[MP_TIME_TEXT_SIZE + 1];
+    mp_time_text(s->created_ns, time);
+    mp_json_object(w, NULL);
+    mp_json_put_str(w, "name", s->name);
+    mp_json_put_text(w, "created_at", mp_slice(time, MP_TIME_TEXT_SIZE));
+    mp_json_put_uint(w, "partitions_number", o->partitions);
+    mp_json_put_str(w, "retention_type", retentions[o->retention]);
+    mp_json_put_uint(w, "retention_value", o->retention_value);
+    mp_json_put_str(w, "storage_type", storages[o->storage]);
+    mp_json_put_uint(w, "idempotency_window_in_ms", o->idempotency_ms);
+    mp_json_put_str(w, "dls_station", o->dls_station);
+    mp_json_put_uint(w, "total_messages", messages);
+    mp_json_put_uint(w, "total_bytes", bytes);
+    mp_json_object_end(w);
+}
+
+/* Those that the actor may read or write. */
+void mp_admin_station_list(struct mp_admin_call *c)
+{
+    struct mp_buf out = { 0 };
+    struct mp_json_writer w = { .out = &out };
+    struct mp_station *s;
+
+    mp_json_object(&w, NULL);
+    mp_json_array(&w, "stations");
+    for (uint32_t i = 0; (s = mp_station_next(c->broker, &i)) != NULL;)
+        if (mp_station_is_ready(s) &&
+            mp_grants_station(c->grants, MP_MAY_READ | MP_MAY_WRITE,
+                              mp_slice_text(s->name)))
+            put_station(&w, s);
+    mp_json_array_end(&w);
+    mp_json_object_end(&w);
+    mp_admin_finish(c, mp_buf_slice(&out));
+    mp_buf_fini(&out);
+}
+
+void mp_admin_station_remove(struct mp_admin_call *c)
+{
+    struct mp_station *s;
+
+    if (!take_station(c, MP_MAY_WRITE, "remove"))
+        return;
+    s = find_station(c);
+    if (s != NULL)
+        mp_station_drop(c->broker, s, c->actor, mp_admin_then_done(c));
+}

@@ -1,0 +1,89 @@
+#include "unit/admin/world.h"
+
+static void a_station_is_made_listed_and_removed(void **state)
+{
+    struct world *w = world_new();
+    (void)state;
+
+    says(w, NULL, "station_create",
+         "{\"name\":\"Orders.EU\",\"partitions_number\":3,"
+         "\"retention_type\":\"messages\",\"retention_value\":50,"
+         "\"storage_type\":\"memory\",\"idempotency_window_in_ms\":5000}",
+         "{}");
+    assert_int_equal(station(w, "orders.eu")->settings.partitions, 3);
+    assert_int_equal(station(w, "orders.eu")->settings.storage, MP_STORAGE_MEMORY);
+    assert_int_equal(station(w, "orders.eu")->settings.retention, MP_RETAIN_MESSAGES);
+    publish(w, "orders#eu$2.final", "seven");
+    settle_down(w);
+    assert_int_equal(call(w, NULL, "station_list", "{}"), MEMPHIS_OK);
+    assert_non_null(strstr(said_by_verb.json,
+                           "\"partitions_number\":3,\"retention_type\":\"messages\","
+                           "\"retention_value\":50,\"storage_type\":\"memory\","
+                           "\"idempotency_window_in_ms\":5000,\"dls_station\":\"\","
+                           "\"total_messages\":1,\"total_bytes\":"));
+    refused(w, NULL, "station_create", "{\"name\":\"orders.eu\"}", MEMPHIS_EXISTS,
+            "already");
+    says(w, NULL, "station_remove", "{\"name\":\"ORDERS.eu\"}", "{}");
+    assert_null(station(w, "orders.eu"));
+    refused(w, NULL, "station_remove", "{\"name\":\"orders.eu\"}", MEMPHIS_NOT_FOUND,
+            "Station orders.eu does not exist");
+    says(w, NULL, "station_list", "{}", "{\"stations\":[]}");
+    world_free(w);
+}
+
+static void arguments_that_make_no_sense_are_refused(void **state)
+{
+    static const char *const cases[] = {
+        "{}",
+        "{\"name\":\"\"}",
+        "{\"name\":\"a b\"}",
+        "{\"name\":\"a\",\"retention_type\":\"for ever\"}",
+        "{\"name\":\"a\",\"retention_value\":-1}",
+        "{\"name\":\"a\",\"storage_type\":7}",
+        "{\"name\":\"a\",\"storage_type\":\"tape\"}",
+        "{\"name\":\"a\",\"partitions_number\":10001}",
+        "{\"name\":\"a\",\"partitions_number\":\"1\"}",
+        "{\"name\":\"a\",\"idempotency_window_in_ms\":86400001}",
+    };
+    struct world *w = world_new();
+    (void)state;
+
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
+        refused(w, NULL, "station_create", cases[i], MEMPHIS_INVALID, "");
+    assert_null(station(w, "a"));
+    world_free(w);
+}
+
+static void USR_10_an_application_sees_and_makes_its_own_stations(void **state)
+{
+    struct world *w = world_with_users();
+    (void)state;
+
+    says(w, NULL, "station_create", "{\"name\":\"in.a\"}", "{}");
+    says(w, NULL, "station_create", "{\"name\":\"other\"}", "{}");
+    says(w, NULL, "user_set_permissions",
+         "{\"username\":\"app\",\"allow_read_permissions\":[\"in.*\"],"
+         "\"allow_write_permissions\":[\"out.*\"]}",
+         "{}");
+    assert_int_equal(call(w, "app", "station_list", "{}"), MEMPHIS_OK);
+    assert_non_null(strstr(said_by_verb.json, "\"in.a\""));
+    assert_null(strstr(said_by_verb.json, "\"other\""));
+    says(w, "app", "station_create", "{\"name\":\"out.a\"}", "{}");
+    refused(w, "app", "station_create", "{\"name\":\"in.b\"}", MEMPHIS_DENIED,
+            "user app is not allowed to create station in.b");
+    refused(w, "app", "station_remove", "{\"name\":\"in.a\"}", MEMPHIS_DENIED,
+            "not allowed to remove");
+    says(w, "app", "station_remove", "{\"name\":\"out.a\"}", "{}");
+    world_free(w);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        leak_checked(a_station_is_made_listed_and_removed),
+        leak_checked(arguments_that_make_no_sense_are_refused),
+        leak_checked(USR_10_an_application_sees_and_makes_its_own_stations),
+    };
+
+    return run_tests("admin/admin_station", tests);
+}
