@@ -8,7 +8,7 @@
 #include <string.h>
 #include <strings.h>
 
-enum kind { TEXT, PORT, SIZE, SWITCH, PASSWORD, TRUTH };
+enum kind { TEXT, ANY, PORT, SIZE, SWITCH, PASSWORD, TRUTH };
 
 static const struct option {
     const char *name, *alias; /* without dashes */
@@ -40,6 +40,8 @@ static const struct option {
       "print this and stop" },
     { NULL, NULL, "ROOT_PASSWORD", PASSWORD, offsetof(struct conf, root_password),
       "memphis", "password of user root" },
+    { NULL, NULL, "INITIAL_CONFIG_FILE", ANY, offsetof(struct conf, users), "",
+      "users of the first start, as YAML text: see docs/users.md" },
     { NULL, NULL, "USER_PASS_BASED_AUTH", TRUTH, offsetof(struct conf, has_passwords),
       "true", "each user has a password; false: all share CONNECTION_TOKEN" },
     { NULL, NULL, "CONNECTION_TOKEN", PASSWORD, offsetof(struct conf, token), "memphis",
@@ -114,6 +116,9 @@ static int set(struct conf *c, const struct option *o, char *value, const char *
         if (value[0] != 0)
             return 0;
         break;
+    case ANY:
+        *(const char **)field = value;
+        return 0;
     case TRUTH:
         *(bool *)field = strcasecmp(value, "true") == 0;
         if (*(bool *)field || strcasecmp(value, "false") == 0)

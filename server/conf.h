@@ -17,6 +17,7 @@ struct conf {
     const char *root_password;
     bool has_passwords; /* else all users share the token */
     const char *token;
+    const char *users; /* of the first start: YAML; "": none */
     uint64_t memory_max, disk_reserve;
     bool accept_loss, debug, version, help;
     bool addr_given;

@@ -2,6 +2,8 @@
  * loop; of stop: no new connections, last turn, sync, exit. */
 #include "server.h"
 
+#include "users.h"
+
 #include <limits.h>
 #include <signal.h>
 #include <stdio.h>
@@ -81,7 +83,7 @@ static int open_store(struct server *s)
     return err.status == MEMPHIS_IO ? EXIT_STORE_IO : 1;
 }
 
-static void greet(const struct server *s)
+static void greet(const struct server *s, unsigned users)
 {
     const struct conf *c = &s->conf;
     bool everywhere = strcmp(c->addr, "0.0.0.0") == 0 || strcmp(c->addr, "::") == 0;
@@ -95,6 +97,8 @@ static void greet(const struct server *s)
     if (c->addr_given && strncmp(c->addr, "127.", 4) != 0 &&
         strcmp(c->root_password, "memphis") == 0)
         printf("  WARNING  root has the default password; set ROOT_PASSWORD.\n");
+    if (users > 0)
+        printf("  users    loaded %u users from INITIAL_CONFIG_FILE\n", users);
     if (!c->has_passwords)
         printf("  users    share CONNECTION_TOKEN%s\n",
                strcmp(c->token, "memphis") == 0 ? ", which has its default" : "");
@@ -180,7 +184,7 @@ int main(int argc, char **argv)
     }
     rc = start(&s);
     if (rc == 0) {
-        greet(&s);
+        greet(&s, users_load(&s));
         event_base_dispatch(s.base);
     }
     stop(&s); /* its last sync may fail */

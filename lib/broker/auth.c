@@ -74,14 +74,13 @@ struct suspect {
 
 /* === Whoever guesses === */
 
-/* "1.2.3.4:5678" -> "1.2.3.4". "": not from a network, and never delayed. */
-static void address_of(const char *peer, char out[ADDRESS_MAX])
+/* "": not from a network, and never delayed. */
+static void take_address(const char *peer, char out[ADDRESS_MAX])
 {
-    const char *end = peer != NULL ? strrchr(peer, ':') : NULL;
-    size_t size = end != NULL ? (size_t)(end - peer) : 0;
+    size_t size = peer != NULL && strcmp(peer, "local") != 0 ? strlen(peer) : 0;
 
     if (size >= ADDRESS_MAX)
-        size = 0;
+        size = ADDRESS_MAX - 1;
     if (size > 0)
         memcpy(out, peer, size);
     out[size] = 0;
@@ -561,7 +560,7 @@ static struct mp_auth_check *check_new(struct mp_auth *a, memphis_slice user,
     c->fn = fn;
     c->ctx = ctx;
     mp_list_init(&c->node);
-    address_of(peer, c->address);
+    take_address(peer, c->address);
     if (user.size > 0 && user.size <= MP_NAME_MAX)
         memcpy(c->user, user.data, user.size);
     return c;

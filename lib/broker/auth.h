@@ -32,7 +32,7 @@ struct mp_credentials {
     memphis_slice user, password; /* user as sent: "root", "root$1" */
     memphis_slice token;
     memphis_slice named; /* the user in a name "<connection id>::<user>" */
-    const char *peer;    /* "<address>:<port>", or any text */
+    const char *peer;    /* his address; "local": he comes from no network */
 };
 
 /* fn is called later, on the core, perhaps before it returns (remembered). The handle

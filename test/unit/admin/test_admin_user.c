@@ -67,7 +67,8 @@ static void USR_07_who_may_remove_and_rename_whom(void **state)
     struct world *w = world_with_users();
     (void)state;
 
-    refused(w, "boss", "user_remove", "{\"username\":\"root\"}", MEMPHIS_DENIED, "root");
+    refused(w, "boss", "user_remove", "{\"username\":\"root\"}", MEMPHIS_DENIED,
+            "root");
     refused(w, "boss", "user_remove", "{\"username\":\"Boss\"}", MEMPHIS_DENIED,
             "himself");
     refused(w, "boss", "user_remove", "{}", MEMPHIS_INVALID, "username is missing");

@@ -56,7 +56,8 @@ static inline struct world *world_with_users(void)
     struct world *w = world_new();
 
     says(w, NULL, "user_add",
-         "{\"username\":\"App\",\"password\":\"Secret1!\",\"user_type\":\"application\"}",
+         "{\"username\":\"App\",\"password\":\"Secret1!\","
+         "\"user_type\":\"application\"}",
          "{}");
     says(w, "root", "user_add",
          "{\"username\":\"boss\",\"password\":\"Secret1!\","

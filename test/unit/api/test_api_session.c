@@ -468,10 +468,11 @@ static memphis_status admin(const char *verb, const char *json)
 
 static void make_ann(void)
 {
-    assert_int_equal(admin("user_add", "{\"username\":\"ann\",\"password\":\"Secret1!\","
-                                       "\"user_type\":\"application\","
-                                       "\"allow_read_permissions\":[\"orders\"]}"),
-                     MEMPHIS_OK);
+    static const char ann[] =
+        "{\"username\":\"ann\",\"password\":\"Secret1!\",\"user_type\":\"application\","
+        "\"allow_read_permissions\":[\"orders\"]}";
+
+    assert_int_equal(admin("user_add", ann), MEMPHIS_OK);
 }
 
 static void USR_07_the_sessions_of_a_removed_user_end(int mode)
@@ -491,7 +492,8 @@ static void USR_07_the_sessions_of_a_removed_user_end(int mode)
     until(&root, "PONG");
     feed(&ann, "SUB orders$1.x 1\r\nSUB other$1.x 2\r\nPING\r\n");
     until(&ann, "Permissions Violation");
-    assert_int_equal(admin("user_set_permissions", "{\"username\":\"ann\"}"), MEMPHIS_OK);
+    assert_int_equal(admin("user_set_permissions", "{\"username\":\"ann\"}"),
+                     MEMPHIS_OK);
     feed(&ann, "SUB other$1.x 3\r\n");
     feed(&root, "PUB other$1.x 5\r\nhello\r\n");
     until(&ann, "MSG other$1.x 3 5\r\nhello");
