@@ -75,7 +75,9 @@ typedef struct memphis_options {
                                   8 MiB */
     uint32_t session_port;     /* shown to session clients in INFO; 0: 6666 */
     const char *session_host;  /* likewise; NULL: "127.0.0.1" */
-    uint64_t reserved[6];
+    uint32_t websocket_port;   /* shown to those behind a WebSocket; 0: 7770 */
+    uint32_t reserved0;
+    uint64_t reserved[5];
 } memphis_options;
 
 /* Opens and recovers; blocks meanwhile. Statuses: INVALID (options, or a directory that
