@@ -196,6 +196,29 @@ def hostile():
     check("no CONNECT", got == 1008 and b"-ERR 'Authentication Timeout'" in c.data, got)
 
 
+def late_bytes():
+    """What is on its way when the server closes must not reset the connection: the code would be lost."""
+    c = Client()
+    c.s.sendall(b"\x83\x80")
+    got = c.frame()[0]
+    try:
+        for _ in range(5):
+            c.s.sendall(b"late")
+            time.sleep(0.02)
+        end = c.s.recv(1)
+    except OSError as e:
+        end = repr(e)
+    check("bytes behind the end do not reset the connection", got == 8 and end == b"", end)
+    began = time.time()
+    try:
+        while time.time() - began < 10:
+            c.s.sendall(b"still")
+            time.sleep(0.05)
+    except OSError:
+        pass
+    check("but are listened to for a moment only", time.time() - began < 5, f"{time.time() - began:.1f} s")
+
+
 def flood():
     """Pings, and nobody reads the pongs."""
     c = Client()
@@ -223,6 +246,7 @@ def main():
     good()
     requests()
     hostile()
+    late_bytes()
     held = flood()
     idle = socket.create_connection(("127.0.0.1", PORT), 10)
     idle.sendall(CONNECT + b"PUB good 4\r\ntext\r\n")
