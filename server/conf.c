@@ -22,6 +22,8 @@ static const struct option {
       "IP address to listen on" },
     { "p", "port", NULL, PORT, offsetof(struct conf, port), "6666",
       "port of the SDKs" },
+    { "w", "ws_port", NULL, PORT, offsetof(struct conf, ws_port), "7770",
+      "WebSocket port (NATS clients of browsers); 0: off" },
     { "sd", "store_dir", NULL, TEXT, offsetof(struct conf, store_dir), "./data",
       "directory of all data" },
     { "m", "http_port", NULL, PORT, offsetof(struct conf, http_port), "8222",
@@ -139,7 +141,7 @@ static int set(struct conf *c, const struct option *o, char *value, const char *
         errno = 0;
         n = strtoul(value, &end, 10);
         if (errno == 0 && value[0] >= '0' && value[0] <= '9' && *end == 0 &&
-            n <= 65535 && (n > 0 || strcmp(o->alias, "http_port") == 0)) {
+            n <= 65535 && (n > 0 || strcmp(o->alias, "port") != 0)) {
             *(uint16_t *)field = (uint16_t)n;
             return 0;
         }

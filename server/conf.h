@@ -12,7 +12,7 @@
 
 struct conf {
     const char *addr;
-    uint16_t port, http_port; /* http_port 0: off */
+    uint16_t port, ws_port, http_port; /* 0: off, but port */
     const char *store_dir;
     const char *root_password;
     bool has_passwords; /* else all users share the token */

@@ -14,8 +14,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/uio.h>
 
-enum { WRITE_MAX = 1024 * 1024 };
+enum { WRITE_MAX = 1024 * 1024, PIECES_MAX = 8 };
 
 struct conn {
     struct server *server;
@@ -26,8 +27,10 @@ struct conn {
     struct evbuffer *rest; /* output that the socket has not taken */
     char *held;            /* input that the session has not taken; NULL: none */
     size_t held_size;
+    enum door door;
     bool is_deaf; /* the peer takes no output; what it sent before is still read */
     bool closing; /* close when the output is flushed */
+    bool lingers; /* it is flushed, and the peer may see so before the socket goes */
     bool is_over; /* nothing more is read or written */
     struct conn *next, **link;
 };
@@ -83,31 +86,63 @@ static void gone(struct conn *c)
         free_later(c);
 }
 
+/* What the socket takes at once of the pieces; less than 0: it is gone. */
+static ssize_t send_now(struct conn *c, const memphis_slice *v, size_t n)
+{
+    struct iovec pieces[PIECES_MAX];
+    struct msghdr m = { .msg_iov = pieces };
+    ssize_t sent;
+
+    if (c->is_deaf || evbuffer_get_length(c->rest) > 0)
+        return 0;
+    for (; m.msg_iovlen < n && m.msg_iovlen < PIECES_MAX; m.msg_iovlen++)
+        pieces[m.msg_iovlen] = (struct iovec){
+            .iov_base = (void *)(uintptr_t)v[m.msg_iovlen].data,
+            .iov_len = v[m.msg_iovlen].size,
+        };
+    sent = sendmsg(c->fd, &m, MSG_NOSIGNAL | MSG_DONTWAIT);
+    return sent < 0 && (errno == EAGAIN || errno == EINTR) ? 0 : sent;
+}
+
 static void pipe_write(void *ctx, const memphis_slice *v, size_t n)
 {
     struct conn *c = ctx;
+    ssize_t sent;
+    size_t done;
 
+    if (c->is_over)
+        return;
+    sent = send_now(c, v, n);
+    if (sent < 0)
+        gone(c);
+    if (sent > 0)
+        memphis_session_drained(c->session, (size_t)sent);
+    done = sent > 0 ? (size_t)sent : 0;
     for (size_t i = 0; i < n && !c->is_over; i++) {
-        const char *data = v[i].data;
-        size_t left = v[i].size;
-        ssize_t sent = 0;
+        size_t skip = done < v[i].size ? done : v[i].size, left = v[i].size - skip;
 
-        if (!c->is_deaf && evbuffer_get_length(c->rest) == 0)
-            sent = send(c->fd, data, left, MSG_NOSIGNAL | MSG_DONTWAIT);
-        if (sent < 0 && errno != EAGAIN && errno != EINTR)
-            gone(c);
-        if (c->is_deaf)
-            sent = (ssize_t)left;
-        if (sent > 0) {
-            memphis_session_drained(c->session, (size_t)sent);
-            data += sent;
-            left -= (size_t)sent;
-        }
-        if (left > 0) {
-            evbuffer_add(c->rest, data, left);
+        done -= skip;
+        if (left == 0)
+            continue;
+        if (c->is_deaf) {
+            memphis_session_drained(c->session, left);
+        } else {
+            evbuffer_add(c->rest, (const char *)v[i].data + skip, left);
             event_add(c->writable, NULL);
         }
     }
+}
+
+/* All is written. A socket that is closed while input waits resets the connection, and
+ * a browser then knows no close code: so its end is waited for, a moment. */
+static bool lingers(struct conn *c)
+{
+    if (c->door != DOOR_WEBSOCKET || c->is_deaf || shutdown(c->fd, SHUT_WR) != 0)
+        return false;
+    c->lingers = true;
+    event_add(c->readable, NULL);
+    event_add(c->later, &last_words);
+    return true;
 }
 
 static void pipe_close(void *ctx, const char *why)
@@ -119,9 +154,10 @@ static void pipe_close(void *ctx, const char *why)
         return;
     c->closing = true;
     event_del(c->readable);
-    if (evbuffer_get_length(c->rest) == 0)
-        free_later(c);
-    else /* a peer that does not read its last words is not waited for */
+    if (evbuffer_get_length(c->rest) == 0) {
+        if (!lingers(c))
+            free_later(c);
+    } else /* a peer that does not read its last words is not waited for */
         event_add(c->writable, &last_words);
 }
 
@@ -143,7 +179,7 @@ static void on_writable(evutil_socket_t fd, short what, void *ctx)
     loop_wants_step(c->server); /* groups may have waited for that */
     if (evbuffer_get_length(c->rest) > 0)
         event_add(c->writable, c->closing ? &last_words : NULL);
-    else if (c->closing)
+    else if (c->closing && !lingers(c))
         conn_free(c);
 }
 
@@ -180,7 +216,7 @@ static void on_later(evutil_socket_t fd, short what, void *ctx)
     struct conn *c = ctx;
 
     (void)fd, (void)what;
-    if (c->is_over)
+    if (c->is_over || c->lingers)
         conn_free(c);
     else if (!c->closing && c->held != NULL)
         feed(c, c->held, c->held_size);
@@ -203,7 +239,10 @@ static void on_readable(evutil_socket_t fd, short what, void *ctx)
     ssize_t n = recv(fd, c->server->read_buffer, sizeof(c->server->read_buffer), 0);
 
     (void)what;
-    if (n > 0)
+    if (c->lingers) {
+        if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR))
+            conn_free(c);
+    } else if (n > 0)
         feed(c, c->server->read_buffer, (size_t)n);
     else if (n == 0 || (errno != EAGAIN && errno != EINTR))
         no_more_input(c); /* end of file, or an error */
@@ -211,10 +250,11 @@ static void on_readable(evutil_socket_t fd, short what, void *ctx)
 
 /* === Life === */
 
-void conn_accept(struct server *s, int fd, const char *peer)
+void conn_accept(struct server *s, enum door door, int fd, const char *peer)
 {
     struct conn *c = calloc(1, sizeof(*c));
     memphis_pipe pipe = { .write = pipe_write, .close = pipe_close, .ctx = c };
+    memphis_session_options o = { .peer = peer, .websocket = door == DOOR_WEBSOCKET };
 
     if (c == NULL) {
         evutil_closesocket(fd);
@@ -222,15 +262,14 @@ void conn_accept(struct server *s, int fd, const char *peer)
     }
     c->server = s;
     c->fd = fd;
+    c->door = door;
     c->readable = event_new(s->base, fd, EV_READ | EV_PERSIST, on_readable, c);
     c->writable = event_new(s->base, fd, EV_WRITE, on_writable, c);
     c->later = evtimer_new(s->base, on_later, c);
     c->rest = evbuffer_new();
     if (c->readable == NULL || c->writable == NULL || c->later == NULL ||
         c->rest == NULL || event_add(c->readable, NULL) != 0 ||
-        memphis_session_new(s->broker, &pipe,
-                            &(memphis_session_options){ .peer = peer }, &c->session,
-                            NULL) != MEMPHIS_OK) {
+        memphis_session_new(s->broker, &pipe, &o, &c->session, NULL) != MEMPHIS_OK) {
         release(c);
         return;
     }
@@ -245,6 +284,10 @@ void conn_accept(struct server *s, int fd, const char *peer)
 
 void conn_close_all(struct server *s)
 {
+    for (struct conn *c = s->conns; c != NULL; c = c->next)
+        memphis_session_close(c->session);
+    if (s->conns != NULL)
+        (void)memphis_step(s->broker, NULL); /* it may be broken: then without a word */
     while (s->conns != NULL)
         conn_free(s->conns);
 }

@@ -68,6 +68,7 @@ static int open_store(struct server *s)
         .memory_max = s->conf.memory_max,
         .disk_reserve = s->conf.disk_reserve,
         .session_port = s->conf.port,
+        .websocket_port = s->conf.ws_port,
         .session_host = s->conf.addr,
     };
     memphis_error err = { 0 };
@@ -92,6 +93,8 @@ static void greet(const struct server *s, unsigned users)
     printf("memphisd %s\n", memphis_version_text());
     printf("  store    %s (%s)\n", c->store_dir, memphis_recovery_text(s->broker));
     printf("  SDKs     %s:%u\n", c->addr, c->port);
+    if (c->ws_port != 0)
+        printf("  browser  ws://%s:%u\n", c->addr, c->ws_port);
     if (c->http_port != 0)
         printf("  monitor  http://127.0.0.1:%u/healthz\n", c->http_port);
     if (c->addr_given && strncmp(c->addr, "127.", 4) != 0 &&

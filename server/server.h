@@ -1,6 +1,6 @@
 /* server/server.h -- the daemon's parts: one libevent loop that is the broker's core.
  *
- *   listener --accept--> conn  (socket <-> memphis_session)
+ *   listener --accept--> conn  (socket <-> memphis_session), one per door
  *   loop: one event for the broker's wakeup fd and one timer; both call memphis_step
  *   monitor: HTTP on loopback for health checks
  *
@@ -16,12 +16,15 @@
 
 enum { READ_MAX = 128 * 1024 };
 
+/* The doors for clients: the same protocol, bare or in WebSocket frames. */
+enum door { DOOR_TCP, DOOR_WEBSOCKET, DOORS };
+
 struct server {
     struct conf conf;
     struct event_base *base;
     memphis_broker *broker;
     struct event *wakeup, *timer, *step, *signals[2];
-    struct evconnlistener *listener;
+    struct evconnlistener *listeners[DOORS];
     struct event *accept_again; /* after an error of accept */
     struct evhttp *http;
     struct conn *conns; /* list of open connections */
@@ -37,7 +40,8 @@ int listener_start(struct server *s);
 void listener_stop(struct server *s);
 
 /* conn.c */
-void conn_accept(struct server *s, int fd, const char *peer);
+void conn_accept(struct server *s, enum door door, int fd, const char *peer);
+/* Tells them that the server goes, as far as that goes at once. */
 void conn_close_all(struct server *s);
 
 /* loop.c: memphis_step is due; safe to call often. */

@@ -77,7 +77,9 @@ typedef struct memphis_options {
     const char *session_host;  /* likewise; NULL: "127.0.0.1" */
     const char *connection_token; /* of sessions: what all users share in place of their
                                   passwords; NULL: each has his own; at most 72 bytes */
-    uint64_t reserved[5];
+    uint32_t websocket_port;   /* shown to those behind a WebSocket; 0: 7770 */
+    uint32_t reserved0;
+    uint64_t reserved[4];
 } memphis_options;
 
 /* Opens and recovers; blocks meanwhile. Statuses: INVALID (options, or a directory that

@@ -39,7 +39,10 @@ typedef struct memphis_session_options {
     const char *peer; /* address for INFO and logs; NULL: "local" */
     const char *user; /* not NULL: the peer is this user, already authenticated (for
                          example by Unix peer credentials) */
-    uint64_t reserved[6];
+    uint32_t websocket; /* not 0: the pipe is that of an HTTP client that asks for a
+                           WebSocket (RFC 6455); the protocol is inside its frames */
+    uint32_t reserved0;
+    uint64_t reserved[5];
 } memphis_session_options;
 
 /* `o` may be NULL. The pipe struct is copied. BROKEN, CLOSED, NOMEM, FULL (too many).
@@ -60,6 +63,10 @@ MEMPHIS_API memphis_status memphis_session_feed(memphis_session *s, const void *
 
 /* The transport has passed on `bytes` of what write() gave it; inside of write, too. */
 MEMPHIS_API void memphis_session_drained(memphis_session *s, size_t bytes);
+
+/* Ends it from this side: what is queued for the peer goes out in the next turn, a
+ * WebSocket is told that the server goes (1001), then the pipe's close is called. */
+MEMPHIS_API void memphis_session_close(memphis_session *s);
 
 /* Ends the session (the peer is gone, or close() was called). No callback afterwards.
  */

@@ -58,8 +58,8 @@ struct memphis_broker {
     /* sessions */
     struct mp_list sessions;
     uint32_t sessions_count, sessions_up; /* all; those that are logged in */
-    struct mp_session_host host;
-    struct mp_server_info info;
+    struct mp_session_host host, ws_host; /* they differ in the port of INFO */
+    struct mp_server_info info, ws_info;
     struct mp_session_counters counters;
     char *session_host_name;
     _Atomic uint64_t inbox_number;

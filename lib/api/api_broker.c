@@ -269,7 +269,7 @@ static bool start_core(memphis_broker *b)
 
 static const char *option_error(const memphis_options *o)
 {
-    if (!api_reserved_is_zero(o->reserved, 5))
+    if (!api_reserved_is_zero(o->reserved, 4) || o->reserved0 != 0)
         return "the reserved words of memphis_options must be zero";
     if (o->mode > MEMPHIS_MANUAL || o->sync > MEMPHIS_SYNC_NONE ||
         o->profile > MEMPHIS_PROFILE_BATTERY ||

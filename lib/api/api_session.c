@@ -8,10 +8,12 @@
 #include "broker/client.h"
 #include "broker/permission.h"
 #include "proto/sdk.h"
+#include "proto/ws_pipe.h"
 
 struct memphis_session {
     memphis_broker *b;
     struct mp_session *s; /* core; NULL when the broker closed first */
+    struct mp_ws_pipe *ws; /* owns s; NULL: it speaks without frames */
     struct mp_source source;
     struct mp_list node; /* of the broker's sessions */
     memphis_pipe pipe;
@@ -151,7 +153,22 @@ static bool source_has_input(struct mp_source *s)
 
 static void source_flush(struct mp_source *s)
 {
-    mp_session_flush(of_source(s)->s);
+    memphis_session *h = of_source(s);
+
+    if (h->ws != NULL)
+        mp_ws_pipe_flush(h->ws);
+    else
+        mp_session_flush(h->s);
+}
+
+static void end_session(memphis_session *h)
+{
+    if (h->ws != NULL)
+        mp_ws_pipe_free(h->ws);
+    else
+        mp_session_free(h->s);
+    h->s = NULL;
+    h->ws = NULL;
 }
 
 void api_sessions_init(memphis_broker *b, const memphis_options *o)
@@ -184,6 +201,10 @@ void api_sessions_init(memphis_broker *b, const memphis_options *o)
         .now_ms = now_ms,
         .ctx = b,
     };
+    b->ws_info = b->info;
+    b->ws_info.port = o->websocket_port ? o->websocket_port : 7770;
+    b->ws_host = b->host;
+    b->ws_host.info = &b->ws_info;
 }
 
 void api_sessions_close(memphis_broker *b)
@@ -191,10 +212,7 @@ void api_sessions_close(memphis_broker *b)
     struct mp_list *l;
 
     while ((l = mp_list_pop_front(&b->sessions)) != NULL) {
-        memphis_session *h = mp_container_of(l, memphis_session, node);
-
-        mp_session_free(h->s);
-        h->s = NULL;
+        end_session(mp_container_of(l, memphis_session, node));
     }
 }
 
@@ -213,6 +231,7 @@ static void run_new(struct api_call *c)
     memphis_broker *b = h->b;
     struct mp_session_pipe pipe = { h->pipe.write, h->pipe.close, h->pipe.ctx };
     const char *peer = n->o != NULL && n->o->peer != NULL ? n->o->peer : "local";
+    const char *user = n->o != NULL ? n->o->user : NULL;
 
     if (b->sessions_count >= MP_CONNECTIONS_MAX) {
         api_finish(c, MEMPHIS_FULL, "there are 65,536 sessions already");
@@ -223,11 +242,16 @@ static void run_new(struct api_call *c)
     h->source.work = source_work;
     h->source.has_input = source_has_input;
     h->source.flush = source_flush;
-    h->s = mp_session_new(&b->host, &pipe, peer, n->o != NULL ? n->o->user : NULL);
+    if (n->o != NULL && n->o->websocket != 0) {
+        h->ws = mp_ws_pipe_new(&b->ws_host, &pipe, peer, user);
+        h->s = mp_ws_pipe_session(h->ws);
+    } else {
+        h->s = mp_session_new(&b->host, &pipe, peer, user);
+    }
     mp_session_set_ctx(h->s, h);
     mp_list_push_back(&b->sessions, &h->node);
     wants_flush(b, h->s); /* INFO */
-    if (n->o != NULL && n->o->user != NULL)
+    if (user != NULL)
         went_up(b, h->s);
     api_finish(c, MEMPHIS_OK, "");
 }
@@ -245,7 +269,8 @@ memphis_status memphis_session_new(memphis_broker *b, const memphis_pipe *pipe,
         return mp_fail(err, MEMPHIS_INVALID,
                        "a session needs a broker, a pipe and an output");
     if (!api_reserved_is_zero(pipe->reserved, 2) ||
-        (o != NULL && !api_reserved_is_zero(o->reserved, 6)))
+        (o != NULL &&
+         (o->reserved0 != 0 || !api_reserved_is_zero(o->reserved, 5))))
         return mp_fail(err, MEMPHIS_INVALID, "reserved words must be zero");
     st = api_may_wait(b, err);
     if (st != MEMPHIS_OK)
@@ -285,8 +310,12 @@ static void feed_guarded(void *ctx)
     struct feed_call *f = ctx;
 
     mp_broker_enter(f->h->b->core);
-    f->status =
-        f->h->s != NULL ? mp_session_feed(f->h->s, f->bytes, f->size) : MEMPHIS_CLOSED;
+    if (f->h->s == NULL)
+        f->status = MEMPHIS_CLOSED;
+    else if (f->h->ws != NULL)
+        f->status = mp_ws_pipe_feed(f->h->ws, f->bytes, f->size);
+    else
+        f->status = mp_session_feed(f->h->s, f->bytes, f->size);
 }
 
 static void run_feed(struct api_call *c)
@@ -330,12 +359,19 @@ struct drained_call {
     size_t bytes;
 };
 
+static void drained(memphis_session *h, size_t bytes)
+{
+    if (h->ws != NULL)
+        mp_ws_pipe_drained(h->ws, bytes);
+    else if (h->s != NULL)
+        mp_session_drained(h->s, bytes);
+}
+
 static void run_drained(struct api_call *c)
 {
     struct drained_call *d = (struct drained_call *)(void *)c;
 
-    if (d->h->s != NULL)
-        mp_session_drained(d->h->s, d->bytes);
+    drained(d->h, d->bytes);
     api_finish(c, MEMPHIS_OK, "");
 }
 
@@ -346,8 +382,7 @@ void memphis_session_drained(memphis_session *s, size_t bytes)
     if (api_usable(s->b, NULL) != MEMPHIS_OK)
         return;
     if (s->b->mode == MEMPHIS_MANUAL || api_is_inside(s->b)) {
-        if (s->s != NULL)
-            mp_session_drained(s->s, bytes);
+        drained(s, bytes);
         return;
     }
     c = api_call_new(s->b, sizeof(*c), run_drained);
@@ -359,6 +394,29 @@ void memphis_session_drained(memphis_session *s, size_t bytes)
     api_call_unref(&c->call);
 }
 
+static void run_close(struct api_call *c)
+{
+    struct session_call *n = (struct session_call *)(void *)c;
+
+    if (n->h->s != NULL)
+        mp_session_close(n->h->s, NULL);
+    api_finish(c, MEMPHIS_OK, "");
+}
+
+void memphis_session_close(memphis_session *s)
+{
+    struct session_call *c;
+
+    if (s == NULL || api_may_wait(s->b, NULL) != MEMPHIS_OK)
+        return;
+    c = api_call_new(s->b, sizeof(*c), run_close);
+    if (c == NULL)
+        return;
+    c->h = s;
+    (void)api_run(&c->call, UINT32_MAX, NULL); /* broken: it is at its end, too */
+    api_call_unref(&c->call);
+}
+
 static void run_free(struct api_call *c)
 {
     struct session_call *n = (struct session_call *)(void *)c;
@@ -366,8 +424,7 @@ static void run_free(struct api_call *c)
     if (n->h->s != NULL) {
         mp_list_remove(&n->h->node);
         n->h->b->sessions_count--;
-        mp_session_free(n->h->s);
-        n->h->s = NULL;
+        end_session(n->h);
     }
     api_finish(c, MEMPHIS_OK, "");
 }

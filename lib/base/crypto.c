@@ -8,6 +8,7 @@
 
 #include <crypt.h>
 #include <mbedtls/platform_util.h>
+#include <mbedtls/sha1.h>
 #include <mbedtls/sha256.h>
 
 enum {
@@ -53,6 +54,11 @@ static bool is_bcrypt(const char *hash)
     if (hash[4] < '0' || hash[4] > '9' || hash[5] < '0' || hash[5] > '9')
         return false;
     return (hash[4] - '0') * 10 + hash[5] - '0' <= BCRYPT_COST_MAX;
+}
+
+void mp_sha1(const void *data, size_t size, uint8_t out[MP_SHA1_SIZE])
+{
+    mp_assert(mbedtls_sha1_ret(data, size, out) == 0);
 }
 
 /* -- SHA-256, HMAC (RFC 2104) ------------------------------------------------------ */

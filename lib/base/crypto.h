@@ -6,7 +6,10 @@
 
 #include <memphis/status.h>
 
-enum { MP_SHA256_SIZE = 32, MP_BCRYPT_SIZE = 60 };
+enum { MP_SHA1_SIZE = 20, MP_SHA256_SIZE = 32, MP_BCRYPT_SIZE = 60 };
+
+/* Protects nothing any more: for the WebSocket handshake, which asks for it. */
+void mp_sha1(const void *data, size_t size, uint8_t out[MP_SHA1_SIZE]);
 
 void mp_sha256(const void *data, size_t size, uint8_t out[MP_SHA256_SIZE]);
 void mp_hmac_sha256(const void *key, size_t key_size, const void *data, size_t size,

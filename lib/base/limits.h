@@ -26,6 +26,8 @@ enum {
     MP_DELIVERIES_MAX = 10,
     MP_JSON_DEPTH_MAX = 64,
     MP_JSON_VALUES_MAX = 1 << 20,      /* in one text; each takes 80 bytes */
+    MP_WS_HEAD_MAX = 8 << 10,          /* the request that opens a WebSocket */
+    MP_WS_MESSAGE_MAX = 64 << 20,      /* its frames with their headers, on the wire */
     MP_AUTH_HELD_INPUT_MAX = 64 << 10, /* held while a verdict is out */
 
     MP_CHUNK_SIZE = 64 << 10,          /* log memory comes in chunks of this size */

@@ -722,24 +722,33 @@ static void compact(struct mp_session *s)
     s->input_at = 0;
 }
 
-memphis_status mp_session_feed(struct mp_session *s, const void *bytes, size_t size)
+memphis_status mp_session_accepts(const struct mp_session *s, size_t size)
 {
-    size_t held = queued(s) + size;
-
-    mp_assert(!s->is_working);
     if (s->state == CLOSING || s->is_ended)
         return MEMPHIS_CLOSED;
+    return s->is_up && queued(s) + size > INPUT_MAX + s->parser.payload_max
+               ? MEMPHIS_FULL
+               : MEMPHIS_OK;
+}
+
+memphis_status mp_session_feed(struct mp_session *s, const void *bytes, size_t size)
+{
+    memphis_status st = mp_session_accepts(s, size);
+
+    mp_assert(!s->is_working);
+    if (st == MEMPHIS_CLOSED)
+        return st;
     if (size == 0) {
         s->is_ended = true;
         close_when_heard(s);
         return MEMPHIS_OK;
     }
-    if (!s->is_up && held > MP_AUTH_HELD_INPUT_MAX) {
+    if (!s->is_up && queued(s) + size > MP_AUTH_HELD_INPUT_MAX) {
         fail(s, violation_text, &s->host->counters->protocol_errors);
         return MEMPHIS_CLOSED;
     }
-    if (s->is_up && held > INPUT_MAX + s->parser.payload_max)
-        return MEMPHIS_FULL;
+    if (st != MEMPHIS_OK)
+        return st;
     compact(s);
     if (!mp_buf_reserve_try(&s->input, size)) {
         drop(s, "out of memory");

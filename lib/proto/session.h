@@ -72,6 +72,8 @@ void mp_session_free(struct mp_session *s); /* NULL-safe; ends its subscriptions
  * closing, perhaps because more than MP_AUTH_HELD_INPUT_MAX came before the verdict.
  * No bytes: the peer sends no more; the session closes when it has heard the rest. */
 memphis_status mp_session_feed(struct mp_session *s, const void *bytes, size_t size);
+/* What feed would say to that many bytes before it takes them. */
+memphis_status mp_session_accepts(const struct mp_session *s, size_t size);
 /* Applies queued input, at most about `bytes_max` and `*operations` (reduced by what
  * was used). Returns the bytes consumed; mp_session_has_input says whether more is
  * there that could be applied now. */

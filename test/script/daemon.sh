@@ -39,30 +39,33 @@ says 2 "unknown argument '--nonsense'" --nonsense; check "an unknown flag is a u
 says 2 "needs a value" -p; check "a flag without its value is a usage error" $?
 says 2 "is not a value" -p=66x; check "a port that is no number is a usage error" $?
 says 2 "is not a value" --memory_max=64X; check "a size that is none is a usage error" $?
-says 2 "at least 4M" -sd "$work/x" -m 0 --memory_max=1M
+says 2 "at least 4M" -sd "$work/x" -w 0 -m 0 --memory_max=1M
 check "too little memory is a usage error" $?
 says 2 "takes no value" --accept-loss=0; check "a switch with a value is a usage error" $?
 says 2 "is not a value" -p 0; check "port 0 is a usage error" $?
-ROOT_PASSWORD= says 1 "1 to 72 bytes" -sd "$work/x" -m 0
+ROOT_PASSWORD= says 1 "1 to 72 bytes" -sd "$work/x" -w 0 -m 0
 check "an empty ROOT_PASSWORD is refused, not the default" $?
-says 1 "not an IP address" -a nowhere.example -sd "$work/x" -m 0
+says 1 "not an IP address" -a nowhere.example -sd "$work/x" -w 0 -m 0
 check "an address that is none is refused" $?
 mkdir "$work/foreign" && echo hi >"$work/foreign/notes.txt"
-says 1 "notes.txt" -sd "$work/foreign" -p $port -m 0
+says 1 "notes.txt" -sd "$work/foreign" -p $port -w 0 -m 0
 check "a foreign directory is refused by the name found in it" $?
 [ "$(ls -A "$work/foreign")" = notes.txt ]; check "and nothing is left in it" $?
-says 1 "cannot be opened" -sd "$work/foreign/notes.txt" -p $port -m 0
+says 1 "cannot be opened" -sd "$work/foreign/notes.txt" -p $port -w 0 -m 0
 check "a directory that is none is refused" $?
-says 1 "cannot be opened" -sd /proc/nowhere -p $port -m 0
+says 1 "cannot be opened" -sd /proc/nowhere -p $port -w 0 -m 0
 check "an unwritable directory is refused" $?
 
-start "$work/a.log" -p $port -m $((port + 1)) --store_dir="$work/store"
+start "$work/a.log" -p $port -m $((port + 1)) --ws_port=$((port + 3)) --store_dir="$work/store"
 check "it starts and greets" $?
 first=$pid
-grep -q "SDKs  *127.0.0.1:$port" "$work/a.log"; check "the greeting names the listeners" $?
-says 1 "open" -sd "$work/store" -p $((port + 2)) -m 0
+grep -q "SDKs  *127.0.0.1:$port" "$work/a.log" &&
+    grep -q "ws://127.0.0.1:$((port + 3))" "$work/a.log"; check "the greeting names the listeners" $?
+says 1 "open" -sd "$work/store" -p $((port + 2)) -w 0 -m 0
 check "a second process on the same store is refused" $?
-says 1 "cannot listen" -sd "$work/other" -p $port -m 0; check "a port in use is refused" $?
+says 1 "cannot listen" -sd "$work/other" -p $port -w 0 -m 0; check "a port in use is refused" $?
+says 1 "cannot listen.*with -w 0" -sd "$work/other" -p $((port + 2)) -w $port -m 0
+check "and so for the WebSocket" $?
 python3 - $port $((port + 1)) <<'END'
 import socket, sys
 s = socket.create_connection(("127.0.0.1", int(sys.argv[1])), 5)
@@ -95,7 +98,7 @@ kill -TERM $first
 wait $first
 check "SIGTERM exits 0" $?
 tail -1 "$work/a.log" | grep -q 'on disk'; check "and says that it is done" $?
-start "$work/b.log" -p $port -m 0 -sd "$work/store" &&
+start "$work/b.log" -p $port -w 0 -m 0 -sd "$work/store" &&
     grep -q 'recovered 0 messages' "$work/b.log"
 check "a second start recovers" $?
 kill -INT $pid
@@ -103,7 +106,7 @@ wait $pid
 check "SIGINT exits 0" $?
 
 # More connections than descriptors, while the log needs new files.
-(ulimit -n 256 && exec "$bin" -p $port -m 0 -sd "$work/few") >"$work/few.log" 2>&1 &
+(ulimit -n 256 && exec "$bin" -p $port -w 0 -m 0 -sd "$work/few") >"$work/few.log" 2>&1 &
 pid=$!
 pids="$pids $pid"
 for _ in $(seq 200); do grep -q 'Stop with Ctrl-C' "$work/few.log" && break; sleep 0.02; done

@@ -18,7 +18,7 @@ check()
 
 start()
 {
-    env "$@" "$build/memphisd" -p $port -m 0 -sd "$work/store" > "$work/out" 2> "$work/err" &
+    env "$@" "$build/memphisd" -p $port -m 0 -w 0 -sd "$work/store" > "$work/out" 2> "$work/err" &
     pid=$!
     for _ in $(seq 100); do
         grep -q 'Stop with' "$work/out" && return

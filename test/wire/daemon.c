@@ -51,7 +51,8 @@ static void become(const struct daemon *d, const char *const env[])
         setenv("LD_PRELOAD", d->preload, 1);
     for (; env != NULL && *env != NULL; env++)
         putenv((char *)(uintptr_t)*env);
-    execl(d->binary, d->binary, "-p", port, "-m", "0", "-sd", store, (char *)NULL);
+    execl(d->binary, d->binary, "-p", port, "-w", "0", "-m", "0", "-sd", store,
+          (char *)NULL);
     perror(d->binary);
     _exit(127);
 }

@@ -83,7 +83,7 @@ class Wire:
 
 def start(store):
     log = open(store + ".log", "wb")
-    p = subprocess.Popen([BUILD + "/memphisd", "-p", str(PORT), "-m", "0", "-sd", store], stdout=log, stderr=log)
+    p = subprocess.Popen([BUILD + "/memphisd", "-p", str(PORT), "-w", "0", "-m", "0", "-sd", store], stdout=log, stderr=log)
     for _ in range(1000):
         if b"Stop with Ctrl-C" in open(store + ".log", "rb").read():
             return p

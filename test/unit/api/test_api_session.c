@@ -46,14 +46,21 @@ static void begin(int mode)
     assert_int_equal(test_world_open(&w), MEMPHIS_OK);
 }
 
-static memphis_status join(struct peer *p, const char *user)
+static memphis_status join_by(struct peer *p, const char *user, uint32_t websocket)
 {
     memphis_pipe pipe = { .write = on_write, .close = on_close, .ctx = p };
-    memphis_session_options o = { .peer = "10.1.2.3", .user = user };
+    memphis_session_options o = {
+        .peer = "10.1.2.3", .user = user, .websocket = websocket
+    };
 
     memset(p, 0, sizeof *p);
     pthread_mutex_init(&p->lock, NULL);
     return memphis_session_new(w.b, &pipe, &o, &p->s, &w.err);
+}
+
+static memphis_status join(struct peer *p, const char *user)
+{
+    return join_by(p, user, 0);
 }
 
 static bool has(struct peer *p, const char *text)
@@ -237,6 +244,48 @@ static void a_trusted_peer_needs_no_password(void **state)
     }
 }
 
+/* The mask is zero, so that the text can be read here. */
+static void a_peer_may_come_by_websocket_and_be_told_to_go(void **state)
+{
+    static const char hello[] =
+        "GET / HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+        "Sec-WebSocket-Version: 13\r\n\r\n\x82\x86\0\0\0\0PING\r\n";
+
+    (void)state;
+    for (int mode = 0; mode < TEST_MODES; mode++) {
+        static struct peer p, q;
+        test_world_init(&w, mode, false);
+        w.options.websocket_port = 1235;
+        assert_int_equal(test_world_open(&w), MEMPHIS_OK);
+        assert_int_equal(join_by(&p, "root", 1), MEMPHIS_OK);
+        assert_int_equal(memphis_session_feed(p.s, hello, sizeof hello - 1),
+                         MEMPHIS_OK);
+        until(&p, "PONG\r\n");
+        assert_true(has(&p, "HTTP/1.1 101 "));
+        assert_true(has(&p, "\"port\":1235"));
+        memphis_session_drained(p.s, p.size);
+        memphis_session_close(p.s);
+        memphis_session_close(NULL);
+        until(&p, "the server stops");
+        until(&p, NULL);
+        assert_int_equal(feed(&p, "x"), MEMPHIS_CLOSED);
+        memphis_session_close(p.s); /* again */
+        leave(&p);
+        assert_int_equal(join_by(&q, NULL, 1), MEMPHIS_OK); /* is there at the end */
+        assert_int_equal(join(&p, NULL), MEMPHIS_OK);
+        memphis_session_close(p.s);
+        until(&p, NULL);
+        leave(&p);
+        memphis_close(w.b);
+        w.b = NULL;
+        assert_int_equal(feed(&q, "x"), MEMPHIS_CLOSED);
+        memphis_session_drained(q.s, 1);
+        leave(&q);
+        test_world_end(&w);
+    }
+}
+
 static void what_breaks_the_protocol_ends_the_session(void **state)
 {
     (void)state;
@@ -387,9 +436,10 @@ static void arguments_are_checked(void **state)
     for (int i = 0; i < 13; i++) {
         memphis_pipe k = pipe;
         memphis_session_options o = { .peer = "x" };
-        if (i < 6)
+        o.reserved0 = i == 5;
+        if (i < 5)
             o.reserved[i] = 1;
-        else if (i < 8)
+        else if (i == 6 || i == 7)
             k.reserved[i - 6] = 1;
         k.write = i == 8 ? NULL : k.write;
         k.close = i == 9 ? NULL : k.close;
@@ -529,6 +579,7 @@ int main(void)
         leak_checked(a_peer_with_the_password_is_served_and_one_without_is_not),
         leak_checked(sdks_hear_of_a_station_that_the_host_removes),
         leak_checked(a_trusted_peer_needs_no_password),
+        leak_checked(a_peer_may_come_by_websocket_and_be_told_to_go),
         leak_checked(what_breaks_the_protocol_ends_the_session),
         leak_checked(too_much_input_is_fed_again_after_a_step),
         leak_checked(a_broker_that_closes_ends_its_sessions),

@@ -40,6 +40,20 @@ static void sha256_gives_the_vectors_of_fips_180(void **state)
     mp_free(million);
 }
 
+static void sha1_gives_the_vectors_of_fips_180(void **state)
+{
+    uint8_t out[MP_SHA1_SIZE];
+    char text[2 * MP_SHA1_SIZE + 1] = { 0 };
+
+    (void)state;
+    mp_sha1("abc", 3, out);
+    mp_hex_encode(out, MP_SHA1_SIZE, text);
+    assert_string_equal(text, "a9993e364706816aba3e25717850c26c9cd0d89d");
+    mp_sha1("", 0, out);
+    mp_hex_encode(out, MP_SHA1_SIZE, text);
+    assert_string_equal(text, "da39a3ee5e6b4b0d3255bfef95601890afd80709");
+}
+
 static void hmac_gives_the_vectors_of_rfc_4231(void **state)
 {
     uint8_t out[MP_SHA256_SIZE], key[131], data[50];
@@ -189,6 +203,7 @@ static void equal_looks_at_every_byte(void **state)
 
 static const struct CMUnitTest tests[] = {
     leak_checked(sha256_gives_the_vectors_of_fips_180),
+    leak_checked(sha1_gives_the_vectors_of_fips_180),
     leak_checked(hmac_gives_the_vectors_of_rfc_4231),
     leak_checked(a_key_of_one_block_is_not_hashed),
     leak_checked(a_password_is_verified_against_its_own_hash_only),

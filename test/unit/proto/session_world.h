@@ -207,7 +207,7 @@ static inline void pass(uint64_t ms)
     }
 }
 
-static memphis_status feed(struct peer *p, const char *text)
+static inline memphis_status feed(struct peer *p, const char *text)
 {
     return mp_session_feed(p->s, text, strlen(text));
 }
@@ -258,7 +258,7 @@ static int world_free(void **state)
     "please contact your Memphis administrator'\r\n"
 
 /* What the peer read behind the INFO line. */
-static const char *answer(const struct peer *p)
+static inline const char *answer(const struct peer *p)
 {
     const char *end = strstr(p->out, "\r\n");
 
