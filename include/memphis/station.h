@@ -16,12 +16,13 @@ extern "C" {
 typedef struct memphis_station memphis_station;
 
 /* What makes old messages leave: their age in seconds, their number or their bytes
- * (both per partition). */
+ * (both per partition); or that each consumer group there is has settled them: then a
+ * message that is produced while there is none goes at once. */
 enum {
     MEMPHIS_RETAIN_AGE = 0,
     MEMPHIS_RETAIN_COUNT = 1,
     MEMPHIS_RETAIN_BYTES = 2,
-    MEMPHIS_RETAIN_UNTIL_ACKED = 3 /* not in this release: UNSUPPORTED */
+    MEMPHIS_RETAIN_UNTIL_ACKED = 3
 };
 
 typedef struct memphis_station_options {

@@ -61,7 +61,7 @@ static memphis_status settings_of(const memphis_station_options *o,
                                   struct mp_station_settings *s, memphis_error *err)
 {
     static const uint32_t kinds[] = { MP_RETAIN_AGE, MP_RETAIN_MESSAGES,
-                                      MP_RETAIN_BYTES };
+                                      MP_RETAIN_BYTES, MP_RETAIN_ACKED };
 
     mp_station_settings_default(s);
     if (o == NULL)
@@ -69,9 +69,6 @@ static memphis_status settings_of(const memphis_station_options *o,
     if (!api_reserved_is_zero(o->reserved, 8))
         return mp_fail(err, MEMPHIS_INVALID,
                        "the reserved words of memphis_station_options must be zero");
-    if (o->retention == MEMPHIS_RETAIN_UNTIL_ACKED)
-        return mp_fail(err, MEMPHIS_UNSUPPORTED,
-                       "MEMPHIS_RETAIN_UNTIL_ACKED comes with a later release");
     if (o->retention > MEMPHIS_RETAIN_UNTIL_ACKED)
         return mp_fail(err, MEMPHIS_INVALID, "there is no such retention");
     s->partitions = o->partitions ? o->partitions : 1;

@@ -20,7 +20,12 @@ void mp_stream_group_committed(struct mp_stream_group *g);
 void mp_stream_group_failed(struct mp_stream_group *g);
 void mp_stream_group_fire(struct mp_timer *t, uint64_t now_ms);
 
+/* acked.c: what all groups have settled goes. `now`: however much there is to look at.
+ */
+void mp_stream_limit_acked(struct mp_stream *s, bool now);
+
 /* stream.c */
+void mp_stream_propose_floor(struct mp_stream *s, uint64_t first, uint8_t reason);
 void mp_stream_check_limits(struct mp_stream *s);
 bool mp_stream_is_expired(const struct mp_stream *s, const struct mp_entry *e);
 

@@ -95,7 +95,7 @@ bool mp_stream_is_expired(const struct mp_stream *s, const struct mp_entry *e)
     return *s->host->now_ns > e->time_ns && *s->host->now_ns - e->time_ns >= age_of(s);
 }
 
-static void propose_floor(struct mp_stream *s, uint64_t first, uint8_t reason)
+void mp_stream_propose_floor(struct mp_stream *s, uint64_t first, uint8_t reason)
 {
     struct mp_buf b = { 0 };
     struct mp_entry e = { .type = MP_ENTRY_FLOOR,
@@ -161,7 +161,7 @@ static void limit_age(struct mp_stream *s)
     if (time_ns + age_of(s) <= *s->host->now_ns) {
         if (first_alive(s, &first, &time_ns) != MEMPHIS_OK)
             return; /* asked again when it is read */
-        propose_floor(s, first, 1);
+        mp_stream_propose_floor(s, first, 1);
         if (first > st.first_seq || time_ns == 0)
             return; /* armed again when the floor is applied */
     }
@@ -177,7 +177,7 @@ static void limit_messages(struct mp_stream *s)
 
     mp_log_stats(s->log, s->pid, &st);
     if (st.messages > s->settings.limit_value)
-        propose_floor(s, st.first_seq + (st.messages - s->settings.limit_value), 2);
+        mp_stream_propose_floor(s, st.first_seq + (st.messages - s->settings.limit_value), 2);
 }
 
 static void limit_bytes(struct mp_stream *s)
@@ -202,7 +202,7 @@ static void limit_bytes(struct mp_stream *s)
         over = over > size ? over - size : 0;
         mp_stored_release(&m);
     }
-    propose_floor(s, seq, 3);
+    mp_stream_propose_floor(s, seq, 3);
 }
 
 void mp_stream_check_limits(struct mp_stream *s)
@@ -213,12 +213,19 @@ void mp_stream_check_limits(struct mp_stream *s)
         limit_messages(s);
     else if (s->settings.limit == MP_LIMIT_BYTES)
         limit_bytes(s);
+    else
+        mp_stream_limit_acked(s, false);
 }
 
 static void fire_limit(struct mp_timer *t, uint64_t now_ms)
 {
+    struct mp_stream *s = mp_container_of(t, struct mp_stream, limit_timer);
+
     (void)now_ms;
-    mp_stream_check_limits(mp_container_of(t, struct mp_stream, limit_timer));
+    if (s->settings.limit == MP_LIMIT_ACKED)
+        mp_stream_limit_acked(s, true);
+    else
+        mp_stream_check_limits(s);
 }
 
 /* === Groups as entries === */
@@ -385,8 +392,11 @@ static memphis_status apply_group(struct mp_stream *s, const struct mp_entry *e,
         mp_stream_group_free(g, own_tag != 0);
         if (own_tag != 0 && s->host->dead.group_gone != NULL)
             s->host->dead.group_gone(s->host->dead.ctx, s, gid);
+        if (own_tag != 0)
+            mp_stream_limit_acked(s, true); /* what only it had not settled */
     } else if (op == GROUP_PROGRESS && own_tag != 0) {
         mp_stream_group_committed(g);
+        mp_stream_limit_acked(s, false);
     } else if (op == GROUP_PROGRESS) {
         if (mp_group_progress_replay(&g->group, &c) != MEMPHIS_OK)
             mp_logf(s->host->logger, MEMPHIS_LOG_ERROR, "stream",
@@ -432,7 +442,9 @@ static void apply_message(struct mp_stream *s, const struct mp_entry *e,
     mp_assert(e->seq <= s->proposed_last);
     mp_stream_answer_waiting(s);
     wake_groups(s);
-    if (s->settings.limit != MP_LIMIT_AGE || !mp_timer_is_set(&s->limit_timer))
+    if (s->settings.limit == MP_LIMIT_AGE ? !mp_timer_is_set(&s->limit_timer)
+        : s->settings.limit == MP_LIMIT_ACKED ? s->groups.count == 0
+                                               : true)
         mp_stream_check_limits(s);
 }
 
@@ -489,6 +501,7 @@ void mp_stream_failed(struct mp_stream *s, memphis_status status)
     if (status != MEMPHIS_NO_SPACE)
         return;
     s->proposed_first = 0;
+    mp_ranges_cut(&s->gone, 0);
     for (uint32_t i = 0; (g = mp_map_next(&s->groups, &i)) != NULL;) {
         g->leaving = false;
         if (g->group.in_flight)
@@ -654,6 +667,7 @@ void mp_stream_free(struct mp_stream *s, bool tell)
     mp_map_fini(&s->groups);
     mp_bus_unserve(s->host->bus, s->service);
     mp_timer_cancel(s->host->timers, &s->limit_timer);
+    mp_ranges_fini(&s->gone);
     mp_list_remove(&s->node);
     mp_stream_publish_fini(s, tell ? MEMPHIS_NOT_FOUND : MEMPHIS_CLOSED);
     mp_dedup_fini(&s->dedup);

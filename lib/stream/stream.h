@@ -23,6 +23,7 @@
 #include "base/timer.h"
 #include "bus/bus.h"
 #include "store/log.h"
+#include "store/ranges.h"
 #include "stream/dedup.h"
 #include "stream/group.h"
 #include "stream/pull.h"
@@ -120,8 +121,9 @@ struct mp_stream {
     struct mp_map groups; /* durable name -> struct mp_stream_group */
     uint32_t next_gid;
     struct mp_service *service;
-    struct mp_timer limit_timer; /* age: the oldest message's end */
+    struct mp_timer limit_timer; /* age: the oldest message's end; acked: a look */
     uint64_t proposed_first;     /* floor on its way */
+    struct mp_ranges gone;       /* MP_LIMIT_ACKED: removed, or on their way */
     struct mp_list waiters;      /* for a cold read, besides the groups */
     struct mp_list node;         /* broker's list of streams */
 };

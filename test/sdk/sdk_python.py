@@ -10,6 +10,7 @@ import sys
 import time
 
 from memphis import Headers, Memphis, MemphisError
+from memphis.types import Retention
 
 PORT = int(sys.argv[1])
 RUN = str(int(time.time() * 1000) % 10**9)
@@ -165,6 +166,25 @@ async def idempotence(m):
     check("a message id is stored once", got == ["x"] and not more)
 
 
+async def retention_until_acked(m):
+    station = "py-acked-" + RUN
+    await m.station(name=station, retention_type=Retention.ACK_BASED)
+    producer = await m.producer(station_name=station, producer_name="p")
+    await producer.produce(bytearray(b"nobody wants it"))
+    a = await m.consumer(station_name=station, consumer_name="a", consumer_group="a")
+    b = await m.consumer(station_name=station, consumer_name="b", consumer_group="b")
+    sent = [f"job {i}" for i in range(20)]
+    for body in sent:
+        await producer.produce(bytearray(body, "utf-8"))
+    check("STA-10 without groups a message is not kept", await drain(a, 20) == sent)
+    late = await m.consumer(station_name=station, consumer_name="c", consumer_group="c")
+    check("STA-10 what one group has not acked is kept", await drain(late, 20) == sent)
+    check("STA-10 and the other group sees it", await drain(b, 20) == sent)
+    await asyncio.sleep(0.3)
+    empty = await m.consumer(station_name=station, consumer_name="d", consumer_group="d")
+    check("STA-10 what all groups have acked is gone", not await empty.fetch(batch_size=5))
+
+
 async def restart(m):
     station = "py-restart-" + RUN
     await m.station(name=station)
@@ -213,7 +233,8 @@ async def main():
     await wrong_password()
     m = await connected()
     station = await groups_see_everything_and_members_share(m)
-    for step in (many_partitions, redelivery, dead_letters, start_positions, idempotence, restart):
+    for step in (many_partitions, redelivery, dead_letters, start_positions, idempotence, retention_until_acked,
+                 restart):
         try:
             await step(m)
         except Exception as e:  # a failed step is a failed check, the others still run

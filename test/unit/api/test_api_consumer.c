@@ -332,6 +332,45 @@ static void options_that_make_no_sense_are_invalid(void **state)
     end(x);
 }
 
+static void STA_10_acked_by_all_groups_a_message_is_gone(void **state)
+{
+    memphis_station_options o = { .retention = MEMPHIS_RETAIN_UNTIL_ACKED };
+    (void)state;
+
+    for (int mode = 0; mode < 2; mode++) {
+        struct world *x = begin(mode, 1);
+        memphis_consumer *late;
+        memphis_message *m[8];
+        memphis_station_close(x->s);
+        memphis_producer_close(x->p);
+        assert_int_equal(memphis_station_create(x->w.b, "acked", &o, &x->s, NULL),
+                         MEMPHIS_OK);
+        assert_int_equal(memphis_producer_open(x->s, "p", &x->p, NULL), MEMPHIS_OK);
+        produce(x, 1, 1); /* nobody wants it */
+        x->c = join(x, "a", NULL);
+        produce(x, 2, 4);
+        for (int i = 2; i <= 4; i++) {
+            memphis_message *own = next(x->c);
+            if (i == 3)
+                assert_int_equal(memphis_message_ack(own), MEMPHIS_OK);
+            memphis_message_unref(own);
+        }
+        for (int i = 0; i < 20; i++) { /* the ack is recorded, the message removed */
+            usleep(2000);
+            if (mode == MEMPHIS_MANUAL)
+                assert_int_equal(memphis_step(x->w.b, NULL), MEMPHIS_OK);
+        }
+        late = join(x, "late", NULL);
+        assert_int_equal(fetch(late, m, 2, 20000), 2);
+        assert_int_equal(memphis_message_sequence(m[0]), 2);
+        assert_int_equal(memphis_message_sequence(m[1]), 4);
+        for (int i = 0; i < 2; i++)
+            memphis_message_unref(m[i]);
+        memphis_consumer_close(late);
+        end(x);
+    }
+}
+
 /* -- fetched ahead ----------------------------------------------------------------- */
 
 /* What came: a bit per partition and sequence, each delivered for the first time. */
@@ -805,6 +844,7 @@ int main(void)
         leak_checked(a_group_begins_where_it_was_asked_to_and_keeps_its_place),
         leak_checked(a_member_of_one_partition_sees_only_that),
         leak_checked(options_that_make_no_sense_are_invalid),
+        leak_checked(STA_10_acked_by_all_groups_a_message_is_gone),
         leak_checked(what_was_handed_to_nobody_was_not_delivered),
         leak_checked(small_fetches_take_the_partitions_in_turn),
         leak_checked(the_verdicts_of_a_handler_settle_its_messages),
