@@ -1,0 +1,54 @@
+/* broker/dls_internal.h -- what the parts of the dead-letter station share:
+ *
+ *   dls.c         rows, making letters, what is committed
+ *   dls_head.c    how a letter begins
+ *   dls_resend.c  once more to the groups that failed
+ *   dls_drop.c    removal
+ *   dls_keep.c    how long and how many are kept
+ *
+ * Thread: core.
+ */
+#ifndef MP_BROKER_DLS_INTERNAL_H
+#define MP_BROKER_DLS_INTERNAL_H
+
+#include "broker/dls.h"
+
+/* The letters of one log. */
+struct mp_letters {
+    struct mp_log *log;
+    uint64_t proposed_last;  /* sequences of partition 0 up to here are given out */
+    struct mp_list rows;     /* by `at` */
+};
+
+struct mp_dls {
+    struct mp_broker *broker;
+    struct mp_letters data, memory;
+    struct mp_map by_id, by_message, by_place;
+    struct mp_list readings;     /* struct reading: who wants to read a letter */
+    struct mp_dead_row **making; /* whose letters are not appended yet */
+    size_t making_count, making_capacity;
+    size_t changing; /* rows whose letter is on its way */
+    bool is_reading; /* the list is being walked */
+    struct mp_timer keeping; /* when the oldest one has to go */
+};
+
+/* -- dls.c -- */
+struct mp_station *mp_dls_station(const struct mp_dls *d, uint32_t id);
+
+/* A header block without its last, empty line: more lines follow. */
+void mp_dls_put_lines(struct mp_buf *out, memphis_slice headers);
+
+/* -- dls_drop.c -- */
+enum { MP_REMOVAL_MAX = 32 }; /* bytes that one sequence takes */
+/* The deletion of one letter; `space` is where its payload lies. */
+struct mp_entry mp_dls_removal(uint64_t at, uint64_t now_ns,
+                               uint8_t space[MP_REMOVAL_MAX]);
+/* What nobody needs: proposed again by the next start when it does not come to be. */
+void mp_dls_remove(struct mp_dls *d, struct mp_dead_row *row);
+
+/* -- dls_keep.c -- */
+void mp_dls_keep_init(struct mp_dls *d);
+/* Something came or went. */
+void mp_dls_keep_look(struct mp_dls *d);
+
+#endif
