@@ -18,7 +18,7 @@ struct reading {
     void *ctx;
 };
 
-static struct mp_letters *letters_of(struct mp_dls *d, const struct mp_log *log)
+struct mp_letters *mp_letters_of(struct mp_dls *d, const struct mp_log *log)
 {
     return log == d->broker->memory_log ? &d->memory : &d->data;
 }
@@ -81,7 +81,11 @@ static void leave_place(struct mp_dls *d, struct mp_dead_row *row)
     if (row->at > 0)
         mp_map_remove(&d->by_place, place_key(&r->place));
     mp_list_remove(&row->of_log);
+    if (row->station == NULL || !mp_list_is_linked(&row->of_station))
+        return;
+    mp_resend_row_leaves(row);
     mp_list_remove(&row->of_station);
+    row->station->dead_count--;
 }
 
 static void row_free(struct mp_dls *d, struct mp_dead_row *row)
@@ -104,9 +108,11 @@ static void set_place(struct mp_dls *d, struct mp_dead_row *row, uint64_t at)
     row->at = at;
     r->place = (struct place){ row->log->shard, at };
     mp_map_put(&d->by_place, place_key(&r->place), row);
-    mp_list_push_back(&letters_of(d, row->log)->rows, &row->of_log);
-    if (row->station != NULL)
-        mp_list_push_back(&row->station->dead, &row->of_station);
+    mp_list_push_back(&mp_letters_of(d, row->log)->rows, &row->of_log);
+    if (row->station == NULL)
+        return;
+    mp_list_push_back(&row->station->dead, &row->of_station);
+    row->station->dead_count++;
 }
 
 static bool has_gid(const struct mp_dead_row *row, uint32_t gid)
@@ -163,6 +169,16 @@ static uint32_t new_id(const struct mp_letters *l)
     return ((uint32_t)(l->proposed_last + 1) << 1 | memory) & INT32_MAX;
 }
 
+uint32_t mp_dls_newest_id(const struct mp_letters *l)
+{
+    return ((uint32_t)l->proposed_last << 1 | 1) & INT32_MAX;
+}
+
+bool mp_dls_is_older(uint32_t id, uint32_t upto)
+{
+    return ((upto - id) & INT32_MAX) <= INT32_MAX / 2;
+}
+
 static void set_changing(struct mp_dls *d, struct mp_dead_row *row, bool is_changing)
 {
     d->changing += is_changing && !row->is_changing;
@@ -188,7 +204,7 @@ static void make_letter(struct mp_dls *d, struct mp_dead_row *row,
                         struct mp_dead_head *h, memphis_slice headers,
                         memphis_slice payload, struct mp_letter *l)
 {
-    struct mp_letters *to = letters_of(d, row->log);
+    struct mp_letters *to = mp_letters_of(d, row->log);
 
     h->id = row->id;
     mp_dead_head_put(h, &l->payload);
@@ -213,7 +229,7 @@ static void end_making(struct mp_dls *d, bool appended)
 
         if (appended)
             continue;
-        letters_of(d, row->log)->proposed_last--;
+        mp_letters_of(d, row->log)->proposed_last--;
         set_changing(d, row, false);
         if (row->at == 0)
             row_free(d, row);
@@ -266,7 +282,7 @@ static memphis_status make(void *ctx, const struct mp_stream_group *g,
     if (row != NULL && row->is_changing)
         return MEMPHIS_BUSY;
     if (row == NULL)
-        row = row_new(d, s->log, new_id(letters_of(d, s->log)), s->pid, dying->seq);
+        row = row_new(d, s->log, new_id(mp_letters_of(d, s->log)), s->pid, dying->seq);
     for (uint32_t i = 0; i < row->gids_count; i++)
         if (row->gids[i] != g->gid)
             mp_buf_put_u32(&gids, row->gids[i]);
@@ -294,6 +310,8 @@ void mp_dls_station_gone(struct mp_station *s)
     struct mp_dls *d = s->broker->dls;
     struct mp_dead_row *row;
 
+    mp_resend_station_gone(s);
+    s->dead_count = 0;
     while ((row = mp_dls_next(s, NULL)) != NULL) {
         mp_list_remove(&row->of_station);
         row->station = NULL;
@@ -347,7 +365,8 @@ static bool try_reading(struct mp_dls *d, struct reading *r)
     if (m.entry.seq == row->at && mp_dead_head_take(m.entry.payload, &h)) {
         letter = (struct mp_dead_letter){ .headers = m.entry.headers,
                                           .payload = h.payload,
-                                          .time_ns = h.time_ns };
+                                          .time_ns = h.time_ns,
+                                          .chunk = m.chunk };
         r->fn(r->ctx, row, &letter);
     } else {
         r->fn(r->ctx, NULL, NULL);
@@ -523,7 +542,7 @@ void mp_dls_refused(struct mp_station *s, memphis_slice headers,
                       .time_ns = s->broker->now_ns,
                       .text = text };
     struct mp_log *log = mp_station_log(s);
-    struct mp_dead_row *row = row_new(d, log, new_id(letters_of(d, log)), 0, 0);
+    struct mp_dead_row *row = row_new(d, log, new_id(mp_letters_of(d, log)), 0, 0);
 
     make_letter(d, row, &h, headers, payload, &l);
     (void)append_letter(d, log, &l);
@@ -576,12 +595,17 @@ static void take_groups(struct mp_dead_row *row, memphis_slice gids)
 static void apply_letter(struct mp_dls *d, struct mp_log *log, const struct mp_entry *e,
                          bool is_own)
 {
-    struct mp_letters *l = letters_of(d, log);
+    struct mp_letters *l = mp_letters_of(d, log);
     struct mp_dead_row *row;
     struct mp_dead_head h;
+    struct mp_resend_note note;
 
     if (e->seq > l->proposed_last)
         l->proposed_last = e->seq;
+    if (mp_resend_note_take(e->payload, &note)) {
+        mp_resend_noted(d, log, e, &note, is_own);
+        return;
+    }
     if (!mp_dead_head_take(e->payload, &h)) {
         mp_logf(d->broker->logger, MEMPHIS_LOG_ERROR, "dls",
                 "a dead letter cannot be read and is left out seq=%" PRIu64, e->seq);
@@ -593,6 +617,8 @@ static void apply_letter(struct mp_dls *d, struct mp_log *log, const struct mp_e
     bool is_new = row->at == 0;
     row->reason = h.reason;
     row->deliveries = h.deliveries;
+    leave_place(d, row);
+    row->at = 0;
     row->station = mp_dls_station(d, h.station_id);
     row->updated_ns = e->time_ns;
     set_changing(d, row, false);
@@ -623,13 +649,15 @@ static void apply_removal(struct mp_dls *d, struct mp_log *log,
             struct mp_dead_row *row = row_at(d, log, at);
             if (row != NULL)
                 row_free(d, row);
+            else
+                mp_resend_note_gone(d, log, at);
         }
     }
 }
 
 static void apply_floor(struct mp_dls *d, struct mp_log *log)
 {
-    struct mp_letters *l = letters_of(d, log);
+    struct mp_letters *l = mp_letters_of(d, log);
     uint64_t first = mp_log_first(log, 0);
 
     while (!mp_list_is_empty(&l->rows)) {
@@ -665,7 +693,7 @@ void mp_dls_failed(struct mp_broker *b, const struct mp_log *log)
     struct mp_dls *d = b->dls;
     struct mp_dead_row *row;
 
-    letters_of(d, log)->proposed_last = mp_log_last(log, 0);
+    mp_letters_of(d, log)->proposed_last = mp_log_last(log, 0);
     for (uint32_t i = 0;
          d->changing > 0 && (row = mp_map_next(&d->by_id, &i)) != NULL;) {
         if (row->log != log || !row->is_changing)
@@ -674,6 +702,7 @@ void mp_dls_failed(struct mp_broker *b, const struct mp_log *log)
         if (row->at == 0)
             row_free(d, row);
     }
+    mp_resend_failed(d, log);
     read_again(d);
 }
 
@@ -696,6 +725,7 @@ void mp_dls_started(struct mp_broker *b)
             mp_dls_remove(d, row);
     }
     mp_dls_keep_look(d);
+    mp_resend_started(d);
 }
 
 void mp_dls_new(struct mp_broker *b)
@@ -714,6 +744,7 @@ void mp_dls_new(struct mp_broker *b)
     mp_map_seed(&d->by_message, seed[0], seed[1]);
     mp_map_seed(&d->by_place, seed[0], seed[1]);
     mp_dls_keep_init(d);
+    mp_resend_init(d);
     b->dls = d;
     b->streams.dead = (struct mp_dead_hooks){ .wants = wants,
                                               .make = make,
@@ -730,6 +761,7 @@ void mp_dls_free(struct mp_broker *b)
 
     if (d == NULL)
         return;
+    d->is_closing = true;
     while ((l = mp_list_pop_front(&d->readings)) != NULL) {
         struct reading *r = mp_container_of(l, struct reading, node);
 
@@ -742,6 +774,7 @@ void mp_dls_free(struct mp_broker *b)
     mp_map_fini(&d->by_message);
     mp_map_fini(&d->by_place);
     mp_timer_cancel(&b->timers, &d->keeping);
+    mp_resend_free(d);
     mp_free(d->making);
     b->streams.dead = (struct mp_dead_hooks){ .ctx = NULL };
     b->dls = NULL;

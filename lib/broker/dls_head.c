@@ -1,6 +1,6 @@
 #include "broker/dls_head.h"
 
-enum { LETTER = 1 };
+enum { LETTER = 1, RESEND_NOTE = 2 };
 
 void mp_dead_head_put(const struct mp_dead_head *h, struct mp_buf *out)
 {
@@ -41,4 +41,27 @@ bool mp_dead_head_take(memphis_slice letter, struct mp_dead_head *h)
     h->text = mp_cursor_take(&c, (size_t)size);
     h->payload = mp_cursor_take(&c, mp_cursor_left(&c));
     return !c.bad;
+}
+
+void mp_resend_note_put(const struct mp_resend_note *n, struct mp_buf *out)
+{
+    mp_buf_put_u8(out, RESEND_NOTE);
+    mp_buf_put_u32(out, n->station_id);
+    mp_buf_put_u32(out, n->upto);
+    mp_buf_put_u64(out, n->behind);
+    mp_buf_put_u64(out, n->done);
+    mp_buf_put_u64(out, n->total);
+}
+
+bool mp_resend_note_take(memphis_slice payload, struct mp_resend_note *n)
+{
+    struct mp_cursor c = mp_cursor_of(payload);
+    uint8_t kind = mp_cursor_u8(&c);
+
+    n->station_id = mp_cursor_u32(&c);
+    n->upto = mp_cursor_u32(&c);
+    n->behind = mp_cursor_u64(&c);
+    n->done = mp_cursor_u64(&c);
+    n->total = mp_cursor_u64(&c);
+    return !c.bad && kind == RESEND_NOTE;
 }

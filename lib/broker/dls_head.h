@@ -22,4 +22,15 @@ void mp_dead_head_put(const struct mp_dead_head *h, struct mp_buf *out);
 /* False: this is none, or a newer release wrote it. */
 bool mp_dead_head_take(memphis_slice letter, struct mp_dead_head *h);
 
+/* A resend of all letters of a station that is under way. */
+struct mp_resend_note {
+    uint32_t station_id;
+    uint32_t upto;   /* id of the newest letter that is meant */
+    uint64_t behind; /* places up to this one are done */
+    uint64_t done, total;
+};
+
+void mp_resend_note_put(const struct mp_resend_note *n, struct mp_buf *out);
+bool mp_resend_note_take(memphis_slice payload, struct mp_resend_note *n);
+
 #endif

@@ -19,6 +19,8 @@ static void expire(struct mp_dls *d, struct mp_letters *l)
         first = row->at;
         break;
     }
+    if (first > mp_resend_first_note(d, l->log))
+        first = mp_resend_first_note(d, l->log);
     if (first <= mp_log_first(l->log, 0))
         return;
     mp_buf_put_u64(&b, first);

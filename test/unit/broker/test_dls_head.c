@@ -48,11 +48,33 @@ static void what_is_cut_or_of_another_kind_is_no_head(void **state)
     mp_buf_fini(&b);
 }
 
+static void a_note_of_a_resend_is_no_letter(void **state)
+{
+    struct mp_resend_note in = { .station_id = 3, .upto = 14, .behind = 1ull << 40,
+                                 .done = 5, .total = 9 }, out;
+    struct mp_dead_head head;
+    struct mp_buf b = { 0 };
+
+    (void)state;
+    mp_resend_note_put(&in, &b);
+    assert_true(mp_resend_note_take(mp_buf_slice(&b), &out));
+    assert_int_equal(out.station_id, 3);
+    assert_int_equal(out.upto, 14);
+    assert_int_equal(out.behind, in.behind);
+    assert_int_equal(out.done, 5);
+    assert_int_equal(out.total, 9);
+    assert_false(mp_dead_head_take(mp_buf_slice(&b), &head));
+    for (size_t n = 0; n < b.size; n++)
+        assert_false(mp_resend_note_take(mp_slice(b.data, n), &out));
+    mp_buf_fini(&b);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         leak_checked(a_head_says_what_was_put_into_it),
         leak_checked(what_is_cut_or_of_another_kind_is_no_head),
+        leak_checked(a_note_of_a_resend_is_no_letter),
     };
 
     return run_tests("broker/dls_head", tests);
