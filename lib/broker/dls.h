@@ -93,6 +93,8 @@ void mp_dls_refused(struct mp_station *s, memphis_slice headers,
 /* Ids that are none of this station are left alone; `then` when it is committed. */
 void mp_dls_drop(struct mp_station *s, const uint32_t *ids, size_t n,
                  struct mp_then then);
+/* All that are there now, in steps: when it fails, some may be gone. */
+void mp_dls_drop_all(struct mp_station *s, struct mp_then then);
 void mp_dls_station_gone(struct mp_station *s); /* all its rows go */
 
 /* -- broker.c's side -- */
