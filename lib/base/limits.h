@@ -24,6 +24,7 @@ enum {
     MP_PASSWORD_MAX = 72,              /* bcrypt looks no further */
     MP_MESSAGE_ID_MAX = 255,           /* one length byte in the entry */
     MP_DELIVERIES_MAX = 10,
+    MP_DEAD_REASON_MAX = 1024,         /* what a C program says of a dead letter */
     MP_JSON_DEPTH_MAX = 64,
     MP_JSON_VALUES_MAX = 1 << 20,      /* in one text; each takes 80 bytes */
     MP_AUTH_HELD_INPUT_MAX = 64 << 10, /* held while a verdict is out */

@@ -160,6 +160,29 @@ struct mp_dead_row *mp_dls_next(struct mp_station *s, struct mp_dead_row *after)
                          : mp_container_of(l, struct mp_dead_row, of_station);
 }
 
+struct mp_dead_row *mp_dls_behind(struct mp_station *s,
+                                  const struct mp_dead_place *seen, size_t n)
+{
+    struct mp_dead_row *row = NULL;
+    uint64_t at = n > 0 ? seen[n - 1].at : 0;
+
+    while (n > 0 && row == NULL) {
+        n--;
+        row = mp_dls_find(s->broker, seen[n].id);
+        if (row != NULL && (row->station != s || row->at != seen[n].at))
+            row = NULL;
+    }
+    do
+        row = mp_dls_next(s, row);
+    while (row != NULL && row->at <= at);
+    return row;
+}
+
+bool mp_dls_is_closing(const struct mp_broker *b)
+{
+    return b->dls->is_closing;
+}
+
 /* === Making letters === */
 
 static uint32_t new_id(const struct mp_letters *l)
@@ -169,8 +192,11 @@ static uint32_t new_id(const struct mp_letters *l)
     return ((uint32_t)(l->proposed_last + 1) << 1 | memory) & INT32_MAX;
 }
 
-uint32_t mp_dls_newest_id(const struct mp_letters *l)
+/* Ids grow, and begin anew after 2^30 letters. */
+uint32_t mp_dls_upto(struct mp_station *s)
 {
+    const struct mp_letters *l = mp_letters_of(s->broker->dls, mp_station_log(s));
+
     return ((uint32_t)l->proposed_last << 1 | 1) & INT32_MAX;
 }
 

@@ -50,6 +50,17 @@ void mp_dls_free(struct mp_broker *b);
 
 /* Rows of a station, oldest change first. NULL: no more. */
 struct mp_dead_row *mp_dls_next(struct mp_station *s, struct mp_dead_row *after);
+/* The first one behind what has been seen, which may be gone or have moved: n places in
+ * order, the last one is where it stood. */
+struct mp_dead_place {
+    uint32_t id;
+    uint64_t at;
+};
+struct mp_dead_row *mp_dls_behind(struct mp_station *s,
+                                  const struct mp_dead_place *seen, size_t n);
+/* The newest id of a station's log; a row is meant by a walk that began with it. */
+uint32_t mp_dls_upto(struct mp_station *s);
+bool mp_dls_is_older(uint32_t id, uint32_t upto); /* or that one itself */
 struct mp_dead_row *mp_dls_find(struct mp_broker *b, uint32_t id);
 /* Its group by number; NULL: it is gone. */
 struct mp_stream_group *mp_dls_group(const struct mp_dead_row *row, uint32_t i);
@@ -65,6 +76,7 @@ struct mp_dead_letter {
 typedef void (*mp_dls_read_fn)(void *ctx, struct mp_dead_row *row,
                                const struct mp_dead_letter *letter);
 void mp_dls_read(struct mp_broker *b, uint32_t id, mp_dls_read_fn fn, void *ctx);
+bool mp_dls_is_closing(const struct mp_broker *b); /* such a call: nobody's fault */
 
 /* -- resending: each group of the row gets it once more ("$memphis_dls_..."); no
  *    delivery counts. It is done beside the turns, at the pace of those who read.

@@ -214,7 +214,7 @@ void mp_dls_drop_all(struct mp_station *s, struct mp_then then)
 
     p->dls = d;
     p->station_id = s->id;
-    p->upto = mp_dls_newest_id(mp_letters_of(d, mp_station_log(s)));
+    p->upto = mp_dls_upto(s);
     p->then = then;
     purge_step(p);
 }

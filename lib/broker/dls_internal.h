@@ -41,9 +41,6 @@ struct mp_dls {
 struct mp_station *mp_dls_station(const struct mp_dls *d, uint32_t id);
 
 struct mp_letters *mp_letters_of(struct mp_dls *d, const struct mp_log *log);
-/* Ids grow, and begin anew after 2^30 letters. */
-uint32_t mp_dls_newest_id(const struct mp_letters *l); /* given out already */
-bool mp_dls_is_older(uint32_t id, uint32_t upto);      /* or that one itself */
 /* A header block without its last, empty line: more lines follow. */
 void mp_dls_put_lines(struct mp_buf *out, memphis_slice headers);
 

@@ -3,6 +3,7 @@
  * written anew meanwhile moves to the end of that list and is met there; the number in
  * it says whether it has had its turn. Who reads slowly is waited for. */
 #include "base/status.h"
+#include "base/str.h"
 #include "broker/dls_head.h"
 #include "broker/dls_internal.h"
 
@@ -46,10 +47,17 @@ struct mp_resend {
 
 /* === One letter === */
 
-/* All lines but the producer's name, without the empty one at the end. */
-static void put_foreign_lines(struct mp_buf *out, memphis_slice headers)
+/* What is said anew. */
+static bool is_ours(memphis_slice line)
 {
-    static const char key[] = "$memphis_producedBy:";
+    return mp_slice_starts(line, MP_STR("$memphis_producedBy:")) ||
+           mp_slice_starts(line, MP_STR("$memphis_pm_id:")) ||
+           mp_slice_starts(line, MP_STR("$memphis_pm_cg_name:"));
+}
+
+/* The other lines, without the empty one at the end. */
+static void put_lines(struct mp_buf *out, memphis_slice headers)
+{
     const char *p = headers.data, *end = p + headers.size, *eol;
 
     if (headers.size < 12) {
@@ -59,7 +67,7 @@ static void put_foreign_lines(struct mp_buf *out, memphis_slice headers)
     for (end -= 2; p < end; p = eol) {
         eol = memchr(p, '\n', (size_t)(end - p));
         eol = eol != NULL ? eol + 1 : end;
-        if ((size_t)(eol - p) < sizeof(key) - 1 || memcmp(p, key, sizeof(key) - 1) != 0)
+        if (!is_ours(mp_slice(p, (size_t)(eol - p))))
             mp_buf_put(out, p, (size_t)(eol - p));
     }
 }
@@ -87,7 +95,7 @@ static void send_to(struct mp_dead_row *row, const struct mp_stream_group *g,
                                            .payload = letter->payload },
                                 .chunk = letter->chunk };
 
-    put_foreign_lines(&headers, letter->headers);
+    put_lines(&headers, letter->headers);
     mp_buf_format(&headers,
                   "$memphis_pm_id: %u\r\n$memphis_pm_cg_name: %s\r\n"
                   "$memphis_producedBy: $memphis_dls\r\n\r\n",
@@ -428,7 +436,7 @@ void mp_dls_resend_all(struct mp_station *s, struct mp_then then)
         then.fn(then.ctx, MEMPHIS_OK, "");
         return;
     }
-    begin_all(r, mp_dls_newest_id(mp_letters_of(r->dls, r->log)), &s->dead);
+    begin_all(r, mp_dls_upto(s), &s->dead);
     r->total += s->dead_count;
     st = save(r);
     if (st != MEMPHIS_OK) {
