@@ -75,7 +75,12 @@ typedef struct memphis_options {
                                   8 MiB */
     uint32_t session_port;     /* shown to session clients in INFO; 0: 6666 */
     const char *session_host;  /* likewise; NULL: "127.0.0.1" */
-    uint64_t reserved[6];
+    uint32_t dls_retention_hours; /* dead letters are kept for, after their last change;
+                                  0: 3; at most 30 */
+    uint32_t reserved0;
+    uint64_t dls_max_bytes;    /* of dead letters: the oldest ones go before their time;
+                                  0: 1 GiB */
+    uint64_t reserved[4];
 } memphis_options;
 
 /* Opens and recovers; blocks meanwhile. Statuses: INVALID (options, or a directory that

@@ -47,7 +47,8 @@ enum {
     MP_PING_INTERVAL_MS = 120000,
     MP_PINGS_OUT_MAX = 2,
     MP_WRITE_STALL_MS = 10000,         /* a slow reader is closed after */
-    MP_DLS_RETENTION_MS = 3 * 3600 * 1000,
+    MP_DLS_RETENTION_DEFAULT_H = 3,
+    MP_DLS_RETENTION_MAX_H = 30,
     MP_ACK_WAIT_DEFAULT_MS = 30000,
     MP_IDEMPOTENCY_DEFAULT_MS = 120000,
     MP_IDEMPOTENCY_MIN_MS = 100,
@@ -57,6 +58,7 @@ enum {
 };
 
 #define MP_MEMORY_MAX_DEFAULT (256ull << 20)
+#define MP_DLS_BYTES_MAX_DEFAULT (1ull << 30)
 #define MP_MEMORY_MAX_FLOOR (4ull << 20)
 #define MP_DISK_RESERVE_MAX (1ull << 30) /* of the default: 5 % of the file system */
 

@@ -412,8 +412,10 @@ memphis_status mp_broker_open(const struct mp_broker_options *o, struct mp_broke
     st = open_replica(b, o, err);
     if (st == MEMPHIS_OK) {
         mp_dls_new(b);
-        st = recover(b, o, err);
+        st = mp_dls_keep(b, o->dls_retention_hours, o->dls_max_bytes, err);
     }
+    if (st == MEMPHIS_OK)
+        st = recover(b, o, err);
     if (st == MEMPHIS_OK) {
         b->on_broken = o->broken; /* before, whoever opens it is told */
         b->auth = mp_auth_new(b, o->root_password);

@@ -10,6 +10,8 @@
 
 #include <inttypes.h>
 
+enum { ENTRY_SIZE = 40 }; /* of an entry in the log, before headers and payload */
+
 /* Somebody who wants to read a letter. */
 struct reading {
     struct mp_list node;
@@ -80,6 +82,10 @@ static void leave_place(struct mp_dls *d, struct mp_dead_row *row)
 
     if (row->at > 0)
         mp_map_remove(&d->by_place, place_key(&r->place));
+    if (mp_list_is_linked(&row->of_log)) {
+        mp_letters_of(d, row->log)->count--;
+        mp_letters_of(d, row->log)->bytes -= row->size;
+    }
     mp_list_remove(&row->of_log);
     if (row->station == NULL || !mp_list_is_linked(&row->of_station))
         return;
@@ -103,12 +109,15 @@ static void row_free(struct mp_dls *d, struct mp_dead_row *row)
 static void set_place(struct mp_dls *d, struct mp_dead_row *row, uint64_t at)
 {
     struct row *r = (struct row *)(void *)row;
+    struct mp_letters *l = mp_letters_of(d, row->log);
 
     leave_place(d, row);
     row->at = at;
     r->place = (struct place){ row->log->shard, at };
     mp_map_put(&d->by_place, place_key(&r->place), row);
-    mp_list_push_back(&mp_letters_of(d, row->log)->rows, &row->of_log);
+    mp_list_push_back(&l->rows, &row->of_log);
+    l->count++;
+    l->bytes += row->size;
     if (row->station == NULL)
         return;
     mp_list_push_back(&row->station->dead, &row->of_station);
@@ -647,6 +656,7 @@ static void apply_letter(struct mp_dls *d, struct mp_log *log, const struct mp_e
     row->at = 0;
     row->station = mp_dls_station(d, h.station_id);
     row->updated_ns = e->time_ns;
+    row->size = (uint32_t)(ENTRY_SIZE + e->headers.size + e->payload.size);
     set_changing(d, row, false);
     take_groups(row, h.gids);
     mp_free(row->text);
@@ -686,6 +696,7 @@ static void apply_floor(struct mp_dls *d, struct mp_log *log)
     struct mp_letters *l = mp_letters_of(d, log);
     uint64_t first = mp_log_first(log, 0);
 
+    mp_dls_keep_trimmed(l, true);
     while (!mp_list_is_empty(&l->rows)) {
         struct mp_dead_row *row =
             mp_container_of(l->rows.next, struct mp_dead_row, of_log);
@@ -729,6 +740,8 @@ void mp_dls_failed(struct mp_broker *b, const struct mp_log *log)
             row_free(d, row);
     }
     mp_resend_failed(d, log);
+    mp_dls_keep_trimmed(mp_letters_of(d, log), false);
+    mp_dls_keep_look(d);
     read_again(d);
 }
 

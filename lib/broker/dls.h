@@ -38,6 +38,7 @@ struct mp_dead_row {
     char *text;           /* what a consumer or an SDK said of it; NULL: nothing */
     struct mp_log *log;
     bool is_changing;     /* a letter that replaces it is on its way */
+    uint32_t size;        /* of the letter in the log */
     uint32_t resent_by;   /* number of the last resend of all that met it */
     struct {
         uint64_t pid, seq;
@@ -108,6 +109,18 @@ void mp_dls_drop(struct mp_station *s, const uint32_t *ids, size_t n,
 /* All that are there now, in steps: when it fails, some may be gone. */
 void mp_dls_drop_all(struct mp_station *s, struct mp_then then);
 void mp_dls_station_gone(struct mp_station *s); /* all its rows go */
+
+/* -- how long they are kept after their last change (hours, 1 to 30; 0: 3), and how
+ *    many bytes of them in each log (0: 1 GiB): what is too much goes before its time,
+ *    the oldest first. Holds at once, for what is there too. INVALID. -- */
+memphis_status mp_dls_keep(struct mp_broker *b, uint32_t hours, uint64_t bytes_max,
+                           memphis_error *err);
+
+struct mp_dls_stats {
+    uint64_t letters, bytes; /* now */
+    uint64_t forced;         /* gone before their time, for bytes_max */
+};
+void mp_dls_stats(const struct mp_broker *b, struct mp_dls_stats *out);
 
 /* -- broker.c's side -- */
 void mp_dls_applied(struct mp_broker *b, struct mp_log *log, const struct mp_entry *e,

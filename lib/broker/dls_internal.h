@@ -19,6 +19,9 @@ struct mp_letters {
     struct mp_log *log;
     uint64_t proposed_last;  /* sequences of partition 0 up to here are given out */
     struct mp_list rows;     /* by `at` */
+    uint64_t count, bytes;   /* of them */
+    uint64_t retry_ns;       /* no floor is proposed before then */
+    bool is_trimming;        /* one is on its way */
 };
 
 struct mp_dls {
@@ -32,6 +35,8 @@ struct mp_dls {
     bool is_reading; /* the list is being walked */
     bool is_closing; /* whose letter is read now does not get it */
     struct mp_timer keeping; /* when the oldest one has to go */
+    uint64_t keep_ns, bytes_max;
+    uint64_t forced; /* letters that went before their time */
     struct mp_timer resending;
     struct mp_list resends;  /* struct mp_resend */
     uint32_t resends_count;  /* so far: numbers them */
@@ -67,6 +72,8 @@ void mp_resend_station_gone(struct mp_station *s);
 
 /* -- dls_keep.c -- */
 void mp_dls_keep_init(struct mp_dls *d);
+/* A floor came to be, or did not. */
+void mp_dls_keep_trimmed(struct mp_letters *l, bool is_done);
 /* Something came or went. */
 void mp_dls_keep_look(struct mp_dls *d);
 

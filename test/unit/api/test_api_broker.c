@@ -142,8 +142,10 @@ static void options_that_make_no_sense_are_invalid(void **state)
     memset(long_password, 'x', 73);
     for (int i = 0; i < 16; i++) {
         test_world_init(&w, 0, false);
-        if (i < 6)
+        if (i < 4)
             o->reserved[i] = 1;
+        o->reserved0 = i == 4;
+        o->dls_retention_hours = i == 5 ? 31 : 0;
         o->mode = i == 6 ? 2 : o->mode;
         o->sync = i == 7 ? 3 : 0;
         o->profile = i == 8 ? 2 : 0;
