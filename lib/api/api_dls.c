@@ -179,6 +179,7 @@ static void on_letter(void *ctx, struct mp_dead_row *row,
         memphis_message *m = api_message_of_letter(b, row, &stored);
 
         api_ref(b);
+        p->places[p->count - 1].at = row->at; /* it may have waited for a change */
         p->shown[p->count - 1] = shown_new(b, row, m);
         p->bytes += letter->payload.size;
     }

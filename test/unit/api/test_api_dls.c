@@ -41,6 +41,9 @@ static void each_shows_a_letter_with_everything(void **state)
         memphis_message_unref(s.kept);
         memphis_stats_read(x->w.b, &st);
         assert_int_equal(st.dead, 2);
+        assert_int_equal(st.dead_letters, 1); /* DLS-15 */
+        assert_true(st.dead_letters_bytes > 40);
+        assert_int_equal(st.dead_letters_dropped, 0);
         memphis_consumer_close(other);
         end(x);
     }
