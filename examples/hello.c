@@ -15,9 +15,19 @@ static int32_t on_order(void *ctx, memphis_message *m)
     printf("#%llu, delivery %u: %.*s\n",
            (unsigned long long)memphis_message_sequence(m),
            memphis_message_deliveries(m), (int)body.size, (const char *)body.data);
+    if (body.size == 0)
+        return MEMPHIS_DEAD; /* straight to the dead letters */
     if (++*orders == 2 && memphis_message_deliveries(m) == 1)
         return MEMPHIS_NACK; /* again, please */
     return MEMPHIS_ACK;
+}
+
+static bool print_dead(void *ctx, const memphis_dead *d)
+{
+    (void)ctx;
+    printf("dead letter %llu of group %s: %s\n", (unsigned long long)d->id, d->group,
+           d->detail);
+    return true;
 }
 
 int main(int argc, char **argv)
@@ -45,13 +55,15 @@ int main(int argc, char **argv)
     if (memphis_produce(shop, "two books", 9, NULL, NULL, &err) ||
         memphis_produce(shop, "one lamp", 8,
                         &(memphis_produce_options){ .message_id = "order-17" }, NULL,
-                        &err))
+                        &err) ||
+        memphis_produce(shop, "", 0, NULL, NULL, &err))
         goto out;
 
     while (memphis_consume(packer, 10, 1000, on_order, &seen, &handled, &err) ==
                MEMPHIS_OK &&
            handled > 0)
         ; /* until a quiet second */
+    memphis_dls_each(orders, print_dead, NULL, &err);
 out:
     if (err.status)
         fprintf(stderr, "%s: %s\n", memphis_status_name(err.status), err.message);

@@ -78,8 +78,11 @@ typedef struct memphis_options {
     const char *connection_token; /* of sessions: what all users share in place of their
                                   passwords; NULL: each has his own; at most 72 bytes */
     uint32_t websocket_port;   /* shown to those behind a WebSocket; 0: 7770 */
-    uint32_t reserved0;
-    uint64_t reserved[4];
+    uint32_t dls_retention_hours; /* dead letters are kept for, after their last change;
+                                  0: 3; at most 30 */
+    uint64_t dls_max_bytes;    /* of dead letters: the oldest ones go before their time;
+                                  0: 1 GiB */
+    uint64_t reserved[3];
 } memphis_options;
 
 /* Opens and recovers; blocks meanwhile. Statuses: INVALID (options, or a directory that

@@ -15,7 +15,8 @@ extern "C" {
 
 typedef struct memphis_consumer memphis_consumer;
 
-/* The verdict on a message: done; again, please; never again; later (settle it with
+/* The verdict on a message: done; again, please; never again: it becomes a dead letter
+ * (memphis_message_dead_letter says why, then return KEEP); later (settle it with
  * memphis_message_ack and friends: the handler has taken a reference). Any other number
  * is no acknowledgement: again, please. */
 enum { MEMPHIS_ACK = 0, MEMPHIS_NACK = 1, MEMPHIS_DEAD = 2, MEMPHIS_KEEP = 3 };
@@ -44,7 +45,9 @@ MEMPHIS_API memphis_status memphis_consumer_open(memphis_station *s, const char 
 
 /* Takes up to `max` messages, waiting at most wait_ms for the first, and calls fn for
  * each on this thread; its verdicts are the acknowledgements. *handled (may be NULL):
- * how many. A quiet station is OK with 0. CANCELED, BROKEN, CLOSED, NOT_FOUND. */
+ * how many. A quiet station is OK with 0. Dead letters of the group that are resent
+ * (memphis/dls.h) come before new messages, of any partition, each to one member; one
+ * that does not fetch lets 256 (or 1 MiB) wait. CANCELED, BROKEN, CLOSED, NOT_FOUND. */
 MEMPHIS_API memphis_status memphis_consume(memphis_consumer *c, uint32_t max,
                                            uint32_t wait_ms, memphis_message_fn fn,
                                            void *ctx, uint32_t *handled,

@@ -22,6 +22,7 @@
 #include <memphis/base.h>
 #include <memphis/broker.h>
 #include <memphis/consumer.h>
+#include <memphis/dls.h>
 #include <memphis/message.h>
 #include <memphis/producer.h>
 #include <memphis/session.h>

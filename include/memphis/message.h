@@ -32,16 +32,27 @@ MEMPHIS_API uint64_t memphis_message_sequence(const memphis_message *m);
 MEMPHIS_API uint32_t memphis_message_partition(const memphis_message *m); /* from 1 */
 MEMPHIS_API uint64_t memphis_message_time_ms(const memphis_message *m); /* since 1970 */
 MEMPHIS_API uint32_t memphis_message_deliveries(const memphis_message *m); /* from 1 */
+/* memphis_dead.id of the dead letter that was sent once more and came as this message;
+ * 0: it is none. Its deliveries are those until it was given up. */
+MEMPHIS_API uint64_t memphis_message_dead_id(const memphis_message *m);
 
 /* Settle a message that was kept (MEMPHIS_KEEP) or fetched. An acknowledgement is
  * remembered at once and durable within milliseconds: a crash may deliver the message
- * again (at least once). Settling twice is ignored. BROKEN, CLOSED. */
+ * again (at least once). Settling twice is ignored. INVALID (NULL), MISUSE (wrong
+ * thread, a forked child, a message of memphis_dls_each), NOMEM, BROKEN, CLOSED.
+ *
+ * A dead letter that was sent once more (memphis_message_dead_id) is settled by an
+ * acknowledgement; anything else leaves it a dead letter, and it can be resent. */
 MEMPHIS_API memphis_status memphis_message_ack(memphis_message *m);
+/* Again, at once or in delay_ms. UNSUPPORTED: a dead letter cannot be delayed. */
 MEMPHIS_API memphis_status memphis_message_nack(memphis_message *m, uint64_t delay_ms);
 MEMPHIS_API memphis_status
 memphis_message_extend(memphis_message *m); /* restart its ack wait */
-/* Never again for this group; the message stays in the station. */
-MEMPHIS_API memphis_status memphis_message_terminate(memphis_message *m);
+/* Never again for this group: it becomes a dead letter (memphis/dls.h) with these words
+ * (copied; UTF-8, cut behind 1,024 bytes; NULL or "": none) and leaves the group in one
+ * durable step. The message stays in the station, for other groups. */
+MEMPHIS_API memphis_status memphis_message_dead_letter(memphis_message *m,
+                                                       const char *reason);
 
 #ifdef __cplusplus
 }

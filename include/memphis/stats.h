@@ -19,7 +19,9 @@ typedef struct memphis_stats {
     uint64_t protocol_errors, auth_failures, slow_consumers;
     uint64_t memory_bytes, memory_blocks; /* held by the broker's allocator now */
     uint64_t turns;
-    uint64_t reserved[16];
+    uint64_t dead_letters, dead_letters_bytes; /* kept now (memphis/dls.h) */
+    uint64_t dead_letters_dropped; /* before their time, for dls_max_bytes */
+    uint64_t reserved[13];
 } memphis_stats;
 
 /* As of the end of the last turn. Thread: any; never blocks. */

@@ -7,6 +7,7 @@
 #include "base/guard.h"
 #include "base/status.h"
 #include "broker/auth.h"
+#include "broker/dls.h"
 #include "proto/jsapi.h"
 #include "proto/sdk.h"
 
@@ -108,6 +109,7 @@ static void publish_stats(memphis_broker *b)
     const struct mp_broker *c = b->core;
     const struct mp_stream_counters *s = &c->streams.counters;
     memphis_stats *o = &b->stats;
+    struct mp_dls_stats dls;
 
     o->stations = c->counters.stations;
     o->partitions = c->counters.partitions;
@@ -127,6 +129,10 @@ static void publish_stats(memphis_broker *b)
     o->auth_failures = b->counters.auth_failures;
     o->slow_consumers = b->counters.slow_consumers;
     o->turns = c->counters.turns;
+    mp_dls_stats(c, &dls);
+    o->dead_letters = dls.letters;
+    o->dead_letters_bytes = dls.bytes;
+    o->dead_letters_dropped = dls.forced;
 }
 
 /* What callers wait for is told once a turn, whatever many calls it finished. */
@@ -269,7 +275,7 @@ static bool start_core(memphis_broker *b)
 
 static const char *option_error(const memphis_options *o)
 {
-    if (!api_reserved_is_zero(o->reserved, 4) || o->reserved0 != 0)
+    if (!api_reserved_is_zero(o->reserved, 3))
         return "the reserved words of memphis_options must be zero";
     if (o->mode > MEMPHIS_MANUAL || o->sync > MEMPHIS_SYNC_NONE ||
         o->profile > MEMPHIS_PROFILE_BATTERY ||
@@ -285,6 +291,8 @@ static const char *option_error(const memphis_options *o)
         return "the connection token must have 1 to 72 bytes";
     if (o->max_payload > MP_PAYLOAD_MAX_CEILING)
         return "max_payload can be at most 8 MiB";
+    if (o->dls_retention_hours > MP_DLS_RETENTION_MAX_H)
+        return "dls_retention_hours can be at most 30";
     if (o->data_dir != NULL && o->data_dir[0] == 0)
         return "data_dir is empty; use NULL for a broker in memory";
     return NULL;
@@ -375,6 +383,8 @@ static void open_core(void *ctx)
         .accept_loss = o->recovery == MEMPHIS_RECOVERY_ACCEPT_LOSS,
         .root_password = o->root_password,
         .connection_token = o->connection_token,
+        .dls_retention_hours = o->dls_retention_hours,
+        .dls_max_bytes = o->dls_max_bytes,
         .memory_max = o->memory_max,
         .disk_reserve = o->disk_reserve,
         .sync = o->sync,

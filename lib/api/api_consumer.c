@@ -1,9 +1,10 @@
-/* Messages and consumers. An in-process consumer is a client of the bus with an inbox:
+/* Consumers. An in-process consumer is a client of the bus with an inbox:
  * its fetch is a pull request on each partition, what arrives in one turn is one
  * answer, and what arrives beyond it goes back unseen. */
 #include "api/api.h"
 
 #include "api/handles.h"
+#include "api/message.h"
 #include "base/assert.h"
 #include "base/status.h"
 #include "base/str.h"
@@ -13,222 +14,80 @@
 
 static const uint64_t MS = 1000000;
 
-/* 584 years at most: what is longer would wrap in nanoseconds. */
-static uint64_t clamp_ms(uint64_t ms)
+/* === Dead letters that are sent once more === */
+
+/* What they pin; their sender waits while there is no room. */
+enum { LETTERS_MAX = 256, LETTERS_BYTES_MAX = 1 << 20 };
+
+static bool letters_have_room(struct mp_client *client, size_t size)
 {
-    return ms < UINT64_MAX / MS ? ms : UINT64_MAX / MS - 1;
+    memphis_consumer *c = mp_container_of(client, memphis_consumer, letters_client);
+
+    return c->letters_count == 0 || (c->letters_count < LETTERS_MAX &&
+                                     c->letters_bytes + size <= LETTERS_BYTES_MAX);
 }
 
-/* === Messages === */
-
-struct memphis_message {
-    memphis_broker *b;
-    _Atomic uint32_t refs;
-    struct mp_stored stored; /* holds a reference on its chunk */
-    uint64_t time_ms;
-    uint32_t partition, deliveries;
-    struct memphis_consumer *c; /* names its group; pinned */
-    memphis_message *next;
-};
-
-struct memphis_consumer {
-    memphis_station *s;
-    _Atomic uint32_t refs; /* the user's and one per message */
-    char name[MP_NAME_MAX + 1], group[MP_NAME_MAX + 1], durable[MP_NAME_MAX + 1];
-    char inbox[48];     /* also its connection id */
-    uint32_t partition; /* 0: all */
-    /* the core's from here on */
-    struct mp_client client;
-    struct mp_source source;              /* its flush ends a fetch */
-    struct fetch_call *fetch;             /* one waits; NULL: none */
-    memphis_message *queue, **queue_last; /* of this turn */
-    uint32_t queued, pulls_open;
-    uint32_t turn; /* which partition is asked first */
-    bool joined;
-    struct mp_list node; /* of the broker's consumers, while joined */
-};
-
-static void consumer_unref(memphis_consumer *c)
+static memphis_message *letters_pop(memphis_consumer *c)
 {
-    memphis_allocator hooks = c->s->b->heap.hooks; /* the station may take it along */
+    memphis_message *m = c->letters;
 
-    if (atomic_fetch_sub(&c->refs, 1) != 1)
-        return;
-    memphis_station_close(c->s);
-    hooks.free(hooks.ctx, c);
-}
-
-memphis_message *memphis_message_ref(memphis_message *m)
-{
-    atomic_fetch_add(&m->refs, 1);
+    c->letters = m->next;
+    if (c->letters == NULL)
+        c->letters_last = &c->letters;
+    m->next = NULL;
+    c->letters_count--;
+    c->letters_bytes -= m->stored.entry.payload.size;
     return m;
 }
 
-void memphis_message_unref(memphis_message *m)
+static void letters_deliver(struct mp_client *client, struct mp_subscription *sub,
+                            const struct mp_message *sent)
 {
-    memphis_broker *b;
+    memphis_consumer *c = mp_container_of(client, memphis_consumer, letters_client);
+    memphis_slice number = mp_header_find(sent->headers, "$memphis_pm_id");
+    uint64_t id = 0;
 
-    if (m == NULL || api_is_forked(m->b) || atomic_fetch_sub(&m->refs, 1) != 1)
-        return;
-    b = api_ref(m->b); /* the last handle may be this one */
-    mp_stored_release(&m->stored);
-    consumer_unref(m->c);
-    mp_free(m);
-    api_unref(b);
-}
-
-memphis_slice memphis_message_data(const memphis_message *m)
-{
-    return m->stored.entry.payload;
-}
-
-memphis_slice memphis_message_header(const memphis_message *m, const char *name)
-{
-    return mp_header_find(m->stored.entry.headers, name);
-}
-
-uint64_t memphis_message_sequence(const memphis_message *m)
-{
-    return m->stored.entry.seq;
-}
-
-uint32_t memphis_message_partition(const memphis_message *m)
-{
-    return m->partition;
-}
-
-uint64_t memphis_message_time_ms(const memphis_message *m)
-{
-    return m->time_ms;
-}
-
-uint32_t memphis_message_deliveries(const memphis_message *m)
-{
-    return m->deliveries;
-}
-
-/* === Settling === */
-
-struct verdict {
-    uint32_t partition;
-    uint64_t seq;
-    int32_t kind; /* MEMPHIS_ACK ..., or EXTEND */
-    uint64_t delay_ms;
-};
-
-enum { VERDICT_EXTEND = 100 };
-
-struct settle_call {
-    struct api_call call;
-    memphis_consumer *c; /* pinned */
-    size_t count;
-    struct verdict verdicts[];
-};
-
-static void settle_fini(struct api_call *call)
-{
-    consumer_unref(((struct settle_call *)(void *)call)->c);
-}
-
-static void settle_one(struct mp_stream_group *g, const struct verdict *v)
-{
-    static const memphis_slice none = { NULL, 0 };
-    char nak[48];
-
-    if (v->kind == MEMPHIS_NACK && v->delay_ms > 0) {
-        mp_format(nak, sizeof(nak), "-NAK {\"delay\":%" PRIu64 "}",
-                  clamp_ms(v->delay_ms) * MS);
-        mp_stream_settle(g, v->seq, mp_slice_text(nak), none);
-    } else if (v->kind == MEMPHIS_NACK) {
-        mp_stream_settle(g, v->seq, MP_STR("-NAK"), none);
-    } else if (v->kind == MEMPHIS_DEAD) {
-        mp_stream_settle(g, v->seq, MP_STR("+TERM"), none);
-    } else if (v->kind == VERDICT_EXTEND) {
-        mp_stream_settle(g, v->seq, MP_STR("+WPI"), none);
-    } else {
-        mp_stream_settle(g, v->seq, MP_STR("+ACK"), none);
-    }
-}
-
-static struct mp_stream_group *group_of(const memphis_consumer *c, uint32_t partition)
-{
-    struct mp_station *s = mp_station_find(c->s->b->core, mp_slice_text(c->s->name));
-    struct mp_stream *stream = s != NULL ? mp_station_stream(s, partition) : NULL;
-
-    return stream != NULL ? mp_stream_group(stream, mp_slice_text(c->durable)) : NULL;
-}
-
-static void run_settle(struct api_call *call)
-{
-    struct settle_call *s = (struct settle_call *)(void *)call;
-
-    for (size_t i = 0; i < s->count; i++) {
-        struct mp_stream_group *g = group_of(s->c, s->verdicts[i].partition);
-
-        if (g != NULL) /* else removed meanwhile: nothing left to settle */
-            settle_one(g, &s->verdicts[i]);
-    }
-    api_finish(call, MEMPHIS_OK, "");
-}
-
-static struct settle_call *settle_new(memphis_consumer *c, size_t count)
-{
-    struct settle_call *s =
-        api_call_new(c->s->b, sizeof(*s) + count * sizeof(struct verdict), run_settle);
-
-    if (s == NULL)
-        return NULL;
+    (void)sub;
+    if (!mp_parse_u64(number, &id) || sent->stored == NULL ||
+        !letters_have_room(client, sent->payload.size))
+        return; /* it stays a dead letter */
+    memphis_message *m = api_message_of_letter(
+        c->s->b, mp_dls_find(c->s->b->core, (uint32_t)id), sent->stored);
+    m->c = c;
+    m->dead_id = (uint32_t)id;
     atomic_fetch_add(&c->refs, 1);
-    s->call.fini = settle_fini;
-    s->c = c;
-    s->count = count;
-    return s;
+    *c->letters_last = m;
+    c->letters_last = &m->next;
+    c->letters_count++;
+    c->letters_bytes += m->stored.entry.payload.size;
+    mp_broker_wants_flush(c->s->b->core, &c->source);
 }
 
-static memphis_status settle_post(struct settle_call *s)
+/* As SDKs do: one member of the group gets each. */
+static void letters_join(memphis_consumer *c, const struct mp_station *s)
 {
-    memphis_status st = api_post(&s->call, NULL);
+    struct mp_subscription *sub;
+    char subject[2 * MP_NAME_MAX + 32];
+    memphis_status st;
 
-    api_call_unref(&s->call);
-    return st;
+    mp_format(subject, sizeof(subject), "$memphis_dls_%s.%s", s->internal, c->durable);
+    c->letters_last = &c->letters;
+    c->letters_client.deliver = letters_deliver;
+    c->letters_client.has_room = letters_have_room;
+    c->letters_client.user = "";
+    c->letters_client.connection_id = c->inbox;
+    c->letters_client.lang = "c";
+    mp_bus_join(s->broker->bus, &c->letters_client);
+    st = mp_bus_subscribe(s->broker->bus, &c->letters_client, mp_slice_text(subject),
+                          mp_slice_text(subject), &sub);
+    mp_assert(st == MEMPHIS_OK);
 }
 
-static memphis_status settle_message(memphis_message *m, int32_t kind,
-                                     uint64_t delay_ms)
+static void letters_leave(memphis_consumer *c)
 {
-    struct settle_call *s;
-
-    if (m == NULL)
-        return MEMPHIS_INVALID;
-    memphis_status st = api_usable(m->b, NULL);
-    if (st != MEMPHIS_OK)
-        return st;
-    s = settle_new(m->c, 1);
-    if (s == NULL)
-        return MEMPHIS_NOMEM;
-    s->verdicts[0] =
-        (struct verdict){ m->partition, m->stored.entry.seq, kind, delay_ms };
-    return settle_post(s);
-}
-
-memphis_status memphis_message_ack(memphis_message *m)
-{
-    return settle_message(m, MEMPHIS_ACK, 0);
-}
-
-memphis_status memphis_message_nack(memphis_message *m, uint64_t delay_ms)
-{
-    return settle_message(m, MEMPHIS_NACK, delay_ms);
-}
-
-memphis_status memphis_message_extend(memphis_message *m)
-{
-    return settle_message(m, VERDICT_EXTEND, 0);
-}
-
-memphis_status memphis_message_terminate(memphis_message *m)
-{
-    return settle_message(m, MEMPHIS_DEAD, 0);
+    mp_bus_leave(c->s->b->core->bus, &c->letters_client);
+    while (c->letters_count > 0)
+        memphis_message_unref(letters_pop(c));
 }
 
 /* === Fetching: the core's side === */
@@ -259,7 +118,7 @@ static void give_back(memphis_consumer *c)
     memphis_message *m;
 
     while ((m = queue_pop(c)) != NULL) {
-        struct mp_stream_group *g = group_of(c, m->partition);
+        struct mp_stream_group *g = api_group_of(c, m->partition);
 
         if (g != NULL)
             mp_stream_return(g, m->stored.entry.seq, m->deliveries);
@@ -274,7 +133,7 @@ static void cancel_pulls(memphis_consumer *c, uint32_t but)
     uint32_t last = c->partition > 0 ? c->partition : c->s->partitions;
 
     for (uint32_t p = first; p <= last; p++) {
-        struct mp_stream_group *g = p != but ? group_of(c, p) : NULL;
+        struct mp_stream_group *g = p != but ? api_group_of(c, p) : NULL;
 
         if (g != NULL)
             mp_stream_pull_cancel(g, mp_slice_text(c->inbox));
@@ -289,6 +148,8 @@ static void fetch_end(memphis_consumer *c, memphis_status st, const char *text)
     if (c->pulls_open > 0)
         cancel_pulls(c, 0);
     c->pulls_open = 0;
+    while (f->got < f->max && c->letters != NULL)
+        f->out[f->got++] = letters_pop(c);
     while (f->got < f->max && c->queue != NULL)
         f->out[f->got++] = queue_pop(c);
     give_back(c);
@@ -302,7 +163,7 @@ static void consumer_flush(struct mp_source *s)
 
     if (c->fetch == NULL)
         give_back(c); /* somebody asked in its name */
-    else if (c->queued > 0 || c->pulls_open == 0)
+    else if (c->queued > 0 || c->letters_count > 0 || c->pulls_open == 0)
         fetch_end(c, MEMPHIS_OK, ""); /* or every partition said: nothing in time */
 }
 
@@ -366,9 +227,13 @@ static void run_fetch(struct api_call *call)
         return;
     }
     c->fetch = f;
+    if (c->letters_count > 0) {
+        fetch_end(c, MEMPHIS_OK, "");
+        return;
+    }
     uint32_t turn = c->turn++;
     for (uint32_t i = 0; i < n; i++) {
-        struct mp_stream_group *g = group_of(c, first + (turn + i) % n);
+        struct mp_stream_group *g = api_group_of(c, first + (turn + i) % n);
 
         if (g == NULL) {
             fetch_end(c, MEMPHIS_NOT_FOUND, "the station or the group was removed");
@@ -446,24 +311,23 @@ memphis_status memphis_consume(memphis_consumer *c, uint32_t max, uint32_t wait_
         return mp_fail(err, MEMPHIS_INVALID, "a consumer, a handler and a maximum");
     while (total < max && st == MEMPHIS_OK) {
         uint32_t ask = max - total < PIECE ? max - total : PIECE;
-        struct settle_call *s;
+        struct api_settle *s;
 
         st = memphis_fetch(c, m, ask, total > 0 ? 0 : wait_ms, &got, err);
         if (st != MEMPHIS_OK || got == 0)
             break;
-        s = settle_new(c, got);
+        s = api_settle_new(c, got);
         for (uint32_t i = 0; i < got; i++) {
             int32_t kind = fn(ctx, m[i]);
 
             if (kind < MEMPHIS_ACK || kind > MEMPHIS_KEEP)
                 kind = MEMPHIS_NACK;
             if (s != NULL && kind != MEMPHIS_KEEP)
-                s->verdicts[i] = (struct verdict){ m[i]->partition,
-                                                   m[i]->stored.entry.seq, kind, 0 };
+                s->verdicts[i] = api_verdict_of(m[i], kind);
             memphis_message_unref(m[i]);
         }
         total += got;
-        st = s != NULL ? settle_post(s) : mp_fail(err, MEMPHIS_NOMEM, "no memory");
+        st = s != NULL ? api_settle_post(s) : mp_fail(err, MEMPHIS_NOMEM, "no memory");
     }
     if (st == MEMPHIS_OK && handled != NULL)
         *handled = total;
@@ -478,7 +342,7 @@ struct consumer_call {
     struct mp_consumer_request r;
 };
 
-static void join(memphis_consumer *c)
+static void join(memphis_consumer *c, const struct mp_station *s)
 {
     struct mp_broker *core = c->s->b->core;
     struct mp_subscription *sub;
@@ -493,6 +357,7 @@ static void join(memphis_consumer *c)
     st = mp_bus_subscribe(core->bus, &c->client, mp_slice_text(c->inbox),
                           mp_slice(NULL, 0), &sub);
     mp_assert(st == MEMPHIS_OK);
+    letters_join(c, s);
     mp_connection_up(core, c->inbox);
     mp_list_push_back(&c->s->b->consumers, &c->node);
     c->joined = true;
@@ -509,6 +374,7 @@ static void leave(memphis_consumer *c)
     if (c->fetch != NULL)
         fetch_end(c, MEMPHIS_CLOSED, "the consumer was closed");
     give_back(c);
+    letters_leave(c);
     mp_broker_forget_source(core, &c->source);
     mp_bus_leave(core->bus, &c->client);
     mp_connection_down(core, c->inbox);
@@ -531,7 +397,7 @@ static void on_group(void *ctx, memphis_status st, const char *text)
 
 static void consumer_call_fini(struct api_call *call)
 {
-    consumer_unref(((struct consumer_call *)(void *)call)->c);
+    api_consumer_unref(((struct consumer_call *)(void *)call)->c);
 }
 
 static void run_consumer(struct api_call *call)
@@ -543,7 +409,7 @@ static void run_consumer(struct api_call *call)
         api_finish(call, MEMPHIS_NOT_FOUND, "the station does not exist any more");
         return;
     }
-    join(c->c);
+    join(c->c, s);
     mp_consumer_add(s, &c->r, (struct mp_then){ on_group, c });
 }
 
@@ -559,7 +425,8 @@ static memphis_status request_of(const memphis_consumer_options *o,
     if ((o->start_sequence > 1) + (o->last_messages > 0) + (o->only_new > 0) > 1)
         return mp_fail(err, MEMPHIS_INVALID,
                        "start_sequence, last_messages and only_new exclude each other");
-    r->ack_wait_ms = o->ack_wait_ms ? clamp_ms(o->ack_wait_ms) : MP_ACK_WAIT_DEFAULT_MS;
+    r->ack_wait_ms =
+        o->ack_wait_ms ? api_clamp_ms(o->ack_wait_ms) : MP_ACK_WAIT_DEFAULT_MS;
     r->deliveries_max = o->deliveries_max == 0 || o->deliveries_max > MP_DELIVERIES_MAX
                             ? MP_DELIVERIES_MAX
                             : o->deliveries_max;
@@ -642,7 +509,7 @@ memphis_status memphis_consumer_open(memphis_station *s, const char *name,
     else if (st == MEMPHIS_CANCELED || st == MEMPHIS_TIMEOUT)
         memphis_consumer_close(c); /* the core has joined it */
     else
-        consumer_unref(c);
+        api_consumer_unref(c);
     return st;
 }
 
@@ -676,5 +543,5 @@ void memphis_consumer_close(memphis_consumer *c)
         (void)api_run(&call->call, UINT32_MAX, NULL);
         api_call_unref(&call->call);
     }
-    consumer_unref(c);
+    api_consumer_unref(c);
 }

@@ -24,6 +24,7 @@ enum {
     MP_PASSWORD_MAX = 72,              /* bcrypt looks no further */
     MP_MESSAGE_ID_MAX = 255,           /* one length byte in the entry */
     MP_DELIVERIES_MAX = 10,
+    MP_DEAD_REASON_MAX = 1024,         /* what a C program says of a dead letter */
     MP_JSON_DEPTH_MAX = 64,
     MP_JSON_VALUES_MAX = 1 << 20,      /* in one text; each takes 80 bytes */
     MP_WS_HEAD_MAX = 8 << 10,          /* the request that opens a WebSocket */
@@ -48,7 +49,8 @@ enum {
     MP_PING_INTERVAL_MS = 120000,
     MP_PINGS_OUT_MAX = 2,
     MP_WRITE_STALL_MS = 10000,         /* a slow reader is closed after */
-    MP_DLS_RETENTION_MS = 3 * 3600 * 1000,
+    MP_DLS_RETENTION_DEFAULT_H = 3,
+    MP_DLS_RETENTION_MAX_H = 30,
     MP_ACK_WAIT_DEFAULT_MS = 30000,
     MP_IDEMPOTENCY_DEFAULT_MS = 120000,
     MP_IDEMPOTENCY_MIN_MS = 100,
@@ -58,6 +60,7 @@ enum {
 };
 
 #define MP_MEMORY_MAX_DEFAULT (256ull << 20)
+#define MP_DLS_BYTES_MAX_DEFAULT (1ull << 30)
 #define MP_MEMORY_MAX_FLOOR (4ull << 20)
 #define MP_DISK_RESERVE_MAX (1ull << 30) /* of the default: 5 % of the file system */
 

@@ -416,8 +416,10 @@ memphis_status mp_broker_open(const struct mp_broker_options *o, struct mp_broke
     st = open_replica(b, o, err);
     if (st == MEMPHIS_OK) {
         mp_dls_new(b);
-        st = recover(b, o, err);
+        st = mp_dls_keep(b, o->dls_retention_hours, o->dls_max_bytes, err);
     }
+    if (st == MEMPHIS_OK)
+        st = recover(b, o, err);
     if (st == MEMPHIS_OK) {
         b->on_broken = o->broken; /* before, whoever opens it is told */
         b->auth = mp_auth_new(b, o->root_password, o->connection_token);
@@ -457,8 +459,8 @@ void mp_broker_close(struct mp_broker *b)
     mp_meta_close(b->meta);
     mp_replica_close(b->replica);
     mp_mailbox_drain(&b->mailbox);
+    mp_dls_free(b); /* whose commands may be operations */
     cancel_operations(b);
-    mp_dls_free(b);
     mp_stations_free(b);
     mp_connections_free(b);
     mp_buf_fini(&b->orphans);

@@ -54,6 +54,8 @@ struct mp_broker_options {
     bool accept_loss;
     const char *root_password; /* NULL: MP_ROOT_PASSWORD_DEFAULT; copied */
     const char *connection_token; /* NULL: users have passwords (auth.h); copied */
+    uint32_t dls_retention_hours;      /* 0: 3; at most 30 */
+    uint64_t dls_max_bytes;            /* 0: 1 GiB */
     uint64_t memory_max, disk_reserve; /* 0: the defaults of <memphis/broker.h> */
     uint32_t sync, sync_interval_ms, spin_us;
     void (*wake)(void *ctx); /* mail came: step soon; any thread */

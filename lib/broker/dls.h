@@ -38,6 +38,8 @@ struct mp_dead_row {
     char *text;           /* what a consumer or an SDK said of it; NULL: nothing */
     struct mp_log *log;
     bool is_changing;     /* a letter that replaces it is on its way */
+    uint32_t size;        /* of the letter in the log */
+    uint32_t resent_by;   /* number of the last resend of all that met it */
     struct {
         uint64_t pid, seq;
     } key;                /* of the table by message */
@@ -49,6 +51,17 @@ void mp_dls_free(struct mp_broker *b);
 
 /* Rows of a station, oldest change first. NULL: no more. */
 struct mp_dead_row *mp_dls_next(struct mp_station *s, struct mp_dead_row *after);
+/* The first one behind what has been seen, which may be gone or have moved: n places in
+ * order, the last one is where it stood. */
+struct mp_dead_place {
+    uint32_t id;
+    uint64_t at;
+};
+struct mp_dead_row *mp_dls_behind(struct mp_station *s,
+                                  const struct mp_dead_place *seen, size_t n);
+/* The newest id of a station's log; a row is meant by a walk that began with it. */
+uint32_t mp_dls_upto(struct mp_station *s);
+bool mp_dls_is_older(uint32_t id, uint32_t upto); /* or that one itself */
 struct mp_dead_row *mp_dls_find(struct mp_broker *b, uint32_t id);
 /* Its group by number; NULL: it is gone. */
 struct mp_stream_group *mp_dls_group(const struct mp_dead_row *row, uint32_t i);
@@ -59,13 +72,29 @@ struct mp_stream_group *mp_dls_group(const struct mp_dead_row *row, uint32_t i);
 struct mp_dead_letter {
     memphis_slice headers, payload;
     uint64_t time_ns;  /* broker time of the message */
+    struct mp_chunk *chunk; /* holds both */
 };
 typedef void (*mp_dls_read_fn)(void *ctx, struct mp_dead_row *row,
                                const struct mp_dead_letter *letter);
 void mp_dls_read(struct mp_broker *b, uint32_t id, mp_dls_read_fn fn, void *ctx);
+bool mp_dls_is_closing(const struct mp_broker *b); /* such a call: nobody's fault */
 
-/* Each group of the row gets it once more ("$memphis_dls_..."); no delivery counts. */
-void mp_dls_resend(struct mp_broker *b, uint32_t id);
+/* -- resending: each group of the row gets it once more ("$memphis_dls_..."); no
+ *    delivery counts. It is done beside the turns, at the pace of those who read.
+ *    When a reader has had no room for 20 minutes the rest is given up. -- */
+
+/* Those of this station; FULL: too many wait already. */
+memphis_status mp_dls_resend(struct mp_station *s, const uint32_t *ids, size_t n);
+/* All that are there now. `then` when it is committed that they will be: a start goes
+ * on with it. BUSY: it is being done. */
+void mp_dls_resend_all(struct mp_station *s, struct mp_then then);
+
+struct mp_resend_progress {
+    uint64_t done, total; /* since nothing was being done; `done`: or gone before */
+    bool is_running;
+};
+void mp_dls_resend_progress(const struct mp_station *s, struct mp_resend_progress *out);
+
 /* A consumer has settled what was resent to it: its group leaves the row. */
 void mp_dls_settle(struct mp_broker *b, uint32_t id, memphis_slice group);
 /* A consumer gave up on a message with these words ("" is fine). */
@@ -77,7 +106,21 @@ void mp_dls_refused(struct mp_station *s, memphis_slice headers,
 /* Ids that are none of this station are left alone; `then` when it is committed. */
 void mp_dls_drop(struct mp_station *s, const uint32_t *ids, size_t n,
                  struct mp_then then);
+/* All that are there now, in steps: when it fails, some may be gone. */
+void mp_dls_drop_all(struct mp_station *s, struct mp_then then);
 void mp_dls_station_gone(struct mp_station *s); /* all its rows go */
+
+/* -- how long they are kept after their last change (hours, 1 to 30; 0: 3), and how
+ *    many bytes of them in each log (0: 1 GiB): what is too much goes before its time,
+ *    the oldest first. Holds at once, for what is there too. INVALID. -- */
+memphis_status mp_dls_keep(struct mp_broker *b, uint32_t hours, uint64_t bytes_max,
+                           memphis_error *err);
+
+struct mp_dls_stats {
+    uint64_t letters, bytes; /* now */
+    uint64_t forced;         /* gone before their time, for bytes_max */
+};
+void mp_dls_stats(const struct mp_broker *b, struct mp_dls_stats *out);
 
 /* -- broker.c's side -- */
 void mp_dls_applied(struct mp_broker *b, struct mp_log *log, const struct mp_entry *e,

@@ -177,7 +177,8 @@ static void limit_messages(struct mp_stream *s)
 
     mp_log_stats(s->log, s->pid, &st);
     if (st.messages > s->settings.limit_value)
-        mp_stream_propose_floor(s, st.first_seq + (st.messages - s->settings.limit_value), 2);
+        mp_stream_propose_floor(
+            s, st.first_seq + (st.messages - s->settings.limit_value), 2);
 }
 
 static void limit_bytes(struct mp_stream *s)

@@ -20,7 +20,8 @@ block sh 2 | sed "s/^make lib$/:/; s|\bbuild\b|$b|g" >"$work/c.sh"
 rm -rf "$b/hello-data"
 sh -eu "$work/c.sh" >"$work/out" 2>&1
 rc=$?
-[ $rc = 0 ] && grep -q 'two books' "$work/out" && grep -q 'delivery 2: one lamp' "$work/out"
+[ $rc = 0 ] && grep -q 'two books' "$work/out" && grep -q 'delivery 2: one lamp' "$work/out" &&
+    grep -q 'dead letter [0-9]* of group packers: given up by its consumer' "$work/out"
 rc=$?
 check "the C example compiles by README's lines and consumes its messages" $rc
 [ $rc = 0 ] || cat "$work/out"

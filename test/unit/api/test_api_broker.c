@@ -142,10 +142,10 @@ static void options_that_make_no_sense_are_invalid(void **state)
     memset(long_password, 'x', 73);
     for (int i = 0; i < 16; i++) {
         test_world_init(&w, 0, false);
-        if (i < 4)
+        if (i < 3)
             o->reserved[i] = 1;
         o->connection_token = i == 4 ? long_password : NULL;
-        o->reserved0 = i == 5;
+        o->dls_retention_hours = i == 3 || i == 5 ? 31 : 0;
         o->mode = i == 6 ? 2 : o->mode;
         o->sync = i == 7 ? 3 : 0;
         o->profile = i == 8 ? 2 : 0;

@@ -136,7 +136,8 @@ static void an_acknowledged_message_is_done_and_a_refused_one_comes_again(void *
         settle(m[0], memphis_message_ack);
         assert_int_equal(memphis_message_nack(m[1], 0), MEMPHIS_OK);
         memphis_message_unref(m[1]);
-        settle(m[2], memphis_message_terminate);
+        assert_int_equal(memphis_message_dead_letter(m[2], NULL), MEMPHIS_OK);
+        memphis_message_unref(m[2]);
         m[1] = next(x->c);
         assert_int_equal(memphis_message_sequence(m[1]), 2);
         assert_int_equal(memphis_message_deliveries(m[1]), 2);
