@@ -1,4 +1,5 @@
-/* memphis/admin.h -- verbs for those who run a broker: users, permissions, stations.
+/* memphis/admin.h -- verbs for those who run a broker: users, permissions, stations,
+ * dead letters.
  *
  * A verb takes a JSON object and answers with one. Sessions of root and of management
  * users reach the same verbs as requests on "$memphis_admin.<verb>".
@@ -15,6 +16,9 @@
  *                   storage_type, idempotency_window_in_ms}
  *   station_list {}                           -> {stations: [..]}
  *   station_remove {name}
+ *   dls_list {name, limit}                    -> {letters: [..], total, resend: {..}}
+ *   dls_resend {name, ids: [..]}                 without ids: all, in the background
+ *   dls_drop {name, ids: [..]}                   without ids: all
  *
  * A pattern of a list is a station's name, or has stars, each for one or more
  * characters: "prod.*". To read is to consume; to write is to produce, and to make or

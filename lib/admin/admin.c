@@ -28,6 +28,9 @@ static const struct verb {
     { "station_create", ALL, mp_admin_station_create },
     { "station_list", ALL, mp_admin_station_list },
     { "station_remove", ALL, mp_admin_station_remove },
+    { "dls_list", ALL, mp_admin_dls_list },
+    { "dls_resend", ALL, mp_admin_dls_resend },
+    { "dls_drop", ALL, mp_admin_dls_drop },
 };
 
 /* === Answers === */

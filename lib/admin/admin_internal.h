@@ -33,6 +33,11 @@ struct mp_then mp_admin_then_done(struct mp_admin_call *c);
 memphis_status mp_admin_text(const struct mp_admin_call *c, const char *key,
                              const char **out, memphis_error *err);
 
+/* The station of the key "name", which the actor may `needs`; `verb` is for the words.
+ * NULL: it was refused. */
+struct mp_station *mp_admin_station(struct mp_admin_call *c, uint32_t needs,
+                                    const char *verb);
+
 /* -- verbs (a file for each kind of thing) -- */
 void mp_admin_user_add(struct mp_admin_call *c);
 void mp_admin_user_list(struct mp_admin_call *c);
@@ -42,5 +47,8 @@ void mp_admin_user_set_permissions(struct mp_admin_call *c);
 void mp_admin_station_create(struct mp_admin_call *c);
 void mp_admin_station_list(struct mp_admin_call *c);
 void mp_admin_station_remove(struct mp_admin_call *c);
+void mp_admin_dls_list(struct mp_admin_call *c);
+void mp_admin_dls_resend(struct mp_admin_call *c);
+void mp_admin_dls_drop(struct mp_admin_call *c);
 
 #endif

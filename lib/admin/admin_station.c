@@ -14,8 +14,8 @@ static const char *const storages[] = { [MP_STORAGE_FILE] = "file",
 
 /* === The station that a verb is about === */
 
-/* False: it was refused. */
-static bool take_station(struct mp_admin_call *c, uint32_t needs, const char *verb)
+/* Its name. False: it was refused. */
+static bool take_name(struct mp_admin_call *c, uint32_t needs, const char *verb)
 {
     const char *name;
     memphis_error err;
@@ -37,12 +37,15 @@ static bool take_station(struct mp_admin_call *c, uint32_t needs, const char *ve
     return st == MEMPHIS_OK;
 }
 
-/* NULL: there is none, and it was refused. */
-static struct mp_station *find_station(struct mp_admin_call *c)
+struct mp_station *mp_admin_station(struct mp_admin_call *c, uint32_t needs,
+                                    const char *verb)
 {
-    struct mp_station *s = mp_station_find(c->broker, mp_slice_text(c->name));
+    struct mp_station *s;
     memphis_error err;
 
+    if (!take_name(c, needs, verb))
+        return NULL;
+    s = mp_station_find(c->broker, mp_slice_text(c->name));
     if (s != NULL && mp_station_is_ready(s))
         return s;
     (void)mp_fail(&err, MEMPHIS_NOT_FOUND, "Station %s does not exist", c->name);
@@ -118,7 +121,7 @@ void mp_admin_station_create(struct mp_admin_call *c)
     struct mp_station_settings settings;
     memphis_error err;
 
-    if (!take_station(c, MP_MAY_WRITE, "create"))
+    if (!take_name(c, MP_MAY_WRITE, "create"))
         return;
     memphis_status st = read_settings(c, &settings, &err);
     if (st != MEMPHIS_OK)
@@ -177,11 +180,8 @@ void mp_admin_station_list(struct mp_admin_call *c)
 
 void mp_admin_station_remove(struct mp_admin_call *c)
 {
-    struct mp_station *s;
+    struct mp_station *s = mp_admin_station(c, MP_MAY_WRITE, "remove");
 
-    if (!take_station(c, MP_MAY_WRITE, "remove"))
-        return;
-    s = find_station(c);
     if (s != NULL)
         mp_station_drop(c->broker, s, c->actor, mp_admin_then_done(c));
 }

@@ -24,7 +24,8 @@ static void only_those_in_the_table_may(void **state)
         { "user_remove", false },    { "user_set_password", false },
         { "user_set_permissions", false },
         { "station_create", true },  { "station_list", true },
-        { "station_remove", true },
+        { "station_remove", true },  { "dls_list", true },
+        { "dls_resend", true },      { "dls_drop", true },
     };
     struct world *w = world_with_users();
     (void)state;
