@@ -204,6 +204,17 @@ void mp_group_skip(struct mp_group *g, uint64_t seq)
     g->dirty = true;
 }
 
+uint32_t mp_group_deliveries(const struct mp_group *g, uint64_t seq)
+{
+    const struct mp_pending_item *i = mp_pending_find(&g->pending, seq);
+
+    if (i == NULL)
+        return 0;
+    bool is_ahead = i->state == MP_PENDING_COUNTING ||
+                    (i->state == MP_PENDING_READY && i->deliveries >= COUNTED_FROM);
+    return (uint32_t)i->deliveries - is_ahead;
+}
+
 /* === Public: settlement === */
 
 bool mp_group_ack(struct mp_group *g, uint64_t seq)
@@ -565,6 +576,9 @@ memphis_status mp_group_progress_replay(struct mp_group *g, struct mp_cursor *in
     }
     if (!replay_out(g, at + 1, next))
         return MEMPHIS_CORRUPT;
+    /* What was buried went behind this floor; it may have come and gone in here. */
+    if (g->floor + 1 < g->next && mp_pending_find(&g->pending, g->floor + 1) == NULL)
+        raise_floor(g);
     at = floor;
     for (count = mp_cursor_varint(in); count > 0 && !in->bad; count--) {
         uint64_t seq = at + mp_cursor_varint(in);
