@@ -453,8 +453,8 @@ void mp_broker_close(struct mp_broker *b)
     mp_meta_close(b->meta);
     mp_replica_close(b->replica);
     mp_mailbox_drain(&b->mailbox);
+    mp_dls_free(b); /* whose commands may be operations */
     cancel_operations(b);
-    mp_dls_free(b);
     mp_stations_free(b);
     mp_connections_free(b);
     mp_buf_fini(&b->orphans);

@@ -5,19 +5,10 @@
 #include "base/status.h"
 #include "base/str.h"
 #include "broker/client.h"
+#include "broker/dls_head.h"
+#include "broker/dls_internal.h"
 
 #include <inttypes.h>
-
-static const uint64_t MS = 1000000;
-
-enum { VERSION = 1, HEAD_SIZE = 32 };
-
-/* The letters of one log. */
-struct letters {
-    struct mp_log *log;
-    uint64_t proposed_last; /* sequences of partition 0 up to here are given out */
-    struct mp_list rows;    /* by `at` */
-};
 
 /* Somebody who wants to read a letter. */
 struct reading {
@@ -27,74 +18,9 @@ struct reading {
     void *ctx;
 };
 
-struct mp_dls {
-    struct mp_broker *broker;
-    struct letters data, memory;
-    struct mp_map by_id, by_message, by_place;
-    struct mp_list readings;
-    struct mp_dead_row **making; /* whose letters are not appended yet */
-    size_t making_count, making_capacity;
-    size_t changing;        /* rows whose letter is on its way */
-    struct mp_timer retention;
-    bool is_reading; /* the list is being walked */
-};
-
-/* A letter's head, decoded. */
-struct head {
-    uint8_t reason;
-    uint16_t deliveries;
-    uint32_t id, station_id, pid;
-    uint64_t seq, time_ns;
-    memphis_slice gids, text; /* gids: 4 bytes each */
-    memphis_slice payload;
-};
-
-static struct letters *letters_of(struct mp_dls *d, const struct mp_log *log)
+struct mp_letters *mp_letters_of(struct mp_dls *d, const struct mp_log *log)
 {
     return log == d->broker->memory_log ? &d->memory : &d->data;
-}
-
-/* === The head === */
-
-static void put_head(const struct head *h, struct mp_buf *out)
-{
-    mp_buf_put_u8(out, VERSION);
-    mp_buf_put_u8(out, h->reason);
-    mp_buf_put_u16(out, h->deliveries);
-    mp_buf_put_u32(out, h->id);
-    mp_buf_put_u32(out, h->station_id);
-    mp_buf_put_u32(out, h->pid);
-    mp_buf_put_u64(out, h->seq);
-    mp_buf_put_u64(out, h->time_ns);
-    mp_buf_put_varint(out, h->gids.size / 4);
-    mp_buf_put_slice(out, h->gids);
-    mp_buf_put_varint(out, h->text.size);
-    mp_buf_put_slice(out, h->text);
-}
-
-static bool take_head(memphis_slice letter, struct head *h)
-{
-    struct mp_cursor c = mp_cursor_of(letter);
-    uint8_t version = mp_cursor_u8(&c);
-    uint64_t size;
-
-    h->reason = mp_cursor_u8(&c);
-    h->deliveries = mp_cursor_u16(&c);
-    h->id = mp_cursor_u32(&c);
-    h->station_id = mp_cursor_u32(&c);
-    h->pid = mp_cursor_u32(&c);
-    h->seq = mp_cursor_u64(&c);
-    h->time_ns = mp_cursor_u64(&c);
-    size = mp_cursor_varint(&c);
-    if (c.bad || version != VERSION || size > mp_cursor_left(&c) / 4)
-        return false;
-    h->gids = mp_cursor_take(&c, (size_t)size * 4);
-    size = mp_cursor_varint(&c);
-    if (c.bad || size > mp_cursor_left(&c))
-        return false;
-    h->text = mp_cursor_take(&c, (size_t)size);
-    h->payload = mp_cursor_take(&c, mp_cursor_left(&c));
-    return !c.bad;
 }
 
 /* === Rows === */
@@ -155,7 +81,11 @@ static void leave_place(struct mp_dls *d, struct mp_dead_row *row)
     if (row->at > 0)
         mp_map_remove(&d->by_place, place_key(&r->place));
     mp_list_remove(&row->of_log);
+    if (row->station == NULL || !mp_list_is_linked(&row->of_station))
+        return;
+    mp_resend_row_leaves(row);
     mp_list_remove(&row->of_station);
+    row->station->dead_count--;
 }
 
 static void row_free(struct mp_dls *d, struct mp_dead_row *row)
@@ -178,9 +108,11 @@ static void set_place(struct mp_dls *d, struct mp_dead_row *row, uint64_t at)
     row->at = at;
     r->place = (struct place){ row->log->shard, at };
     mp_map_put(&d->by_place, place_key(&r->place), row);
-    mp_list_push_back(&letters_of(d, row->log)->rows, &row->of_log);
-    if (row->station != NULL)
-        mp_list_push_back(&row->station->dead, &row->of_station);
+    mp_list_push_back(&mp_letters_of(d, row->log)->rows, &row->of_log);
+    if (row->station == NULL)
+        return;
+    mp_list_push_back(&row->station->dead, &row->of_station);
+    row->station->dead_count++;
 }
 
 static bool has_gid(const struct mp_dead_row *row, uint32_t gid)
@@ -230,11 +162,21 @@ struct mp_dead_row *mp_dls_next(struct mp_station *s, struct mp_dead_row *after)
 
 /* === Making letters === */
 
-static uint32_t new_id(const struct letters *l)
+static uint32_t new_id(const struct mp_letters *l)
 {
     uint32_t memory = l->log->shard == MP_SHARD_MEMORY;
 
     return ((uint32_t)(l->proposed_last + 1) << 1 | memory) & INT32_MAX;
+}
+
+uint32_t mp_dls_newest_id(const struct mp_letters *l)
+{
+    return ((uint32_t)l->proposed_last << 1 | 1) & INT32_MAX;
+}
+
+bool mp_dls_is_older(uint32_t id, uint32_t upto)
+{
+    return ((upto - id) & INT32_MAX) <= INT32_MAX / 2;
 }
 
 static void set_changing(struct mp_dls *d, struct mp_dead_row *row, bool is_changing)
@@ -256,28 +198,16 @@ static void note_making(struct mp_dls *d, struct mp_dead_row *row)
     set_changing(d, row, true);
 }
 
-static void put_removal(struct mp_letter *l, uint64_t at, uint64_t now_ns)
-{
-    l->removal[0] = 1; /* one range, right there, of one */
-    l->removal[1] = 0;
-    l->removal[2] = 1;
-    l->entries[l->entries_count++] =
-        (struct mp_entry){ .type = MP_ENTRY_DELETE,
-                           .seq = at,
-                           .time_ns = now_ns,
-                           .payload = mp_slice(l->removal, 3) };
-}
-
 /* The next letter of the row; what it replaces goes in the same append. `h`: all but
  * the id; its slices are copied. */
-static void make_letter(struct mp_dls *d, struct mp_dead_row *row, struct head *h,
-                        memphis_slice headers, memphis_slice payload,
-                        struct mp_letter *l)
+static void make_letter(struct mp_dls *d, struct mp_dead_row *row,
+                        struct mp_dead_head *h, memphis_slice headers,
+                        memphis_slice payload, struct mp_letter *l)
 {
-    struct letters *to = letters_of(d, row->log);
+    struct mp_letters *to = mp_letters_of(d, row->log);
 
     h->id = row->id;
-    put_head(h, &l->payload);
+    mp_dead_head_put(h, &l->payload);
     mp_buf_put_slice(&l->payload, payload);
     l->entries[l->entries_count++] =
         (struct mp_entry){ .type = MP_ENTRY_MESSAGE,
@@ -286,7 +216,8 @@ static void make_letter(struct mp_dls *d, struct mp_dead_row *row, struct head *
                            .headers = headers,
                            .payload = mp_buf_slice(&l->payload) };
     if (row->at > 0)
-        put_removal(l, row->at, d->broker->now_ns);
+        l->entries[l->entries_count++] =
+            mp_dls_removal(row->at, d->broker->now_ns, l->removal);
     note_making(d, row);
 }
 
@@ -298,7 +229,7 @@ static void end_making(struct mp_dls *d, bool appended)
 
         if (appended)
             continue;
-        letters_of(d, row->log)->proposed_last--;
+        mp_letters_of(d, row->log)->proposed_last--;
         set_changing(d, row, false);
         if (row->at == 0)
             row_free(d, row);
@@ -319,7 +250,7 @@ static memphis_status append_letter(struct mp_dls *d, struct mp_log *log,
 
 /* === A group gives up === */
 
-static struct mp_station *station_of(const struct mp_dls *d, uint32_t id)
+struct mp_station *mp_dls_station(const struct mp_dls *d, uint32_t id)
 {
     const struct mp_station_row *row = mp_meta_station_by_id(d->broker->meta, id);
 
@@ -329,7 +260,7 @@ static struct mp_station *station_of(const struct mp_dls *d, uint32_t id)
 static bool wants(void *ctx, const struct mp_stream_group *g)
 {
     struct mp_dls *d = ctx;
-    const struct mp_station *s = station_of(d, g->stream->settings.station_id);
+    const struct mp_station *s = mp_dls_station(d, g->stream->settings.station_id);
 
     return s != NULL && s->settings.dls_poison && !g->plain;
 }
@@ -341,7 +272,7 @@ static memphis_status make(void *ctx, const struct mp_stream_group *g,
     struct mp_stream *s = g->stream;
     struct mp_dead_row *row = row_of_message(d, s->pid, dying->seq);
     struct mp_buf gids = { 0 };
-    struct head h = { .reason = dying->reason,
+    struct mp_dead_head h = { .reason = dying->reason,
                       .deliveries = (uint16_t)dying->deliveries,
                       .station_id = s->settings.station_id,
                       .pid = s->pid,
@@ -351,7 +282,7 @@ static memphis_status make(void *ctx, const struct mp_stream_group *g,
     if (row != NULL && row->is_changing)
         return MEMPHIS_BUSY;
     if (row == NULL)
-        row = row_new(d, s->log, new_id(letters_of(d, s->log)), s->pid, dying->seq);
+        row = row_new(d, s->log, new_id(mp_letters_of(d, s->log)), s->pid, dying->seq);
     for (uint32_t i = 0; i < row->gids_count; i++)
         if (row->gids[i] != g->gid)
             mp_buf_put_u32(&gids, row->gids[i]);
@@ -374,59 +305,25 @@ static void made(void *ctx, const struct mp_stream_group *g, bool appended)
 
 /* === Removal === */
 
-static memphis_status append_removal(struct mp_dls *d, struct mp_dead_row *row,
-                                     uint64_t tag)
-{
-    struct mp_letter l = { .entries_count = 0 };
-
-    put_removal(&l, row->at, d->broker->now_ns);
-    return mp_log_append(row->log, l.entries, 1, tag);
-}
-
-void mp_dls_drop(struct mp_station *s, const uint32_t *ids, size_t n,
-                 struct mp_then then)
-{
-    struct mp_dls *d = s->broker->dls;
-    struct mp_operation *op = mp_operation_new(s->broker, then);
-
-    for (size_t i = 0; i < n; i++) {
-        struct mp_dead_row *row = mp_dls_find(s->broker, ids[i]);
-
-        if (row == NULL || row->station != s)
-            continue;
-        memphis_status st = append_removal(d, row, mp_operation_tag(op));
-        if (st == MEMPHIS_OK)
-            continue;
-        mp_operation_fail(op, st, "the dead letters could not be removed");
-        mp_operation_done(op);
-    }
-    mp_operation_done(op);
-}
-
-/* What nobody needs: proposed again by the next start when it does not come to be. */
-static void remove_row(struct mp_dls *d, struct mp_dead_row *row)
-{
-    if (row->at > 0 && !row->is_changing)
-        (void)append_removal(d, row, MP_STREAM_TAG);
-}
-
 void mp_dls_station_gone(struct mp_station *s)
 {
     struct mp_dls *d = s->broker->dls;
     struct mp_dead_row *row;
 
+    mp_resend_station_gone(s);
+    s->dead_count = 0;
     while ((row = mp_dls_next(s, NULL)) != NULL) {
         mp_list_remove(&row->of_station);
         row->station = NULL;
         if (!s->broker->starting)
-            remove_row(d, row);
+            mp_dls_remove(d, row);
     }
 }
 
 static void group_gone(void *ctx, struct mp_stream *s, uint32_t gid)
 {
     struct mp_dls *d = ctx;
-    struct mp_station *station = station_of(d, s->settings.station_id);
+    struct mp_station *station = mp_dls_station(d, s->settings.station_id);
     struct mp_dead_row *row, *next;
 
     for (row = station != NULL ? mp_dls_next(station, NULL) : NULL; row != NULL;
@@ -436,67 +333,8 @@ static void group_gone(void *ctx, struct mp_stream *s, uint32_t gid)
             continue;
         remove_gid(row, gid);
         if (row->gids_count == 0)
-            remove_row(d, row);
+            mp_dls_remove(d, row);
     }
-}
-
-/* === Retention === */
-
-static void expire(struct mp_dls *d, struct letters *l)
-{
-    uint64_t keep_ns = MP_DLS_RETENTION_MS * MS, now = d->broker->now_ns;
-    uint64_t first = mp_log_last(l->log, 0) + 1;
-    struct mp_buf b = { 0 };
-    struct mp_entry e = { .type = MP_ENTRY_FLOOR, .time_ns = now };
-
-    for (struct mp_list *n = l->rows.next; n != &l->rows; n = n->next) {
-        struct mp_dead_row *row = mp_container_of(n, struct mp_dead_row, of_log);
-
-        if (now - row->updated_ns >= keep_ns)
-            continue;
-        first = row->at;
-        break;
-    }
-    if (first <= mp_log_first(l->log, 0))
-        return;
-    mp_buf_put_u64(&b, first);
-    mp_buf_put_u8(&b, 1);
-    e.payload = mp_buf_slice(&b);
-    (void)mp_log_append(l->log, &e, 1, MP_STREAM_TAG);
-    mp_buf_fini(&b);
-}
-
-static uint64_t oldest_ns(const struct letters *l)
-{
-    if (mp_list_is_empty(&l->rows))
-        return UINT64_MAX;
-    return mp_container_of(l->rows.next, struct mp_dead_row, of_log)->updated_ns;
-}
-
-static void arm(struct mp_dls *d)
-{
-    uint64_t data = oldest_ns(&d->data), memory = oldest_ns(&d->memory);
-    uint64_t oldest = data < memory ? data : memory;
-
-    if (oldest == UINT64_MAX || mp_timer_is_set(&d->retention))
-        return;
-    mp_timer_set(&d->broker->timers, &d->retention,
-                 oldest / MS + MP_DLS_RETENTION_MS + 1);
-}
-
-static void fire(struct mp_timer *t, uint64_t now_ms)
-{
-    struct mp_dls *d = mp_container_of(t, struct mp_dls, retention);
-    uint64_t keep_ns = MP_DLS_RETENTION_MS * MS;
-
-    (void)now_ms;
-    if (d->broker->now_ns - oldest_ns(&d->data) >= keep_ns)
-        expire(d, &d->data);
-    if (d->broker->now_ns - oldest_ns(&d->memory) >= keep_ns)
-        expire(d, &d->memory);
-    if (oldest_ns(&d->data) + keep_ns > d->broker->now_ns &&
-        oldest_ns(&d->memory) + keep_ns > d->broker->now_ns)
-        arm(d); /* else when the floor is applied */
 }
 
 /* === Reading === */
@@ -508,7 +346,7 @@ static bool try_reading(struct mp_dls *d, struct reading *r)
         mp_map_find(&d->by_id, mp_slice(&r->id, sizeof(r->id)));
     struct mp_dead_letter letter;
     struct mp_stored m;
-    struct head h;
+    struct mp_dead_head h;
     memphis_status st;
 
     if (row == NULL) {
@@ -524,10 +362,11 @@ static bool try_reading(struct mp_dls *d, struct reading *r)
         r->fn(r->ctx, NULL, NULL);
         return true;
     }
-    if (m.entry.seq == row->at && take_head(m.entry.payload, &h)) {
+    if (m.entry.seq == row->at && mp_dead_head_take(m.entry.payload, &h)) {
         letter = (struct mp_dead_letter){ .headers = m.entry.headers,
                                           .payload = h.payload,
-                                          .time_ns = h.time_ns };
+                                          .time_ns = h.time_ns,
+                                          .chunk = m.chunk };
         r->fn(r->ctx, row, &letter);
     } else {
         r->fn(r->ctx, NULL, NULL);
@@ -574,57 +413,6 @@ void mp_dls_ready(struct mp_broker *b)
     read_again(b->dls);
 }
 
-/* === Resending (broker-semantics 5) === */
-
-/* A header block without its last, empty line: more lines follow. */
-static void put_lines(struct mp_buf *out, memphis_slice headers)
-{
-    if (headers.size >= 12)
-        mp_buf_put(out, headers.data, headers.size - 2);
-    else
-        mp_buf_put_text(out, "NATS/1.0\r\n");
-}
-
-static void resend_to(struct mp_dead_row *row, const struct mp_stream_group *g,
-                      const struct mp_dead_letter *letter)
-{
-    static const char between[] = { '.', '_' }; /* SDKs of now; old ones */
-    struct mp_broker *b = row->station->broker;
-    struct mp_buf headers = { 0 }, subject = { 0 };
-
-    put_lines(&headers, letter->headers);
-    mp_buf_format(&headers, "$memphis_pm_id: %u\r\n$memphis_pm_cg_name: %s\r\n\r\n",
-                  row->id, g->name);
-    for (size_t i = 0; i < sizeof(between); i++) {
-        mp_buf_clear(&subject);
-        mp_buf_format(&subject, "$memphis_dls_%s%c%s", row->station->internal,
-                      between[i], g->name);
-        struct mp_message m = { .subject = mp_buf_slice(&subject),
-                                .headers = mp_buf_slice(&headers),
-                                .payload = letter->payload };
-        mp_bus_publish(b->bus, NULL, &m);
-    }
-    mp_buf_fini(&subject);
-    mp_buf_fini(&headers);
-}
-
-static void resend(void *ctx, struct mp_dead_row *row,
-                   const struct mp_dead_letter *letter)
-{
-    (void)ctx;
-    for (uint32_t i = 0; row != NULL && i < row->gids_count; i++) {
-        const struct mp_stream_group *g = mp_dls_group(row, i);
-
-        if (g != NULL)
-            resend_to(row, g, letter);
-    }
-}
-
-void mp_dls_resend(struct mp_broker *b, uint32_t id)
-{
-    mp_dls_read(b, id, resend, b);
-}
-
 /* === Changes of a row: a letter that replaces the old one === */
 
 struct change {
@@ -655,7 +443,7 @@ static void apply_change(void *ctx, struct mp_dead_row *row,
     struct mp_buf gids = { 0 };
 
     if (row != NULL && row->station != NULL) {
-        struct head h = { .reason = c->has_text ? MP_DEAD_NACKED : row->reason,
+        struct mp_dead_head h = { .reason = c->has_text ? MP_DEAD_NACKED : row->reason,
                           .deliveries = row->deliveries,
                           .station_id = row->station->id,
                           .pid = row->pid,
@@ -703,7 +491,7 @@ void mp_dls_settle(struct mp_broker *b, uint32_t id, memphis_slice name)
     if (g == NULL || !has_gid(row, g->gid))
         return;
     if (row->gids_count == 1) {
-        remove_row(b->dls, row);
+        mp_dls_remove(b->dls, row);
         return;
     }
     c = change_new(b->dls, MP_STR(""));
@@ -749,12 +537,12 @@ void mp_dls_refused(struct mp_station *s, memphis_slice headers,
 {
     struct mp_dls *d = s->broker->dls;
     struct mp_letter l = { .entries_count = 0 };
-    struct head h = { .reason = MP_DEAD_SCHEMA,
+    struct mp_dead_head h = { .reason = MP_DEAD_SCHEMA,
                       .station_id = s->id,
                       .time_ns = s->broker->now_ns,
                       .text = text };
     struct mp_log *log = mp_station_log(s);
-    struct mp_dead_row *row = row_new(d, log, new_id(letters_of(d, log)), 0, 0);
+    struct mp_dead_row *row = row_new(d, log, new_id(mp_letters_of(d, log)), 0, 0);
 
     make_letter(d, row, &h, headers, payload, &l);
     (void)append_letter(d, log, &l);
@@ -762,9 +550,18 @@ void mp_dls_refused(struct mp_station *s, memphis_slice headers,
 
 /* === What is committed === */
 
+/* A header block without its last, empty line: more lines follow. */
+void mp_dls_put_lines(struct mp_buf *out, memphis_slice headers)
+{
+    if (headers.size >= 12)
+        mp_buf_put(out, headers.data, headers.size - 2);
+    else
+        mp_buf_put_text(out, "NATS/1.0\r\n");
+}
+
 /* Each new letter also goes to the station that asked for copies. */
 static void copy_letter(struct mp_dead_row *row, const struct mp_entry *e,
-                        const struct head *h)
+                        const struct mp_dead_head *h)
 {
     const char *name = row->station->settings.dls_station;
     struct mp_station *to;
@@ -775,7 +572,7 @@ static void copy_letter(struct mp_dead_row *row, const struct mp_entry *e,
     to = mp_station_find(row->station->broker, mp_slice_text(name));
     if (to == NULL || to == row->station || !mp_station_is_ready(to))
         return;
-    put_lines(&headers, e->headers);
+    mp_dls_put_lines(&headers, e->headers);
     mp_buf_format(&headers, "station: %s\r\ntype: %s\r\n\r\n", row->station->name,
                   h->reason == MP_DEAD_SCHEMA ? "failed_schema" : "unacked");
     to->next_partition = to->next_partition % to->settings.partitions + 1;
@@ -798,13 +595,18 @@ static void take_groups(struct mp_dead_row *row, memphis_slice gids)
 static void apply_letter(struct mp_dls *d, struct mp_log *log, const struct mp_entry *e,
                          bool is_own)
 {
-    struct letters *l = letters_of(d, log);
+    struct mp_letters *l = mp_letters_of(d, log);
     struct mp_dead_row *row;
-    struct head h;
+    struct mp_dead_head h;
+    struct mp_resend_note note;
 
     if (e->seq > l->proposed_last)
         l->proposed_last = e->seq;
-    if (!take_head(e->payload, &h)) {
+    if (mp_resend_note_take(e->payload, &note)) {
+        mp_resend_noted(d, log, e, &note, is_own);
+        return;
+    }
+    if (!mp_dead_head_take(e->payload, &h)) {
         mp_logf(d->broker->logger, MEMPHIS_LOG_ERROR, "dls",
                 "a dead letter cannot be read and is left out seq=%" PRIu64, e->seq);
         return;
@@ -815,7 +617,9 @@ static void apply_letter(struct mp_dls *d, struct mp_log *log, const struct mp_e
     bool is_new = row->at == 0;
     row->reason = h.reason;
     row->deliveries = h.deliveries;
-    row->station = station_of(d, h.station_id);
+    leave_place(d, row);
+    row->at = 0;
+    row->station = mp_dls_station(d, h.station_id);
     row->updated_ns = e->time_ns;
     set_changing(d, row, false);
     take_groups(row, h.gids);
@@ -825,7 +629,7 @@ static void apply_letter(struct mp_dls *d, struct mp_log *log, const struct mp_e
     if (!is_own)
         return;
     if (row->station == NULL)
-        remove_row(d, row); /* removed while the letter was on its way */
+        mp_dls_remove(d, row); /* removed while the letter was on its way */
     else if (is_new)
         copy_letter(row, e, &h);
     struct mp_stream *s = mp_broker_stream_by_pid(d->broker, h.pid);
@@ -845,13 +649,15 @@ static void apply_removal(struct mp_dls *d, struct mp_log *log,
             struct mp_dead_row *row = row_at(d, log, at);
             if (row != NULL)
                 row_free(d, row);
+            else
+                mp_resend_note_gone(d, log, at);
         }
     }
 }
 
 static void apply_floor(struct mp_dls *d, struct mp_log *log)
 {
-    struct letters *l = letters_of(d, log);
+    struct mp_letters *l = mp_letters_of(d, log);
     uint64_t first = mp_log_first(log, 0);
 
     while (!mp_list_is_empty(&l->rows)) {
@@ -878,7 +684,7 @@ void mp_dls_applied(struct mp_broker *b, struct mp_log *log, const struct mp_ent
         return;
     if (!is_own)
         return;
-    arm(d);
+    mp_dls_keep_look(d);
     read_again(d);
 }
 
@@ -887,7 +693,7 @@ void mp_dls_failed(struct mp_broker *b, const struct mp_log *log)
     struct mp_dls *d = b->dls;
     struct mp_dead_row *row;
 
-    letters_of(d, log)->proposed_last = mp_log_last(log, 0);
+    mp_letters_of(d, log)->proposed_last = mp_log_last(log, 0);
     for (uint32_t i = 0;
          d->changing > 0 && (row = mp_map_next(&d->by_id, &i)) != NULL;) {
         if (row->log != log || !row->is_changing)
@@ -896,6 +702,7 @@ void mp_dls_failed(struct mp_broker *b, const struct mp_log *log)
         if (row->at == 0)
             row_free(d, row);
     }
+    mp_resend_failed(d, log);
     read_again(d);
 }
 
@@ -915,9 +722,10 @@ void mp_dls_started(struct mp_broker *b)
                 remove_gid(row, row->gids[k - 1]);
         if (row->station == NULL ||
             (row->gids_count == 0 && row->reason != MP_DEAD_SCHEMA))
-            remove_row(d, row);
+            mp_dls_remove(d, row);
     }
-    arm(d);
+    mp_dls_keep_look(d);
+    mp_resend_started(d);
 }
 
 void mp_dls_new(struct mp_broker *b)
@@ -935,7 +743,8 @@ void mp_dls_new(struct mp_broker *b)
     mp_map_seed(&d->by_id, seed[0], seed[1]);
     mp_map_seed(&d->by_message, seed[0], seed[1]);
     mp_map_seed(&d->by_place, seed[0], seed[1]);
-    d->retention.fire = fire;
+    mp_dls_keep_init(d);
+    mp_resend_init(d);
     b->dls = d;
     b->streams.dead = (struct mp_dead_hooks){ .wants = wants,
                                               .make = make,
@@ -952,6 +761,7 @@ void mp_dls_free(struct mp_broker *b)
 
     if (d == NULL)
         return;
+    d->is_closing = true;
     while ((l = mp_list_pop_front(&d->readings)) != NULL) {
         struct reading *r = mp_container_of(l, struct reading, node);
 
@@ -963,7 +773,8 @@ void mp_dls_free(struct mp_broker *b)
     mp_map_fini(&d->by_id);
     mp_map_fini(&d->by_message);
     mp_map_fini(&d->by_place);
-    mp_timer_cancel(&b->timers, &d->retention);
+    mp_timer_cancel(&b->timers, &d->keeping);
+    mp_resend_free(d);
     mp_free(d->making);
     b->streams.dead = (struct mp_dead_hooks){ .ctx = NULL };
     b->dls = NULL;

@@ -38,6 +38,7 @@ struct mp_dead_row {
     char *text;           /* what a consumer or an SDK said of it; NULL: nothing */
     struct mp_log *log;
     bool is_changing;     /* a letter that replaces it is on its way */
+    uint32_t resent_by;   /* number of the last resend of all that met it */
     struct {
         uint64_t pid, seq;
     } key;                /* of the table by message */
@@ -59,13 +60,28 @@ struct mp_stream_group *mp_dls_group(const struct mp_dead_row *row, uint32_t i);
 struct mp_dead_letter {
     memphis_slice headers, payload;
     uint64_t time_ns;  /* broker time of the message */
+    struct mp_chunk *chunk; /* holds both */
 };
 typedef void (*mp_dls_read_fn)(void *ctx, struct mp_dead_row *row,
                                const struct mp_dead_letter *letter);
 void mp_dls_read(struct mp_broker *b, uint32_t id, mp_dls_read_fn fn, void *ctx);
 
-/* Each group of the row gets it once more ("$memphis_dls_..."); no delivery counts. */
-void mp_dls_resend(struct mp_broker *b, uint32_t id);
+/* -- resending: each group of the row gets it once more ("$memphis_dls_..."); no
+ *    delivery counts. It is done beside the turns, at the pace of those who read.
+ *    When a reader has had no room for 20 minutes the rest is given up. -- */
+
+/* Those of this station; FULL: too many wait already. */
+memphis_status mp_dls_resend(struct mp_station *s, const uint32_t *ids, size_t n);
+/* All that are there now. `then` when it is committed that they will be: a start goes
+ * on with it. BUSY: it is being done. */
+void mp_dls_resend_all(struct mp_station *s, struct mp_then then);
+
+struct mp_resend_progress {
+    uint64_t done, total; /* since nothing was being done; `done`: or gone before */
+    bool is_running;
+};
+void mp_dls_resend_progress(const struct mp_station *s, struct mp_resend_progress *out);
+
 /* A consumer has settled what was resent to it: its group leaves the row. */
 void mp_dls_settle(struct mp_broker *b, uint32_t id, memphis_slice group);
 /* A consumer gave up on a message with these words ("" is fine). */
@@ -77,6 +93,8 @@ void mp_dls_refused(struct mp_station *s, memphis_slice headers,
 /* Ids that are none of this station are left alone; `then` when it is committed. */
 void mp_dls_drop(struct mp_station *s, const uint32_t *ids, size_t n,
                  struct mp_then then);
+/* All that are there now, in steps: when it fails, some may be gone. */
+void mp_dls_drop_all(struct mp_station *s, struct mp_then then);
 void mp_dls_station_gone(struct mp_station *s); /* all its rows go */
 
 /* -- broker.c's side -- */

@@ -28,6 +28,8 @@ struct mp_station {
     bool opening; /* its partitions are proposed */
     bool dropping; /* its removal is proposed */
     struct mp_list dead;     /* rows of dls.h */
+    uint64_t dead_count;
+    struct mp_resend *resend; /* of them; NULL: none was ever asked for */
     uint32_t next_partition; /* round robin of in-process producers */
 };
 

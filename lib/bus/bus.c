@@ -315,24 +315,38 @@ static bool takes(const struct mp_subscription *s, const struct mp_client *from)
     return s->client != NULL && !(from != NULL && s->client == from && from->no_echo);
 }
 
-/* One member of the group items[from..to), in turn; false: none takes it. Each group
- * counts for itself: with one counter for all, two groups of two that hear the same
- * messages would always choose the same members. */
+static bool has_room(const struct mp_subscription *s, const struct mp_message *m)
+{
+    struct mp_client *c = s->client;
+
+    return c->has_room == NULL || c->has_room(c, m->headers.size + m->payload.size);
+}
+
+/* One member of the group items[from..to), in turn, of those that have room when some
+ * have; false: none takes it. Each group counts for itself: with one counter for all,
+ * two groups of two that hear the same messages would always choose the same members.
+ */
 static bool to_one(void **items, size_t from, size_t to, struct mp_client *sender,
                    const struct mp_message *m)
 {
-    struct mp_subscription *counts = items[from];
+    struct mp_subscription *counts = items[from], *chosen = NULL;
     size_t n = to - from, first = (size_t)(counts->turn++ % n);
 
     for (size_t i = 0; i < n; i++) {
         struct mp_subscription *s = items[from + (first + i) % n];
 
-        if (takes(s, sender)) {
-            s->client->deliver(s->client, s, m);
-            return true;
+        if (!takes(s, sender))
+            continue;
+        if (chosen == NULL)
+            chosen = s;
+        if (n == 1 || has_room(s, m)) {
+            chosen = s;
+            break;
         }
     }
-    return false;
+    if (chosen != NULL)
+        chosen->client->deliver(chosen->client, chosen, m);
+    return chosen != NULL;
 }
 
 /* The items are a private copy when more than one: deliver() may change the route. */

@@ -1,150 +1,4 @@
-#include "unit/broker/world.h"
-
-#include "broker/dls.h"
-#include "replica/solo.h"
-
-/* One station with one partition, and groups "billing" and "shipping" on it. */
-static struct mp_stream *stream_of(struct world *w)
-{
-    return mp_station_stream(station(w, "orders"), 1);
-}
-
-static struct mp_stream_group *group(struct world *w, const char *name)
-{
-    return mp_stream_group(stream_of(w), mp_slice_text(name));
-}
-
-static void add_group(struct world *w, const char *name, uint32_t deliveries_max)
-{
-    struct mp_consumer_request r = { .name = name, .group = name, .connection_id = "c1",
-                                     .app_id = "app", .sdk = "go", .user = "root",
-                                     .version = 4, .ack_wait_ms = 100,
-                                     .deliveries_max = deliveries_max,
-                                     .start_sequence = 1, .last_messages = -1 };
-    struct said said;
-
-    mp_consumer_add(station(w, "orders"), &r, then_say(&said));
-    settle_down(w);
-    assert_int_equal(said.status, MEMPHIS_OK);
-}
-
-static struct world *world_with(const char *dls_station, bool poison)
-{
-    struct world *w = world_new();
-    struct mp_station_settings s = settings(1);
-    struct said said;
-
-    s.dls_station = dls_station;
-    s.dls_poison = poison;
-    mp_station_create(w->broker, "orders", &s, "root", then_say(&said));
-    settle_down(w);
-    assert_int_equal(said.status, MEMPHIS_OK);
-    add_group(w, "billing", 1);
-    add_group(w, "shipping", 1);
-    return w;
-}
-
-static void produce(struct world *w, const char *payload)
-{
-    mp_stream_produce(stream_of(w), MP_STR("NATS/1.0\r\ncolor: red\r\n\r\n"),
-                      mp_slice_text(payload), MP_STR(""), NULL, NULL);
-    settle_down(w);
-}
-
-static int pull(struct world *w, const char *name)
-{
-    struct mp_pull_request r = { .batch = 10, .no_wait = true };
-
-    w->heard_count = 0;
-    mp_stream_pull(group(w, name), &r, MP_STR("_INBOX.pull"));
-    settle_down(w);
-    pass(w, 5); /* what is on disk is fetched first */
-    int messages = 0;
-    for (int i = 0; i < w->heard_count; i++)
-        messages += strncmp(w->heard[i], "NATS/1.0", 8) != 0;
-    w->heard_count = 0;
-    return messages;
-}
-
-/* Delivered once, and its ack wait passes. */
-static void give_up(struct world *w, const char *name)
-{
-    assert_int_equal(pull(w, name), 1);
-    pass(w, 150);
-    settle_down(w);
-}
-
-/* "seven", "eight", "eight" ... become dead letters of "billing". */
-static void lose(struct world *w, int n)
-{
-    for (int i = 0; i < n; i++)
-        produce(w, i == 0 ? "seven" : "eight");
-    for (int left = n; left > 0; left -= 10)
-        assert_int_equal(pull(w, "billing"), left < 10 ? left : 10);
-    pass(w, 150);
-    settle_down(w);
-}
-
-static struct mp_dead_row *only_row(struct world *w)
-{
-    struct mp_dead_row *row = mp_dls_next(station(w, "orders"), NULL);
-
-    assert_non_null(row);
-    assert_null(mp_dls_next(station(w, "orders"), row));
-    return row;
-}
-
-static bool has_rows(struct world *w)
-{
-    return mp_dls_next(station(w, "orders"), NULL) != NULL;
-}
-
-struct seen {
-    int count;
-    bool gone;
-    char payload[64], headers[64];
-};
-
-static void see(void *ctx, struct mp_dead_row *row, const struct mp_dead_letter *l)
-{
-    struct seen *s = ctx;
-
-    s->count++;
-    s->gone = row == NULL;
-    if (row == NULL)
-        return;
-    snprintf(s->payload, sizeof(s->payload), "%.*s", (int)l->payload.size,
-             (const char *)l->payload.data);
-    snprintf(s->headers, sizeof(s->headers), "%.*s", (int)l->headers.size,
-             (const char *)l->headers.data);
-}
-
-static struct seen read_letter(struct world *w, uint32_t id)
-{
-    struct seen s = { .count = 0 };
-
-    mp_dls_read(w->broker, id, see, &s);
-    settle_down(w);
-    assert_int_equal(s.count, 1);
-    return s;
-}
-
-static void check_row(struct world *w, uint32_t groups)
-{
-    struct mp_dead_row *row = only_row(w);
-    struct seen s = read_letter(w, row->id);
-
-    struct mp_log_stats st;
-
-    mp_log_stats(w->broker->data_log, 0, &st);
-    assert_int_equal(st.messages, 1); /* what it has replaced is gone */
-    assert_int_equal(row->seq, 1);
-    assert_int_equal(row->gids_count, groups);
-    assert_non_null(mp_dls_group(row, groups - 1));
-    assert_false(s.gone);
-    assert_string_equal(s.payload, "seven");
-    assert_string_equal(s.headers, "NATS/1.0\r\ncolor: red\r\n\r\n");
-}
+#include "unit/broker/dls_world.h"
 
 static void a_message_out_of_deliveries_is_a_dead_letter_once(void **state) /* DLS-01 */
 {
@@ -260,62 +114,6 @@ static void without_the_setting_a_message_just_leaves(void **state)
     world_free(w);
 }
 
-static void a_resent_message_comes_to_the_failed_groups_only(void **state)
-{
-    struct world *w = world_with("", true);
-    struct mp_subscription *s[3];
-    static const char *const subjects[] = { "$memphis_dls_orders.billing",
-                                            "$memphis_dls_orders_billing",
-                                            "$memphis_dls_orders.shipping" };
-
-    (void)state;
-    produce(w, "seven");
-    give_up(w, "billing");
-    uint32_t id = only_row(w)->id;
-    for (int i = 0; i < 3; i++)
-        assert_int_equal(mp_bus_subscribe(w->broker->bus, &w->client,
-                                          mp_slice_text(subjects[i]), MP_STR(""),
-                                          &s[i]),
-                         MEMPHIS_OK);
-    w->heard_count = 0;
-    mp_dls_resend(w->broker, id);
-    mp_dls_resend(w->broker, id + 1000);
-    settle_down(w);
-    assert_int_equal(w->heard_count, 2); /* both forms of one group's subject */
-    assert_string_equal(w->heard[0], "seven");
-    check_row(w, 1); /* it stays until it is settled */
-    world_free(w);
-}
-
-static void rows_are_dropped_and_go_with_their_station(void **state)
-{
-    struct world *w = world_with("", true);
-    struct said said;
-
-    (void)state;
-    lose(w, 2);
-    uint32_t id = mp_dls_next(station(w, "orders"), NULL)->id;
-    struct mp_station *other = make_station(w, "bills", 1);
-    mp_dls_drop(other, &id, 1, then_say(&said)); /* not its own */
-    settle_down(w);
-    assert_non_null(mp_dls_find(w->broker, id));
-    mp_dls_drop(station(w, "orders"), &id, 1, then_say(&said));
-    assert_int_equal(said.count, 0);
-    settle_down(w);
-    assert_int_equal(said.status, MEMPHIS_OK);
-    assert_null(mp_dls_find(w->broker, id));
-    assert_string_equal(read_letter(w, only_row(w)->id).payload, "eight");
-    id = only_row(w)->id;
-
-    mp_station_drop(w->broker, station(w, "orders"), "root", then_say(&said));
-    settle_down(w);
-    assert_null(mp_dls_find(w->broker, id));
-    restart(w);
-    assert_null(mp_dls_find(w->broker, id));
-    assert_true(read_letter(w, id).gone);
-    world_free(w);
-}
-
 static void a_row_goes_with_its_last_group(void **state)
 {
     struct world *w = world_with("", true);
@@ -330,26 +128,6 @@ static void a_row_goes_with_its_last_group(void **state)
     check_row(w, 1);
     mp_consumer_drop(station(w, "orders"), "shipping", "c1", then_say(&said));
     settle_down(w);
-    assert_false(has_rows(w));
-    world_free(w);
-}
-
-static void rows_end_with_their_retention(void **state)
-{
-    struct world *w = world_with("", true);
-
-    (void)state;
-    lose(w, 2);
-    mp_disk_advance(w->disk, (uint64_t)(MP_DLS_RETENTION_MS - 10000) * 1000000);
-    pass(w, 3);
-    assert_true(has_rows(w));
-    restart(w);
-    assert_true(has_rows(w));
-    mp_disk_advance(w->disk, 20000ull * 1000000);
-    pass(w, 3);
-    settle_down(w);
-    assert_false(has_rows(w));
-    restart(w);
     assert_false(has_rows(w));
     world_free(w);
 }
@@ -394,18 +172,6 @@ static void what_a_producer_refused_is_a_row_without_a_group(void **state)
     assert_string_equal(row->text, "no total");
     assert_string_equal(read_letter(w, row->id).payload, "{}");
     world_free(w);
-}
-
-static void flush(struct world *w)
-{
-    struct mp_replica_stats before, now;
-
-    mp_replica_stats(w->broker->replica, &before);
-    w->broker->replica->wants_flush = true;
-    settle_down(w);
-    pass(w, 2000);
-    mp_replica_stats(w->broker->replica, &now);
-    assert_true(now.flushes > before.flushes);
 }
 
 /* When the log has given them up, rows come from the segments of partition 0. */
@@ -480,16 +246,6 @@ static void a_full_disk_delays_letters_and_not_acks(void **state)
     check_row(w, 1);
     assert_int_equal(group(w, "billing")->group.floor, 2);
     world_free(w);
-}
-
-static int count_rows(struct world *w)
-{
-    int n = 0;
-
-    for (struct mp_dead_row *row = NULL;
-         (row = mp_dls_next(station(w, "orders"), row)) != NULL;)
-        n++;
-    return n;
 }
 
 /* More than one append holds, and some are settled before their turn. */
@@ -590,10 +346,7 @@ int main(void)
         leak_checked(a_terminated_message_is_a_dead_letter_with_its_reason),
         leak_checked(a_late_ack_of_a_dying_message_counts),
         leak_checked(without_the_setting_a_message_just_leaves),
-        leak_checked(a_resent_message_comes_to_the_failed_groups_only),
-        leak_checked(rows_are_dropped_and_go_with_their_station),
         leak_checked(a_row_goes_with_its_last_group),
-        leak_checked(rows_end_with_their_retention),
         leak_checked(copies_go_to_the_station_that_wants_them),
         leak_checked(what_a_producer_refused_is_a_row_without_a_group),
         leak_checked(a_full_disk_delays_letters_and_not_acks),

@@ -241,6 +241,36 @@ static void own_interest_finds_only_the_clients_own(void **state)
 
 /* -- queue groups ------------------------------------------------------------------ */
 
+static bool has_none(struct mp_client *c, size_t size)
+{
+    (void)c, (void)size;
+    return false;
+}
+
+static void a_member_with_room_goes_first(void **state)
+{
+    struct mp_bus *b = mp_bus_new(1);
+    struct listener slow, quick;
+
+    (void)state;
+    join(b, &slow);
+    join(b, &quick);
+    subscribe(&slow, "jobs", "q");
+    subscribe(&quick, "jobs", "q");
+    slow.client.has_room = has_none;
+    for (int i = 0; i < 4; i++)
+        assert_int_equal(publish(b, NULL, "jobs"), 1);
+    assert_int_equal(quick.count, 4);
+    quick.client.has_room = has_none;
+    for (int i = 0; i < 4; i++)
+        assert_int_equal(publish(b, NULL, "jobs"), 1); /* in turn, as ever */
+    assert_int_equal(quick.count, 6);
+    assert_int_equal(slow.count, 2);
+    mp_bus_leave(b, &slow.client);
+    mp_bus_leave(b, &quick.client);
+    mp_bus_free(b);
+}
+
 static void members_of_a_group_take_turns_in_order(void **state)
 {
     struct mp_bus *b = mp_bus_new(1);
@@ -770,6 +800,7 @@ static void odd_header_blocks_are_searched_without_harm(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        leak_checked(a_member_with_room_goes_first),
         leak_checked(each_plain_subscription_gets_the_message_once),
         leak_checked(a_client_without_echo_does_not_hear_itself),
         leak_checked(a_message_shows_its_own_subject_when_sent_to_an_inbox),
