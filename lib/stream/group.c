@@ -81,8 +81,9 @@ static void become_due(struct mp_group *g, uint64_t seq, struct mp_pending_item 
         mp_pending_move(&g->pending, seq, i, MP_PENDING_COUNTING, 0);
         note_touched(g, seq, i);
     } else {
-        if (i->state == MP_PENDING_DELAYED) /* before its time: what was logged of it */
-            note_touched(g, seq, i);        /* does not hold any more */
+        /* Before its time what was logged of it does not hold any more. */
+        if (i->state == MP_PENDING_DELAYED || (i->flags & MP_PENDING_RETURNED) != 0)
+            note_touched(g, seq, i);
         mp_pending_move(&g->pending, seq, i, MP_PENDING_READY, 0);
     }
 }

@@ -714,6 +714,34 @@ static void a_delay_that_is_cut_short_is_short_after_a_start_too(void **state)
     mp_group_fini(&r);
 }
 
+/* What came back once is logged with its deadline. */
+static void a_nack_of_what_came_back_once_holds_after_a_start_too(void **state)
+{
+    struct mp_group g, r;
+    struct mp_buf b = { 0 };
+    struct mp_cursor c;
+    uint64_t seq;
+
+    (void)state;
+    mp_group_init(&g, &THREE, 1);
+    give(&g, 1, 0, &seq);
+    assert_true(mp_group_return(&g, 1, 1));
+    assert_int_equal(give(&g, 1, 0, &seq), 1);
+    mp_group_progress_encode(&g, &b);
+    mp_group_progress_committed(&g);
+    mp_group_nack(&g, 1, 0, 0, never, NULL);
+    assert_true(mp_group_has_progress(&g));
+    mp_group_progress_encode(&g, &b);
+
+    mp_group_init(&r, &THREE, 1);
+    for (c = mp_cursor_of(mp_buf_slice(&b)); mp_cursor_left(&c) > 0;)
+        assert_int_equal(mp_group_progress_replay(&r, &c), MEMPHIS_OK);
+    assert_int_equal(give(&r, 1, 0, &seq), 2);
+    mp_buf_fini(&b);
+    mp_group_fini(&g);
+    mp_group_fini(&r);
+}
+
 static void a_full_group_takes_no_new_message_until_one_is_settled(void **state)
 {
     struct mp_group_config two = { .ack_wait_ns = 100, .deliveries_max = 3,
@@ -853,6 +881,7 @@ int main(void)
         leak_checked(a_time_beyond_the_end_of_time_is_its_end),
         leak_checked(nacked_messages_come_in_the_order_of_their_nacks),
         leak_checked(a_delay_that_is_cut_short_is_short_after_a_start_too),
+        leak_checked(a_nack_of_what_came_back_once_holds_after_a_start_too),
         leak_checked(a_full_group_takes_no_new_message_until_one_is_settled),
         leak_checked(a_wide_window_with_few_open_messages_is_replayed_at_once),
         leak_checked(a_group_never_stands_beyond_the_log_after_a_start),
