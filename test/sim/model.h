@@ -257,7 +257,8 @@ static void advance(struct model *m, uint64_t now)
                 struct station *s = &m->stations[n];
                 struct cursor *c = &s->parts[p].cursors[g];
 
-                for (uint64_t seq = s->parts[p].first; seq < c->next; seq++) {
+                for (uint64_t seq = s->parts[p].first; seq < c->next && s->has_group[g];
+                     seq++) {
                     const struct item *i = &c->items[seq];
                     if ((i->state == WAITING || i->state == DELAYED) && i->due <= now)
                         becomes_due(m, s, p, g, seq);

@@ -66,6 +66,8 @@ struct world {
     uint32_t tries, operations, starts, crashes, resends;
     struct row *resent; /* what is under way */
     uint32_t resent_station, resent_heard[GROUPS_MAX];
+    struct station *leaving; /* whose group is being removed */
+    uint32_t leaving_group;
     uint32_t read_number; /* of the dead letter that was read */
     struct model m;
 };
@@ -153,7 +155,8 @@ static void hear_status(struct world *w, int slot, const char *headers)
     struct pull q = c->pulls[at];
     memmove(&c->pulls[at], &c->pulls[at + 1], (--c->pulls_count - at) * sizeof q);
     k->is_taken = false;
-    if (status == 408 && q.expires <= w->m.now)
+    if ((status == 408 && q.expires <= w->m.now) ||
+        (status == 409 && s == w->leaving && k->group == w->leaving_group))
         return;
     fail_if(&w->m, !q.no_wait || status != (q.sent > 0 ? 408 : 404),
             "a pull that got %u ends with %d", q.sent, status);

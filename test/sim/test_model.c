@@ -414,6 +414,86 @@ static void snatch(struct world *w, struct place *at)
         restart(w);
 }
 
+static void on_then(void *ctx, memphis_status status, const char *text)
+{
+    struct asked *a = ctx;
+
+    a->is_answered = true;
+    fail_if(&a->world->m, status != MEMPHIS_OK, "a call says %s", text);
+}
+
+/* From the first message, from the next one, or from one of the newest. */
+static void make_group(struct world *w, uint32_t n, uint32_t g, int64_t newest)
+{
+    struct station *s = &w->m.stations[n];
+    char name[4] = { 'g', (char)('0' + g), 0 };
+
+    s->ack_wait[g] = (5 + draw(w, 60)) * MS;
+    s->deliveries_max[g] = 1 + (uint32_t)draw(w, 4);
+    struct mp_consumer_request r = { .name = name,
+                                     .group = name,
+                                     .connection_id = "c1",
+                                     .app_id = "app",
+                                     .sdk = "go",
+                                     .user = "root",
+                                     .version = 4,
+                                     .ack_wait_ms = s->ack_wait[g] / MS,
+                                     .deliveries_max = s->deliveries_max[g],
+                                     .start_sequence = 1,
+                                     .last_messages = newest };
+    mp_consumer_add(broker_station(w, n), &r, (struct mp_then){ on_then, ask(w) });
+    for (uint32_t p = 0; p < s->partitions; p++) {
+        struct partition *part = &s->parts[p];
+        struct cursor *c = &part->cursors[g];
+        uint64_t end = part->last + 1;
+
+        memset(c, 0, sizeof *c);
+        c->next = part->first;
+        if (newest >= 0)
+            c->next = end > (uint64_t)newest ? end - (uint64_t)newest : 1;
+        if (c->next < part->first)
+            c->next = part->first;
+        c->next_was = c->next;
+    }
+    settle_down(w);
+    s->has_group[g] = true;
+}
+
+/* Its pulls hear it, its dead letters forget it; perhaps it is made anew. */
+static void replace_group(struct world *w, struct place *at)
+{
+    char name[4] = { 'g', (char)('0' + at->g), 0 };
+    struct station *s = at->s;
+
+    mp_disk_crash_at(w->disk, 0); /* test_station.c crashes such calls */
+    checkpoint(w);
+    if (is_over(w))
+        return;
+    w->operations++;
+    w->leaving = s; /* it goes on until that is committed */
+    w->leaving_group = at->g;
+    mp_consumer_drop(broker_station(w, at->n), name, "c1",
+                     (struct mp_then){ on_then, ask(w) });
+    settle_down(w);
+    w->leaving = NULL;
+    s->has_group[at->g] = false;
+    for (uint32_t k = 0; k < s->rows_count; k++) {
+        struct row *r = &s->rows[k];
+
+        r->is_unsure |= r->is_fresh || (r->must >> at->g & 1) != 0;
+        r->must &= ~(1u << at->g);
+        r->may &= ~(1u << at->g);
+        r->were &= ~(1u << at->g);
+    }
+    checkpoint(w);
+    for (uint32_t p = 0; p < s->partitions; p++)
+        fail_if(&w->m, s->parts[p].cursors[at->g].pulls_count > 0,
+                "a pull of a group that was removed does not end");
+    if (!is_over(w))
+        make_group(w, at->n, at->g, (int64_t)draw(w, 6) - 1);
+    checkpoint(w);
+}
+
 static void operate(struct world *w)
 {
     struct place at = somewhere(w);
@@ -422,6 +502,8 @@ static void operate(struct world *w)
     w->tries++;
     if (what < 10)
         snatch(w, &at);
+    else if (what < 14)
+        replace_group(w, &at);
     else if (what < 280)
         for (uint64_t k = 1 + draw(w, 3); k > 0; k--)
             produce(w, &at);
@@ -459,42 +541,6 @@ static void operate(struct world *w)
 
 /* -- a run ------------------------------------------------------------------------- */
 
-static void on_then(void *ctx, memphis_status status, const char *text)
-{
-    struct asked *a = ctx;
-
-    a->is_answered = true;
-    fail_if(&a->world->m, status != MEMPHIS_OK, "a call says %s", text);
-}
-
-static void make_group(struct world *w, uint32_t n, uint32_t g)
-{
-    struct station *s = &w->m.stations[n];
-    char name[4] = { 'g', (char)('0' + g), 0 };
-
-    s->ack_wait[g] = (5 + draw(w, 60)) * MS;
-    s->deliveries_max[g] = 1 + (uint32_t)draw(w, 4);
-    struct mp_consumer_request r = { .name = name,
-                                     .group = name,
-                                     .connection_id = "c1",
-                                     .app_id = "app",
-                                     .sdk = "go",
-                                     .user = "root",
-                                     .version = 4,
-                                     .ack_wait_ms = s->ack_wait[g] / MS,
-                                     .deliveries_max = s->deliveries_max[g],
-                                     .start_sequence = 1,
-                                     .last_messages = -1 };
-    mp_consumer_add(broker_station(w, n), &r, (struct mp_then){ on_then, ask(w) });
-    settle_down(w);
-    s->has_group[g] = true;
-    for (uint32_t p = 0; p < s->partitions; p++) {
-        struct cursor *c = &s->parts[p].cursors[g];
-        memset(c, 0, sizeof *c);
-        c->next = c->next_was = s->parts[p].first;
-    }
-}
-
 static void make_station(struct world *w, uint32_t n)
 {
     struct station *s = &w->m.stations[n];
@@ -527,7 +573,7 @@ static void make_station(struct world *w, uint32_t n)
     for (uint32_t p = 0; p < s->partitions; p++)
         s->parts[p].first = s->parts[p].first_was = 1;
     for (uint32_t g = 1 + (uint32_t)draw(w, GROUPS_MAX); g > 0; g--)
-        make_group(w, n, g - 1);
+        make_group(w, n, g - 1, -1);
 }
 
 static bool counts(const struct world *w)
