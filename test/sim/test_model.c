@@ -358,6 +358,21 @@ static void on_dropped(void *ctx, memphis_status status, const char *text)
         }
 }
 
+/* Another group gives up the message of that row at the same moment. */
+static void give_up_too(struct world *w, struct place at, const struct row *r)
+{
+    at.partition = r->partition;
+    for (at.g = 0; at.g < GROUPS_MAX; at.g++) {
+        struct item *i = &at.s->parts[r->partition].cursors[at.g].items[r->seq];
+
+        if (!at.s->has_group[at.g] || !is_open(i) || i->state == DYING)
+            continue;
+        touch(i);
+        lose(&w->m, at.s, at.partition, at.g, r->seq, MP_DEAD_NACKED, "");
+        say(w, &at, r->seq, "+TERM", "");
+    }
+}
+
 static void drop_row(struct world *w, struct place *at)
 {
     struct row *r = some_row(w, at);
@@ -372,6 +387,8 @@ static void drop_row(struct world *w, struct place *at)
     touch_row(r);
     r->must = r->may = 0;
     mp_dls_drop(broker_station(w, at->n), &r->id, 1, (struct mp_then){ on_dropped, a });
+    if (chance(w, 2))
+        give_up_too(w, *at, r);
 }
 
 static void flush(struct world *w)
