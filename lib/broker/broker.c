@@ -93,6 +93,8 @@ static void entries_failed(struct mp_broker *b, const struct mp_log *log, uint64
 {
     struct mp_list *l, *next;
 
+    if (status == MEMPHIS_NO_SPACE) /* removals have operations' tags */
+        mp_dls_failed(b, log);
     meta_failed(b, tag, status);
     if (tag != MP_STREAM_TAG)
         return;
@@ -103,8 +105,6 @@ static void entries_failed(struct mp_broker *b, const struct mp_log *log, uint64
         if (s->log == log)
             mp_stream_failed(s, status);
     }
-    if (status == MEMPHIS_NO_SPACE)
-        mp_dls_failed(b, log);
     b->wall_told_ns = mp_wall_offset(&b->streams.wall);
     mp_stations_failed(b, log, status);
 }

@@ -221,6 +221,14 @@ static void set_changing(struct mp_dls *d, struct mp_dead_row *row, bool is_chan
     row->is_changing = is_changing;
 }
 
+void mp_dls_leaves(struct mp_dls *d, const struct mp_log *log, uint64_t at)
+{
+    struct mp_dead_row *row = row_at(d, log, at);
+
+    if (row != NULL)
+        set_changing(d, row, true);
+}
+
 /* From here on the row waits for that letter to be applied, or to fail. */
 static void note_making(struct mp_dls *d, struct mp_dead_row *row)
 {
@@ -494,8 +502,12 @@ static void apply_change(void *ctx, struct mp_dead_row *row,
             h.text = mp_slice(c->text, c->text_size);
         else if (row->text != NULL)
             h.text = mp_slice_text(row->text);
-        make_letter(c->dls, row, &h, letter->headers, letter->payload, &l);
-        (void)append_letter(c->dls, row->log, &l);
+        if (h.gids.size > 0) {
+            make_letter(c->dls, row, &h, letter->headers, letter->payload, &l);
+            (void)append_letter(c->dls, row->log, &l);
+        } else { /* the others have settled meanwhile */
+            mp_dls_remove(c->dls, row);
+        }
     }
     mp_buf_fini(&gids);
     mp_free(c);
@@ -525,7 +537,7 @@ void mp_dls_settle(struct mp_broker *b, uint32_t id, memphis_slice name)
     g = group_of(mp_broker_stream_by_pid(b, row->pid), name);
     if (g == NULL || !has_gid(row, g->gid))
         return;
-    if (row->gids_count == 1) {
+    if (row->gids_count == 1 && !row->is_changing) {
         mp_dls_remove(b->dls, row);
         return;
     }
@@ -627,6 +639,33 @@ static void take_groups(struct mp_dead_row *row, memphis_slice gids)
         row->gids[i] = mp_cursor_u32(&c);
 }
 
+/* Another group may wait for the row. */
+static void bury_again(struct mp_dls *d, uint32_t pid)
+{
+    struct mp_stream *s = mp_broker_stream_by_pid(d->broker, pid);
+
+    if (s != NULL)
+        mp_stream_bury_again(s);
+}
+
+static void row_is_gone(struct mp_dls *d, struct mp_dead_row *row)
+{
+    uint32_t pid = row->pid;
+
+    row_free(d, row);
+    bury_again(d, pid);
+}
+
+/* Groups that were removed meanwhile leave it. False: nobody needs it any more. */
+static bool is_needed(struct mp_dead_row *row)
+{
+    for (uint32_t k = row->gids_count; k > 0; k--)
+        if (mp_dls_group(row, k - 1) == NULL)
+            remove_gid(row, row->gids[k - 1]);
+    return row->station != NULL &&
+           (row->gids_count > 0 || row->reason == MP_DEAD_SCHEMA);
+}
+
 static void apply_letter(struct mp_dls *d, struct mp_log *log, const struct mp_entry *e,
                          bool is_own)
 {
@@ -664,13 +703,11 @@ static void apply_letter(struct mp_dls *d, struct mp_log *log, const struct mp_e
     set_place(d, row, e->seq);
     if (!is_own)
         return;
-    if (row->station == NULL)
-        mp_dls_remove(d, row); /* removed while the letter was on its way */
+    if (!is_needed(row))
+        mp_dls_remove(d, row);
     else if (is_new)
         copy_letter(row, e, &h);
-    struct mp_stream *s = mp_broker_stream_by_pid(d->broker, h.pid);
-    if (s != NULL)
-        mp_stream_bury_again(s); /* another group may wait for the row */
+    bury_again(d, h.pid);
 }
 
 static void apply_removal(struct mp_dls *d, struct mp_log *log,
@@ -684,7 +721,7 @@ static void apply_removal(struct mp_dls *d, struct mp_log *log,
         for (uint64_t n = mp_cursor_varint(&c); n > 0 && !c.bad; n--, at++) {
             struct mp_dead_row *row = row_at(d, log, at);
             if (row != NULL)
-                row_free(d, row);
+                row_is_gone(d, row);
             else
                 mp_resend_note_gone(d, log, at);
         }
@@ -702,7 +739,7 @@ static void apply_floor(struct mp_dls *d, struct mp_log *log)
             mp_container_of(l->rows.next, struct mp_dead_row, of_log);
         if (row->at >= first)
             break;
-        row_free(d, row);
+        row_is_gone(d, row);
     }
 }
 
@@ -737,7 +774,9 @@ void mp_dls_failed(struct mp_broker *b, const struct mp_log *log)
             continue;
         set_changing(d, row, false);
         if (row->at == 0)
-            row_free(d, row);
+            row_is_gone(d, row);
+        else
+            bury_again(d, row->pid);
     }
     mp_resend_failed(d, log);
     mp_dls_keep_trimmed(mp_letters_of(d, log), false);
@@ -756,11 +795,7 @@ void mp_dls_started(struct mp_broker *b)
 
     d->data.proposed_last = mp_log_last(b->data_log, 0);
     for (uint32_t i = 0; (row = mp_map_next(&d->by_id, &i)) != NULL;) {
-        for (uint32_t k = row->gids_count; k > 0; k--)
-            if (mp_dls_group(row, k - 1) == NULL)
-                remove_gid(row, row->gids[k - 1]);
-        if (row->station == NULL ||
-            (row->gids_count == 0 && row->reason != MP_DEAD_SCHEMA))
+        if (!is_needed(row))
             mp_dls_remove(d, row);
     }
     mp_dls_keep_look(d);

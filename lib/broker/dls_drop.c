@@ -26,7 +26,8 @@ void mp_dls_remove(struct mp_dls *d, struct mp_dead_row *row)
     if (row->at == 0 || row->is_changing)
         return;
     e = mp_dls_removal(row->at, d->broker->now_ns, space);
-    (void)mp_log_append(row->log, &e, 1, MP_STREAM_TAG);
+    if (mp_log_append(row->log, &e, 1, MP_STREAM_TAG) == MEMPHIS_OK)
+        mp_dls_leaves(d, row->log, row->at);
 }
 
 /* === Places, many in one append === */
@@ -73,6 +74,8 @@ static void append(struct mp_dls *d, struct mp_log *log, const uint64_t *at, siz
         mp_operation_fail(op, st, "the dead letters could not be removed");
         mp_operation_done(op);
     }
+    for (size_t i = 0; i < n && st == MEMPHIS_OK; i++)
+        mp_dls_leaves(d, log, at[i]);
     mp_buf_fini(&b);
 }
 

@@ -49,6 +49,9 @@ struct mp_letters *mp_letters_of(struct mp_dls *d, const struct mp_log *log);
 /* A header block without its last, empty line: more lines follow. */
 void mp_dls_put_lines(struct mp_buf *out, memphis_slice headers);
 
+/* Its removal is proposed: whoever wants the row waits until it is gone. */
+void mp_dls_leaves(struct mp_dls *d, const struct mp_log *log, uint64_t at);
+
 /* -- dls_drop.c -- */
 enum { MP_REMOVAL_MAX = 32 }; /* bytes that one sequence takes */
 /* The deletion of one letter; `space` is where its payload lies. */

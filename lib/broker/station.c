@@ -679,3 +679,49 @@ void mp_station_drop(struct mp_broker *b, struct mp_station *s, const char *user
     }
     mp_operation_done(op);
 }
+
+static memphis_status append_floors(struct mp_station *s, uint32_t from, uint32_t to,
+                                    uint64_t tag)
+{
+    size_t n = to - from + 1;
+    struct mp_entry *entries = mp_realloc(NULL, n * sizeof(*entries));
+    struct mp_buf floors = { 0 };
+    memphis_status st;
+
+    for (uint32_t i = from; i <= to; i++)
+        mp_stream_purge_encode(s->streams[i - 1], &floors);
+    for (size_t i = 0; i < n; i++) {
+        size_t size = floors.size / n;
+
+        entries[i] = (struct mp_entry){
+            .type = MP_ENTRY_FLOOR,
+            .pid = s->first_pid + from - 1 + (uint32_t)i,
+            .time_ns = s->broker->now_ns,
+            .payload = mp_slice(floors.data + i * size, size),
+        };
+    }
+    st = mp_log_append(mp_station_log(s), entries, n, tag);
+    mp_buf_fini(&floors);
+    mp_free(entries);
+    return st;
+}
+
+void mp_station_purge(struct mp_station *s, uint32_t number, struct mp_then then)
+{
+    uint32_t from = number > 0 ? number : 1;
+    uint32_t to = number > 0 ? number : s->settings.partitions;
+    struct mp_operation *op;
+    memphis_status st;
+
+    if (to > s->settings.partitions || !mp_station_is_ready(s)) {
+        answer(then, MEMPHIS_NOT_FOUND, "the partition does not exist");
+        return;
+    }
+    op = mp_operation_new(s->broker, then);
+    st = append_floors(s, from, to, mp_operation_tag(op));
+    if (st != MEMPHIS_OK) {
+        mp_operation_fail(op, st, "the station could not be purged");
+        mp_operation_done(op);
+    }
+    mp_operation_done(op);
+}

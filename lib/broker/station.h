@@ -61,6 +61,10 @@ void mp_station_ensure(struct mp_broker *b, const char *name, bool make,
 void mp_station_drop(struct mp_broker *b, struct mp_station *s, const char *user,
                      struct mp_then then);
 
+/* What was produced so far to partition `number` (0: to any) goes, in one commit;
+ * sequences go on. Dead letters stay: mp_dls_drop. NOT_FOUND: no such partition. */
+void mp_station_purge(struct mp_station *s, uint32_t number, struct mp_then then);
+
 /* The log of the shard in which its partitions are. */
 struct mp_log *mp_station_log(const struct mp_station *s);
 /* Partition `number` from 1; NULL: no such one (or not open). */

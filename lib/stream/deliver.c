@@ -638,22 +638,22 @@ static memphis_slice after(memphis_slice v, size_t n)
 }
 
 /* Plain NATS consumers only get rid of it so (design D9). */
-static void terminated(struct mp_stream_group *g, uint64_t seq, memphis_slice text)
+static void terminated(struct mp_stream_group *g, uint64_t seq, uint32_t deliveries,
+                       memphis_slice text)
 {
-    const struct mp_pending_item *i = mp_pending_find(&g->group.pending, seq);
-
     mp_logf(g->stream->host->logger, MEMPHIS_LOG_INFO, "stream",
             "message terminated by its consumer group=%s stream=%s seq=%" PRIu64,
             g->name, g->stream->name, seq);
     if (g->plain)
         (void)mp_group_ack(&g->group, seq);
     else
-        dies(g, seq, i->deliveries, MP_DEAD_NACKED, text);
+        dies(g, seq, deliveries, MP_DEAD_NACKED, text);
 }
 
 static bool apply_verdict(struct mp_stream_group *g, uint64_t seq, memphis_slice v)
 {
     struct mp_stream_counters *c = &g->stream->host->counters;
+    uint32_t deliveries;
     bool done;
 
     if (v.size == 0 || mp_slice_equal(v, MP_STR("+ACK")) ||
@@ -669,10 +669,11 @@ static bool apply_verdict(struct mp_stream_group *g, uint64_t seq, memphis_slice
     if (mp_slice_equal(v, MP_STR("+WPI")))
         return mp_group_extend(&g->group, seq, now_of(g));
     if (mp_slice_equal(v, MP_STR("+TERM")) || begins(v, "+TERM ")) {
+        deliveries = mp_group_deliveries(&g->group, seq);
         done = mp_group_die(&g->group, seq);
         c->terminated += done;
         if (done)
-            terminated(g, seq, after(v, 6));
+            terminated(g, seq, deliveries, after(v, 6));
         return done;
     }
     return false;

@@ -81,8 +81,9 @@ static void become_due(struct mp_group *g, uint64_t seq, struct mp_pending_item 
         mp_pending_move(&g->pending, seq, i, MP_PENDING_COUNTING, 0);
         note_touched(g, seq, i);
     } else {
-        if (i->state == MP_PENDING_DELAYED) /* before its time: what was logged of it */
-            note_touched(g, seq, i);        /* does not hold any more */
+        /* Before its time what was logged of it does not hold any more. */
+        if (i->state == MP_PENDING_DELAYED || (i->flags & MP_PENDING_RETURNED) != 0)
+            note_touched(g, seq, i);
         mp_pending_move(&g->pending, seq, i, MP_PENDING_READY, 0);
     }
 }
@@ -202,6 +203,17 @@ void mp_group_skip(struct mp_group *g, uint64_t seq)
         note_settled(g, g->next, seq - 1);
     g->next = seq;
     g->dirty = true;
+}
+
+uint32_t mp_group_deliveries(const struct mp_group *g, uint64_t seq)
+{
+    const struct mp_pending_item *i = mp_pending_find(&g->pending, seq);
+
+    if (i == NULL)
+        return 0;
+    bool is_ahead = i->state == MP_PENDING_COUNTING ||
+                    (i->state == MP_PENDING_READY && i->deliveries >= COUNTED_FROM);
+    return (uint32_t)i->deliveries - is_ahead;
 }
 
 /* === Public: settlement === */
@@ -565,6 +577,9 @@ memphis_status mp_group_progress_replay(struct mp_group *g, struct mp_cursor *in
     }
     if (!replay_out(g, at + 1, next))
         return MEMPHIS_CORRUPT;
+    /* What was buried went behind this floor; it may have come and gone in here. */
+    if (g->floor + 1 < g->next && mp_pending_find(&g->pending, g->floor + 1) == NULL)
+        raise_floor(g);
     at = floor;
     for (count = mp_cursor_varint(in); count > 0 && !in->bad; count--) {
         uint64_t seq = at + mp_cursor_varint(in);

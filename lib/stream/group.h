@@ -89,6 +89,10 @@ void mp_group_deliver(struct mp_group *g, uint64_t seq, uint64_t now_ns,
 /* Nothing between next and seq - 1 is for this group: next becomes seq. */
 void mp_group_skip(struct mp_group *g, uint64_t seq);
 
+/* Those made of a pending message; 0: it is not pending. One that is counted and has
+ * not gone out is none. */
+uint32_t mp_group_deliveries(const struct mp_group *g, uint64_t seq);
+
 /* Settlements. False: the message was not pending (ignored, broker-semantics 4.8). */
 bool mp_group_ack(struct mp_group *g, uint64_t seq);
 bool mp_group_die(struct mp_group *g, uint64_t seq); /* +TERM: it is dying */

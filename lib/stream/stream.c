@@ -95,6 +95,15 @@ bool mp_stream_is_expired(const struct mp_stream *s, const struct mp_entry *e)
     return *s->host->now_ns > e->time_ns && *s->host->now_ns - e->time_ns >= age_of(s);
 }
 
+/* Reasons of a floor entry; numbers are on disk. */
+enum { FLOOR_AGE = 1, FLOOR_MESSAGES = 2, FLOOR_BYTES = 3, FLOOR_PURGE = 4 };
+
+void mp_stream_purge_encode(const struct mp_stream *s, struct mp_buf *out)
+{
+    mp_buf_put_u64(out, s->proposed_last + 1);
+    mp_buf_put_u8(out, FLOOR_PURGE);
+}
+
 void mp_stream_propose_floor(struct mp_stream *s, uint64_t first, uint8_t reason)
 {
     struct mp_buf b = { 0 };
@@ -161,7 +170,7 @@ static void limit_age(struct mp_stream *s)
     if (time_ns + age_of(s) <= *s->host->now_ns) {
         if (first_alive(s, &first, &time_ns) != MEMPHIS_OK)
             return; /* asked again when it is read */
-        mp_stream_propose_floor(s, first, 1);
+        mp_stream_propose_floor(s, first, FLOOR_AGE);
         if (first > st.first_seq || time_ns == 0)
             return; /* armed again when the floor is applied */
     }
@@ -178,7 +187,7 @@ static void limit_messages(struct mp_stream *s)
     mp_log_stats(s->log, s->pid, &st);
     if (st.messages > s->settings.limit_value)
         mp_stream_propose_floor(
-            s, st.first_seq + (st.messages - s->settings.limit_value), 2);
+            s, st.first_seq + (st.messages - s->settings.limit_value), FLOOR_MESSAGES);
 }
 
 static void limit_bytes(struct mp_stream *s)
@@ -203,7 +212,7 @@ static void limit_bytes(struct mp_stream *s)
         over = over > size ? over - size : 0;
         mp_stored_release(&m);
     }
-    mp_stream_propose_floor(s, seq, 3);
+    mp_stream_propose_floor(s, seq, FLOOR_BYTES);
 }
 
 void mp_stream_check_limits(struct mp_stream *s)

@@ -194,6 +194,10 @@ void mp_stream_produce(struct mp_stream *s, memphis_slice headers,
                        memphis_slice payload, memphis_slice id, mp_published_fn fn,
                        void *ctx);
 
+/* Payload of a floor entry that removes all that was produced so far; the caller
+ * appends it with this stream's pid. Sequences go on. */
+void mp_stream_purge_encode(const struct mp_stream *s, struct mp_buf *out);
+
 /* -- the log's side: called by the broker's sink -- */
 
 /* UNSUPPORTED: a newer release said something of a group that cannot be left out. */

@@ -1,5 +1,5 @@
 #!/bin/sh
-# test/script/mutants.sh BUILD: bugs planted in the store are seen by the crash simulation.
+# test/script/mutants.sh BUILD: planted bugs are seen by the crash simulation or the model test.
 set -u
 case $1 in
 */san-*)

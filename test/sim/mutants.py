@@ -1,22 +1,25 @@
 #!/usr/bin/env python3
-"""mutants.py BUILD SCRATCH [NAME...]: bugs planted in the store; test_crash must see each.
+"""mutants.py BUILD SCRATCH [NAME...]: bugs planted in the library; a simulation sees each.
 
 Each one is an edit of one source file. The copy with the bug is compiled as the build does
-it, linked in front of the library in place of the original, and the crash simulation runs,
-seed by seed, until it fails: a failed comparison, an assertion, a crash, a hang. The same
-seeds must pass without the bug. With names: only these, and what gave them away.
+it, linked in front of the library in place of the original, and the simulation of its table
+runs, seeds after seeds, until it fails: a failed comparison, an assertion, a crash, a hang.
+The same seeds must pass without the bug. With names (of bugs, or of a simulation): only
+these, and what gave them away.
 """
+import glob
+import os
 import subprocess
 import sys
 import threading
 import time
 
-SEEDS = [1, 2, 3, 4, 5, 6]
-TIMEOUT_S = 60            # of one seed, which takes a few seconds
-PROGRAM = "test/sim/test_crash"
+from mutants_model import MUTANTS as OF_MODEL
+
+TIMEOUT_S = 60            # of one run, which takes a few seconds
 
 # Name, file, exact text (there once), text instead, what it breaks.
-MUTANTS = [
+OF_STORE = [
     ("no-sync", "store/wal.c", "if (j->status == MEMPHIS_OK && j->sync)", "if (false)",
      "a batch is acknowledged when it is written, not when it is synced"),
     ("sync-every-second", "store/wal.c", "w->write.sync = wants_sync(w, broker_ns);",
@@ -139,6 +142,12 @@ MUTANTS = [
      "a segment that no slot names is read"),
 ]
 
+# Simulation, its table, its runs.
+TABLES = [
+    ("test/sim/test_crash", OF_STORE, ["1", "2", "3", "4", "5", "6"]),
+    ("test/sim/test_model", OF_MODEL, ["1-30", "31-150", "151-600"]),
+]
+
 
 def run(command, timeout=600):
     """Its output and exit status; 124: it hangs."""
@@ -161,13 +170,14 @@ def must(command):
 class Build:
     """The build's own commands, with other names in them."""
 
-    def __init__(self, folder, scratch):
+    def __init__(self, folder, scratch, program):
         self.folder, self.scratch = folder, scratch
         self.make = f"make --no-print-directory B={folder} "
-        self.program = f"{folder}/{PROGRAM}"
+        self.program = f"{folder}/{program}"
         must(self.make + self.program)
-        self.link = self.command(self.program, PROGRAM + ".c", f"-o {self.program} ")
-        self.test = self.compile(PROGRAM + ".c", PROGRAM + ".c", "test_crash.o")
+        self.link = self.command(self.program, program + ".c", f"-o {self.program} ")
+        self.test = self.compile(program + ".c", program + ".c",
+                                 os.path.basename(program) + ".o")
 
     def command(self, target, changed, has):
         lines = must(self.make + f"-n -W {changed} {target}").replace("\\\n", "").split("\n")
@@ -182,10 +192,14 @@ class Build:
 
     def plant(self, name, path, old, new):
         """A program with that bug."""
-        with open(path, encoding="utf-8") as f:
-            text = f.read()
-        if text.count(old) != 1:
-            raise RuntimeError(f"its text stands {text.count(old)} times in {path}")
+        texts = {}
+        for one in glob.glob(path):
+            with open(one, encoding="utf-8") as f:
+                texts[one] = f.read()
+        times = sum(text.count(old) for text in texts.values())
+        if times != 1:
+            raise RuntimeError(f"its text stands {times} times in {path}")
+        path, text = next(t for t in texts.items() if old in t[1])
         made = f"{self.scratch}/{name}"
         with open(made + ".c", "w", encoding="utf-8") as f:
             f.write(text.replace(old, new))
@@ -202,11 +216,11 @@ def told(out):
 
 
 class Suite:
-    def __init__(self, build, verbose):
-        self.build, self.verbose = build, verbose
-        self.counts, self.used = [0, 0], set()   # failed, passed; seeds
+    def __init__(self, build, mutants, runs, verbose):
+        self.build, self.runs, self.verbose = build, runs, verbose
+        self.counts, self.used = [0, 0], set()   # failed, passed; runs
         self.lock = threading.Lock()
-        path, text = MUTANTS[0][1:3]
+        path, text = mutants[0][1:3]
         self.original = build.plant("without", "lib/" + path, text, text)
 
     def say(self, good, text):
@@ -217,8 +231,8 @@ class Suite:
     def mutant(self, name, path, old, new, breaks):
         program = self.build.plant(name, "lib/" + path, old, new)
         started = time.time()
-        for seed in SEEDS:
-            out, status = run([program, str(seed)], TIMEOUT_S)
+        for seed in self.runs:
+            out, status = run([program, seed], TIMEOUT_S)
             if status != 0:
                 self.used.add(seed)
                 self.say(True, f"caught: {name} (seed {seed}, {time.time() - started:.1f} s)"
@@ -227,7 +241,7 @@ class Suite:
         self.say(False, f"survived: {name}: {breaks}")
 
     def without(self, seed):
-        out, status = run([self.original, str(seed)], TIMEOUT_S)
+        out, status = run([self.original, seed], TIMEOUT_S)
         self.say(status == 0, f"seed {seed} passes without a bug"
                  + (": " + told(out) if status else ""))
 
@@ -249,10 +263,17 @@ class Suite:
 
 def main():
     names = sys.argv[3:]
-    suite = Suite(Build(sys.argv[1], sys.argv[2]), len(names) > 0)
-    suite.each(suite.mutant, [m for m in MUTANTS if not names or m[0] in names])
-    suite.each(suite.without, [(seed,) for seed in sorted(suite.used)])
-    failed, passed = suite.counts
+    failed = passed = 0
+    for program, table, runs in TABLES:
+        all_of_it = not names or os.path.basename(program) in names
+        chosen = [m for m in table if all_of_it or m[0] in names]
+        if not chosen:
+            continue
+        suite = Suite(Build(*sys.argv[1:3], program), table, runs, len(names) > 0)
+        suite.each(suite.mutant, chosen)
+        suite.each(suite.without, [(seed,) for seed in sorted(suite.used)])
+        failed += suite.counts[0]
+        passed += suite.counts[1]
     print(f"{passed} passed, {failed} failed")
     return 1 if failed else 0
 

@@ -54,6 +54,70 @@ static void a_settled_group_leaves_the_row_and_the_last_one_takes_it_along(void 
     world_free(w);
 }
 
+static void two_groups_may_settle_in_one_breath(void **state)
+{
+    struct world *w = world_with("", true);
+
+    (void)state;
+    produce(w, "seven");
+    give_up(w, "billing");
+    give_up(w, "shipping");
+    uint32_t id = only_row(w)->id;
+    mp_dls_settle(w->broker, id, MP_STR("billing"));
+    mp_dls_settle(w->broker, id, MP_STR("shipping"));
+    settle_down(w);
+    assert_false(has_rows(w));
+    restart(w);
+    assert_false(has_rows(w));
+    world_free(w);
+}
+
+/* "shipping" gives up, and its letter is on its way when this returns. */
+static void begin_to_give_up(struct world *w)
+{
+    assert_int_equal(pull(w, "shipping"), 1);
+    mp_stream_settle(group(w, "shipping"), 1, MP_STR("+TERM"), MP_STR(""));
+    for (int i = 0; i < 20 && !only_row(w)->is_changing; i++)
+        pass(w, 1);
+    assert_true(only_row(w)->is_changing);
+}
+
+static void a_group_settles_while_another_one_gives_up(void **state)
+{
+    struct world *w = world_with("", true);
+
+    (void)state;
+    produce(w, "seven");
+    give_up(w, "billing");
+    begin_to_give_up(w);
+    mp_dls_settle(w->broker, only_row(w)->id, MP_STR("billing"));
+    settle_down(w);
+    check_row(w, 1);
+    assert_ptr_equal(mp_dls_group(only_row(w), 0), group(w, "shipping"));
+    world_free(w);
+}
+
+static void a_group_that_is_gone_does_not_come_back_with_a_letter(void **state)
+{
+    (void)state;
+    for (uint64_t ms = 0; ms < 8; ms++) {
+        struct world *w = world_with("", true);
+        struct said said;
+
+        produce(w, "seven");
+        give_up(w, "billing");
+        assert_int_equal(pull(w, "shipping"), 1);
+        mp_stream_settle(group(w, "shipping"), 1, MP_STR("+TERM"), MP_STR(""));
+        pass(w, ms);
+        mp_consumer_drop(station(w, "orders"), "billing", "c1", then_say(&said));
+        settle_down(w);
+        assert_int_equal(said.status, MEMPHIS_OK);
+        check_row(w, 1);
+        assert_ptr_equal(mp_dls_group(only_row(w), 0), group(w, "shipping"));
+        world_free(w);
+    }
+}
+
 static void a_terminated_message_is_a_dead_letter_with_its_reason(void **state)
 {
     struct world *w = world_with("", true);
@@ -343,6 +407,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         leak_checked(a_message_out_of_deliveries_is_a_dead_letter_once),
         leak_checked(a_settled_group_leaves_the_row_and_the_last_one_takes_it_along),
+        leak_checked(two_groups_may_settle_in_one_breath),
+        leak_checked(a_group_settles_while_another_one_gives_up),
+        leak_checked(a_group_that_is_gone_does_not_come_back_with_a_letter),
         leak_checked(a_terminated_message_is_a_dead_letter_with_its_reason),
         leak_checked(a_late_ack_of_a_dying_message_counts),
         leak_checked(without_the_setting_a_message_just_leaves),

@@ -116,12 +116,33 @@ static void all_are_dropped_in_steps(void **state)
     world_free(w);
 }
 
+/* A new row, without who was in the old one. */
+static void a_group_may_give_up_what_is_being_dropped(void **state)
+{
+    struct world *w = world_with("", true);
+    struct said said;
+
+    (void)state;
+    produce(w, "seven");
+    give_up(w, "billing");
+    uint32_t id = only_row(w)->id;
+    assert_int_equal(pull(w, "shipping"), 1);
+    mp_dls_drop(station(w, "orders"), &id, 1, then_say(&said));
+    mp_stream_settle(group(w, "shipping"), 1, MP_STR("+TERM"), MP_STR(""));
+    settle_down(w);
+    assert_int_equal(said.status, MEMPHIS_OK);
+    check_row(w, 1);
+    assert_ptr_equal(mp_dls_group(only_row(w), 0), group(w, "shipping"));
+    world_free(w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         leak_checked(rows_are_dropped_and_go_with_their_station),
         leak_checked(rows_are_dropped_in_any_order_and_twice),
         leak_checked(a_row_that_changes_is_dropped_with_its_new_letter),
+        leak_checked(a_group_may_give_up_what_is_being_dropped),
         leak_checked(all_are_dropped_in_steps),
     };
 

@@ -231,6 +231,45 @@ static void STA_05_a_dropped_station_takes_everything_along_for_good(void **stat
     world_free(w);
 }
 
+static void check_range(struct world *w, uint32_t partition, uint64_t first,
+                        uint64_t last)
+{
+    struct mp_stream *s = mp_station_stream(station(w, "orders"), partition);
+
+    assert_int_equal(mp_log_first(s->log, s->pid), first);
+    assert_int_equal(mp_log_last(s->log, s->pid), last);
+}
+
+static void STA_23_a_purge_takes_all_that_was_produced_and_sequences_go_on(void **state)
+{
+    struct world *w = world_new();
+    struct said one, all, none;
+
+    (void)state;
+    make_station(w, "orders", 2);
+    publish(w, "orders$1.final", "x");
+    publish(w, "orders$2.final", "x");
+    mp_station_purge(station(w, "orders"), 2, then_say(&one)); /* on its way, too */
+    mp_station_purge(station(w, "orders"), 3, then_say(&none));
+    assert_int_equal(none.status, MEMPHIS_NOT_FOUND);
+    assert_int_equal(one.count, 0);
+    settle_down(w);
+    assert_int_equal(one.status, MEMPHIS_OK);
+    check_range(w, 1, 1, 1);
+    check_range(w, 2, 2, 1);
+
+    publish(w, "orders$2.final", "x");
+    settle_down(w);
+    check_range(w, 2, 2, 2);
+    mp_station_purge(station(w, "orders"), 0, then_say(&all));
+    settle_down(w);
+    assert_int_equal(all.status, MEMPHIS_OK);
+    restart(w);
+    check_range(w, 1, 2, 1);
+    check_range(w, 2, 3, 2);
+    world_free(w);
+}
+
 static void who_waits_for_partitions_that_find_no_room_hears_it_and_may_ask_again(
     void **state)
 {
@@ -310,6 +349,7 @@ int main(void)
         leak_checked(STA_05_a_dropped_station_takes_everything_along_for_good),
         leak_checked(a_station_that_is_being_removed_is_not_there_for_who_asks),
         leak_checked(STA_05_a_creation_right_behind_a_removal_makes_a_new_station),
+        leak_checked(STA_23_a_purge_takes_all_that_was_produced_and_sequences_go_on),
         leak_checked(
             who_waits_for_partitions_that_find_no_room_hears_it_and_may_ask_again),
         leak_checked(a_crash_between_row_and_partitions_is_mended_by_the_start),

@@ -454,10 +454,40 @@ static void the_third_delivery_waits_until_its_count_is_committed(void **state)
 
     mp_group_progress_encode(&g, &b);
     assert_int_equal(give(&g, 1, 0, &seq), 0);
+    assert_int_equal(mp_group_deliveries(&g, 1), 2);
     mp_group_progress_committed(&g);
+    assert_int_equal(mp_group_deliveries(&g, 1), 2);
 
     assert_int_equal(give(&g, 1, 0, &seq), 3);
+    assert_int_equal(mp_group_deliveries(&g, 1), 3);
+    assert_int_equal(mp_group_deliveries(&g, 2), 0);
     mp_buf_fini(&b);
+    mp_group_fini(&g);
+}
+
+/* Its floor is that of before, since until it is committed the message is pending. */
+static void what_one_progress_delivers_and_buries_holds_no_floor_back(void **state)
+{
+    struct mp_group g, r;
+    struct mp_buf b = { 0 };
+    struct mp_cursor c;
+    uint64_t seq;
+
+    (void)state;
+    mp_group_init(&g, &THREE, 1);
+    give(&g, 2, 0, &seq);
+    give(&g, 2, 0, &seq);
+    assert_true(mp_group_die(&g, 1));
+    assert_true(mp_group_bury(&g, 1));
+    mp_group_progress_encode(&g, &b);
+    mp_group_init(&r, &THREE, 1);
+    c = mp_cursor_of(mp_buf_slice(&b));
+    assert_int_equal(mp_group_progress_replay(&r, &c), MEMPHIS_OK);
+    assert_int_equal(r.floor, 1);
+    assert_true(mp_group_ack(&r, 2));
+    assert_int_equal(r.floor, 2);
+    mp_buf_fini(&b);
+    mp_group_fini(&r);
     mp_group_fini(&g);
 }
 
@@ -684,6 +714,34 @@ static void a_delay_that_is_cut_short_is_short_after_a_start_too(void **state)
     mp_group_fini(&r);
 }
 
+/* What came back once is logged with its deadline. */
+static void a_nack_of_what_came_back_once_holds_after_a_start_too(void **state)
+{
+    struct mp_group g, r;
+    struct mp_buf b = { 0 };
+    struct mp_cursor c;
+    uint64_t seq;
+
+    (void)state;
+    mp_group_init(&g, &THREE, 1);
+    give(&g, 1, 0, &seq);
+    assert_true(mp_group_return(&g, 1, 1));
+    assert_int_equal(give(&g, 1, 0, &seq), 1);
+    mp_group_progress_encode(&g, &b);
+    mp_group_progress_committed(&g);
+    mp_group_nack(&g, 1, 0, 0, never, NULL);
+    assert_true(mp_group_has_progress(&g));
+    mp_group_progress_encode(&g, &b);
+
+    mp_group_init(&r, &THREE, 1);
+    for (c = mp_cursor_of(mp_buf_slice(&b)); mp_cursor_left(&c) > 0;)
+        assert_int_equal(mp_group_progress_replay(&r, &c), MEMPHIS_OK);
+    assert_int_equal(give(&r, 1, 0, &seq), 2);
+    mp_buf_fini(&b);
+    mp_group_fini(&g);
+    mp_group_fini(&r);
+}
+
 static void a_full_group_takes_no_new_message_until_one_is_settled(void **state)
 {
     struct mp_group_config two = { .ack_wait_ns = 100, .deliveries_max = 3,
@@ -817,11 +875,13 @@ int main(void)
         leak_checked(after_its_last_delivery_a_message_is_dead_once),
         leak_checked(lowering_max_deliveries_below_a_count_loses_no_dead_letter),
         leak_checked(a_buried_message_leaves_with_its_progress),
+        leak_checked(what_one_progress_delivers_and_buries_holds_no_floor_back),
         leak_checked(what_was_dying_dies_after_a_start_and_is_not_delivered),
         leak_checked(work_in_progress_restarts_the_deadline),
         leak_checked(a_time_beyond_the_end_of_time_is_its_end),
         leak_checked(nacked_messages_come_in_the_order_of_their_nacks),
         leak_checked(a_delay_that_is_cut_short_is_short_after_a_start_too),
+        leak_checked(a_nack_of_what_came_back_once_holds_after_a_start_too),
         leak_checked(a_full_group_takes_no_new_message_until_one_is_settled),
         leak_checked(a_wide_window_with_few_open_messages_is_replayed_at_once),
         leak_checked(a_group_never_stands_beyond_the_log_after_a_start),
