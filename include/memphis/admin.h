@@ -15,6 +15,7 @@
  *   station_create {name, partitions_number, retention_type, retention_value,
  *                   storage_type, idempotency_window_in_ms}
  *   station_list {}                           -> {stations: [..]}
+ *   station_purge {name, partition_number}       0, or not there: all partitions
  *   station_remove {name}
  *   dls_list {name, limit}                    -> {letters: [..], total, resend: {..}}
  *   dls_resend {name, ids: [..]}                 without ids: all, in the background

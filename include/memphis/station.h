@@ -49,6 +49,11 @@ MEMPHIS_API memphis_status memphis_station_open(memphis_broker *b, const char *n
 /* The stored name (lower case). Valid until the handle is closed. */
 MEMPHIS_API const char *memphis_station_name(const memphis_station *s);
 MEMPHIS_API uint32_t memphis_station_partitions(const memphis_station *s);
+/* Removes the messages of partition `partition` (0: of all) that were produced so far,
+ * in one step; sequences go on, groups have nothing pending, dead letters stay
+ * (memphis_dls_drop). NOT_FOUND: no such partition, or the station is gone. */
+MEMPHIS_API memphis_status memphis_station_purge(memphis_station *s, uint32_t partition,
+                                                 memphis_error *err);
 /* Removes station, messages and groups; the handle stays yours to close. NOT_FOUND:
  * somebody else removed it. */
 MEMPHIS_API memphis_status memphis_station_drop(memphis_station *s, memphis_error *err);

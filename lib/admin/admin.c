@@ -27,6 +27,7 @@ static const struct verb {
     { "user_set_permissions", MANAGERS, mp_admin_user_set_permissions },
     { "station_create", ALL, mp_admin_station_create },
     { "station_list", ALL, mp_admin_station_list },
+    { "station_purge", ALL, mp_admin_station_purge },
     { "station_remove", ALL, mp_admin_station_remove },
     { "dls_list", ALL, mp_admin_dls_list },
     { "dls_resend", ALL, mp_admin_dls_resend },

@@ -46,6 +46,7 @@ void mp_admin_user_set_password(struct mp_admin_call *c);
 void mp_admin_user_set_permissions(struct mp_admin_call *c);
 void mp_admin_station_create(struct mp_admin_call *c);
 void mp_admin_station_list(struct mp_admin_call *c);
+void mp_admin_station_purge(struct mp_admin_call *c);
 void mp_admin_station_remove(struct mp_admin_call *c);
 void mp_admin_dls_list(struct mp_admin_call *c);
 void mp_admin_dls_resend(struct mp_admin_call *c);

@@ -178,6 +178,22 @@ void mp_admin_station_list(struct mp_admin_call *c)
     mp_buf_fini(&out);
 }
 
+void mp_admin_station_purge(struct mp_admin_call *c)
+{
+    struct mp_station *s = mp_admin_station(c, MP_MAY_WRITE, "purge");
+    uint64_t partition = 0;
+    memphis_error err;
+
+    if (s == NULL)
+        return;
+    memphis_status st =
+        read_number(c, "partition_number", MP_PARTITIONS_MAX, &partition, &err);
+    if (st != MEMPHIS_OK)
+        mp_admin_fail(c, st, err.message);
+    else
+        mp_station_purge(s, (uint32_t)partition, mp_admin_then_done(c));
+}
+
 void mp_admin_station_remove(struct mp_admin_call *c)
 {
     struct mp_station *s = mp_admin_station(c, MP_MAY_WRITE, "remove");

@@ -173,9 +173,10 @@ uint32_t memphis_station_partitions(const memphis_station *s)
 struct named_call {
     struct api_call call;
     memphis_station *s;
+    uint32_t partition; /* a purge's */
 };
 
-static void on_dropped(void *ctx, memphis_status st, const char *text)
+static void on_done(void *ctx, memphis_status st, const char *text)
 {
     struct named_call *c = ctx;
 
@@ -190,10 +191,23 @@ static void run_drop(struct api_call *call)
     if (s == NULL)
         api_finish(call, MEMPHIS_NOT_FOUND, "the station does not exist any more");
     else
-        mp_station_drop(call->b->core, s, "", (struct mp_then){ on_dropped, c });
+        mp_station_drop(call->b->core, s, "", (struct mp_then){ on_done, c });
 }
 
-memphis_status memphis_station_drop(memphis_station *s, memphis_error *err)
+static void run_purge(struct api_call *call)
+{
+    struct named_call *c = (struct named_call *)(void *)call;
+    struct mp_station *s = mp_station_find(call->b->core, mp_slice_text(c->s->name));
+
+    if (s == NULL || !mp_station_is_ready(s))
+        api_finish(call, MEMPHIS_NOT_FOUND, "the station does not exist any more");
+    else
+        mp_station_purge(s, c->partition, (struct mp_then){ on_done, c });
+}
+
+static memphis_status call_station(memphis_station *s, uint32_t partition,
+                                   void (*run)(struct api_call *call),
+                                   memphis_error *err)
 {
     struct named_call *c;
     memphis_status st;
@@ -203,13 +217,25 @@ memphis_status memphis_station_drop(memphis_station *s, memphis_error *err)
     st = api_usable(s->b, err);
     if (st != MEMPHIS_OK)
         return st;
-    c = api_call_new(s->b, sizeof(*c), run_drop);
+    c = api_call_new(s->b, sizeof(*c), run);
     if (c == NULL)
         return mp_fail(err, MEMPHIS_NOMEM, "no memory");
     c->s = s;
+    c->partition = partition;
     st = api_run(&c->call, api_default_wait(s->b), err);
     api_call_unref(&c->call);
     return st;
+}
+
+memphis_status memphis_station_drop(memphis_station *s, memphis_error *err)
+{
+    return call_station(s, 0, run_drop, err);
+}
+
+memphis_status memphis_station_purge(memphis_station *s, uint32_t partition,
+                                     memphis_error *err)
+{
+    return call_station(s, partition, run_purge, err);
 }
 
 memphis_station *api_station_ref(memphis_station *s)

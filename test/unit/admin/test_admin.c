@@ -24,6 +24,7 @@ static void only_those_in_the_table_may(void **state)
         { "user_remove", false },    { "user_set_password", false },
         { "user_set_permissions", false },
         { "station_create", true },  { "station_list", true },
+        { "station_purge", true },
         { "station_remove", true },  { "dls_list", true },
         { "dls_resend", true },      { "dls_drop", true },
     };

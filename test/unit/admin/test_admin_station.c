@@ -21,6 +21,17 @@ static void a_station_is_made_listed_and_removed(void **state)
                            "\"retention_value\":50,\"storage_type\":\"memory\","
                            "\"idempotency_window_in_ms\":5000,\"dls_station\":\"\","
                            "\"total_messages\":1,\"total_bytes\":"));
+    refused(w, NULL, "station_purge",
+            "{\"name\":\"orders.eu\",\"partition_number\":4}", MEMPHIS_NOT_FOUND, "");
+    refused(w, NULL, "station_purge",
+            "{\"name\":\"orders.eu\",\"partition_number\":-1}", MEMPHIS_INVALID, "");
+    says(w, NULL, "station_purge", "{\"name\":\"orders.eu\",\"partition_number\":1}",
+         "{}");
+    assert_int_equal(call(w, NULL, "station_list", "{}"), MEMPHIS_OK);
+    assert_non_null(strstr(said_by_verb.json, "\"total_messages\":1"));
+    says(w, NULL, "station_purge", "{\"name\":\"orders.eu\"}", "{}");
+    assert_int_equal(call(w, NULL, "station_list", "{}"), MEMPHIS_OK);
+    assert_non_null(strstr(said_by_verb.json, "\"total_messages\":0"));
     refused(w, NULL, "station_create", "{\"name\":\"orders.eu\"}", MEMPHIS_EXISTS,
             "already");
     says(w, NULL, "station_remove", "{\"name\":\"ORDERS.eu\"}", "{}");

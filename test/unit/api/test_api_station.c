@@ -110,6 +110,30 @@ static void names_and_options_are_checked_before_anything_happens(void **state)
     end(x);
 }
 
+static void a_purged_partition_is_empty_and_its_sequences_go_on(void **state)
+{
+    (void)state;
+    for (int mode = 0; mode < TEST_MODES; mode++) {
+        struct world *x = begin(mode, true, 2);
+        memphis_produce_options o = { .partition = 1 };
+        memphis_receipt r;
+        for (int i = 0; i < 3; i++)
+            assert_int_equal(produce(x, &o, &r), MEMPHIS_OK);
+        assert_int_equal(r.sequence, 3);
+        assert_int_equal(memphis_station_purge(x->s, 3, &x->err), MEMPHIS_NOT_FOUND);
+        assert_int_equal(memphis_station_purge(x->s, 1, NULL), MEMPHIS_OK);
+        assert_int_equal(produce(x, &o, &r), MEMPHIS_OK);
+        assert_int_equal(r.sequence, 4);
+        assert_int_equal(memphis_station_purge(x->s, 0, NULL), MEMPHIS_OK);
+        assert_int_equal(produce(x, &o, &r), MEMPHIS_OK);
+        assert_int_equal(r.sequence, 5);
+        assert_int_equal(memphis_station_purge(NULL, 0, NULL), MEMPHIS_INVALID);
+        assert_int_equal(memphis_station_drop(x->s, NULL), MEMPHIS_OK);
+        assert_int_equal(memphis_station_purge(x->s, 0, NULL), MEMPHIS_NOT_FOUND);
+        end(x);
+    }
+}
+
 static void a_dropped_station_is_gone_and_the_handle_is_not(void **state)
 {
     (void)state;
@@ -647,6 +671,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         leak_checked(a_station_is_made_once_and_opened_by_either_spelling),
         leak_checked(names_and_options_are_checked_before_anything_happens),
+        leak_checked(a_purged_partition_is_empty_and_its_sequences_go_on),
         leak_checked(a_dropped_station_is_gone_and_the_handle_is_not),
         leak_checked(a_memory_station_stores_and_is_empty_after_a_start),
         leak_checked(a_deadline_that_passes_leaves_the_outcome_unknown),
