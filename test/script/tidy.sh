@@ -54,5 +54,15 @@ fresh; echo 'struct x y;' >>"$work/t/lib/base/a.h"
 finds 'does not compile alone'; check "a header that does not compile alone" $?
 fresh; echo '/* TODO later */' >>"$work/t/lib/base/a.c"
 finds 'TODO'; check "a TODO" $?
+feature() { # STATE SHOWN-BY: a table of features with one row
+    fresh; mkdir -p "$work/t/docs"
+    printf '| id | feature | state | shown by |\n|---|---|---|---|\n| ABC-01 | x | %s | %s |\n' \
+        "$1" "$2" >"$work/t/docs/features.md"
+}
+feature done '`test_a.c`, `test/unit/base/test_a.c`, `by hand`'
+tools/tidy "$work/t" >/dev/null; check "features may name the tests that there are" $?
+feature done '`test_b.c`'; finds 'there is no test/unit/\*/test_b.c'; check "but no others" $?
+feature 'part: half' ''; finds 'ABC-01 names no test'; check "and what works names one" $?
+feature planned ''; tools/tidy "$work/t" >/dev/null; check "what is planned need not" $?
 echo "$passed passed, $failed failed"
 [ $failed = 0 ]
