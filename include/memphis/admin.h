@@ -19,7 +19,7 @@
  *   station_remove {name}
  *   dls_list {name, limit}                    -> {letters: [..], total, resend: {..}}
  *   dls_resend {name, ids: [..]}                 without ids: all, in the background
- *   dls_drop {name, ids: [..]}                   without ids: all
+ *   dls_drop {name, ids: [..]}                   without ids: all; who may write
  *
  * A pattern of a list is a station's name, or has stars, each for one or more
  * characters: "prod.*". To read is to consume; to write is to produce, and to make or

@@ -28,7 +28,7 @@ static memphis_status read_ids(const struct mp_admin_call *c, struct ids *out,
     if (out->is_all)
         return st;
     size_t count = mp_json_count(list);
-    if (mp_json_is_object(list) || count > IDS_MAX)
+    if (!mp_json_is_array(list) || count > IDS_MAX)
         return mp_fail(err, MEMPHIS_INVALID, "ids must be a list of at most %d numbers",
                        IDS_MAX);
     out->items = mp_realloc(NULL, (count + 1) * sizeof *out->items);
@@ -150,7 +150,7 @@ void mp_admin_dls_resend(struct mp_admin_call *c)
 void mp_admin_dls_drop(struct mp_admin_call *c)
 {
     struct ids ids;
-    struct mp_station *s = take(c, MP_MAY_READ, "access", &ids);
+    struct mp_station *s = take(c, MP_MAY_WRITE, "access", &ids);
 
     if (s == NULL)
         return;

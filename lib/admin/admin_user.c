@@ -59,7 +59,7 @@ static memphis_status read_lists(const struct mp_admin_call *c, struct lists *ou
     for (int i = 0; i < LISTS && st == MEMPHIS_OK; i++) {
         const struct mp_json_value *list = mp_json_get(c->args, list_keys[i]);
         out->is_restricted |= !mp_json_is_null(list);
-        if (mp_json_is_object(list))
+        if (!mp_json_is_null(list) && !mp_json_is_array(list))
             st = mp_fail(err, MEMPHIS_INVALID, "%s must be a list", list_keys[i]);
         else
             st = read_list(list, &out->lines[i], err);

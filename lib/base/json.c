@@ -441,6 +441,11 @@ void mp_json_each_text(const struct mp_json_value *v,
             fn(ctx, c->string, c->valuestring);
 }
 
+bool mp_json_is_array(const struct mp_json_value *v)
+{
+    return cJSON_IsArray(node_of(v));
+}
+
 size_t mp_json_count(const struct mp_json_value *array)
 {
     return cJSON_IsArray(node_of(array)) ? (size_t)node_of(array)->valueint : 0;

@@ -24,6 +24,7 @@ void mp_json_free(struct mp_json *doc);
 
 const struct mp_json_value *mp_json_root(const struct mp_json *doc);
 bool mp_json_is_object(const struct mp_json_value *v);
+bool mp_json_is_array(const struct mp_json_value *v);
 bool mp_json_is_null(const struct mp_json_value *v); /* or missing */
 /* NULL: no such key, or null, or v is no object. A key that is written exactly so goes
  * before one that differs in case, the first before a second. */

@@ -304,8 +304,8 @@ static memphis_status read_consumer(const struct mp_sdk_call *c,
         st = take_identity(c, r, err);
     if (st == MEMPHIS_OK)
         st = mp_sdk_may(c, MP_MAY_READ, "access", r->station, err);
-    if (st == MEMPHIS_OK &&
-        mp_station_find(c->broker, mp_slice_text(r->station)) == NULL)
+    const struct mp_station *s = mp_station_find(c->broker, mp_slice_text(r->station));
+    if (st == MEMPHIS_OK && (s == NULL || s->dropping))
         st = mp_sdk_may(c, MP_MAY_WRITE, "create", r->station, err);
     if (st == MEMPHIS_OK)
         st = check_version(r, MP_TEXT_CONSUMER_NO_STATION, MP_TEXT_CONSUMER_UPGRADE,

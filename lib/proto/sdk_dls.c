@@ -38,7 +38,7 @@ void mp_sdk_take_settled(const struct mp_sdk_call *c, struct mp_sdk_request *r)
     uint32_t id = c->body.id > 0 && c->body.id <= INT32_MAX ? (uint32_t)c->body.id : 0;
     const struct mp_dead_row *row = mp_dls_find(c->broker, id);
 
-    if (row != NULL &&
+    if (row != NULL && row->station != NULL && /* it is going: so is the row */
         mp_sdk_may(c, MP_MAY_READ, "access", row->station->name, NULL) == MEMPHIS_OK)
         mp_dls_settle(c->broker, id, mp_slice_text(c->body.group));
     mp_free(r);

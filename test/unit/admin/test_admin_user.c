@@ -44,6 +44,8 @@ static void arguments_that_make_no_sense_are_refused(void **state)
         { "{\"avatar_id\":-1}", "avatar_id" },
         { "{\"team\":[]}", "team" },
         { "{\"allow_read_permissions\":{}}", "must be a list" },
+        { "{\"deny_read_permissions\":\"secret\"}", "must be a list" },
+        { "{\"deny_read_permissions\":7}", "must be a list" },
         { "{\"allow_read_permissions\":[1]}", "" },
         { "{\"allow_read_permissions\":[\"a\\nb\"]}", "a line" },
         { "{\"allow_read_permissions\":[null]}", "a line" },

@@ -160,6 +160,28 @@ static void USR_10_notices_of_who_may_not_read_are_not_heard(void **state)
     mp_grants_free(g);
 }
 
+/* The row is there until its removal is committed, its station is not. */
+static void an_ack_while_the_station_goes_finds_nothing(void **state)
+{
+    struct world w;
+    char body[96];
+
+    (void)state;
+    open_with_a_delivery(&w);
+    publish(&w, w.heard[0].reply, "", "+TERM");
+    settle_down(&w);
+    snprintf(body, sizeof(body), "{\"id\":%u,\"cg_name\":\"billing#eu\"}",
+             first_row(&w)->id);
+    mp_station_drop(w.broker, orders(&w), "root", (struct mp_then){ 0 });
+    for (int i = 0; i < 20; i++) {
+        turn(&w);
+        publish(&w, "$memphis_pm_acks", "", body);
+    }
+    settle_down(&w);
+    assert_null(orders(&w));
+    world_close(&w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -168,6 +190,7 @@ int main(void)
         leak_checked(a_message_that_breaks_its_schema_is_kept),
         leak_checked(notices_that_make_no_sense_change_nothing),
         leak_checked(USR_10_notices_of_who_may_not_read_are_not_heard),
+        leak_checked(an_ack_while_the_station_goes_finds_nothing),
     };
 
     return run_tests("proto/sdk_dls", tests);
