@@ -8,7 +8,7 @@
 #include <string.h>
 #include <strings.h>
 
-enum kind { TEXT, ANY, PORT, SIZE, SWITCH, PASSWORD, TRUTH };
+enum kind { TEXT, ANY, PORT, SIZE, SWITCH, PASSWORD, TRUTH, SECONDS };
 
 static const struct option {
     const char *name, *alias; /* without dashes */
@@ -35,6 +35,10 @@ static const struct option {
       "bytes of the disk that messages leave free, with K, M, G; 0: 5 %, at most 1G" },
     { "accept-loss", "accept_loss", NULL, SWITCH, offsetof(struct conf, accept_loss),
       NULL, "start although stored data is damaged; keep all that verifies" },
+    { "ldd", "lame_duck_duration", NULL, SECONDS, offsetof(struct conf, lame_duck_ms),
+      "120", "seconds in which SIGUSR2 closes all clients before it stops" },
+    { "ldg", "lame_duck_grace_period", NULL, SECONDS, offsetof(struct conf, grace_ms),
+      "10", "seconds of them in which all clients are still served" },
     { "D", "debug", NULL, SWITCH, offsetof(struct conf, debug), NULL, "log more" },
     { "v", "version", NULL, SWITCH, offsetof(struct conf, version), NULL,
       "print the version and stop" },
@@ -49,7 +53,11 @@ static const struct option {
     { NULL, NULL, "CONNECTION_TOKEN", PASSWORD, offsetof(struct conf, token), "memphis",
       "what SDKs send in place of passwords, without them" },
 };
-enum { OPTIONS = sizeof(options) / sizeof(options[0]), MEMORY_LEAST = 4 << 20 };
+enum {
+    OPTIONS = sizeof(options) / sizeof(options[0]),
+    MEMORY_LEAST = 4 << 20,
+    SECONDS_MAX = 86400
+};
 
 void conf_help(void)
 {
@@ -104,6 +112,7 @@ static int set(struct conf *c, const struct option *o, char *value, const char *
     void *field = (char *)c + o->offset;
     char *end;
     unsigned long n;
+    double seconds;
 
     switch (o->kind) {
     case SWITCH:
@@ -137,6 +146,12 @@ static int set(struct conf *c, const struct option *o, char *value, const char *
             return 0;
         fprintf(stderr, "memphisd: %s must have 1 to 72 bytes.\n", shown);
         return 1;
+    case SECONDS: /* "0.5", too */
+        seconds = strtod(value, &end);
+        if (value[0] < '0' || value[0] > '9' || *end != 0 || seconds > SECONDS_MAX)
+            break;
+        *(uint64_t *)field = (uint64_t)(seconds * 1000);
+        return 0;
     case PORT:
         errno = 0;
         n = strtoul(value, &end, 10);

@@ -282,6 +282,18 @@ void conn_accept(struct server *s, enum door door, int fd, const char *peer)
     loop_wants_step(s); /* INFO */
 }
 
+void conn_close_one(struct server *s)
+{
+    struct conn *c = s->conns;
+
+    while (c != NULL && c->closing)
+        c = c->next;
+    if (c == NULL)
+        return;
+    memphis_session_close(c->session);
+    loop_wants_step(s);
+}
+
 void conn_close_all(struct server *s)
 {
     for (struct conn *c = s->conns; c != NULL; c = c->next)

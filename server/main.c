@@ -46,9 +46,15 @@ static void on_signal(evutil_socket_t sig, short what, void *ctx)
 {
     struct server *s = ctx;
 
-    (void)sig, (void)what;
-    listener_stop(s);
-    event_base_loopexit(s->base, NULL);
+    (void)what;
+    if (sig == SIGUSR2) {
+        lame_duck_begin(s);
+    } else if (sig == SIGTERM && s->is_lame_duck) {
+        fprintf(stderr, "memphisd: already leaving; SIGINT stops at once.\n");
+    } else {
+        listener_stop(s);
+        event_base_loopexit(s->base, NULL);
+    }
 }
 
 static int open_store(struct server *s)
@@ -133,7 +139,7 @@ static void raise_limit(struct server *s)
 
 static int start(struct server *s)
 {
-    static const int numbers[] = { SIGINT, SIGTERM };
+    static const int numbers[SIGNALS] = { SIGINT, SIGTERM, SIGUSR2 };
     int rc = open_store(s);
 
     if (rc == 0)
@@ -142,7 +148,7 @@ static int start(struct server *s)
         rc = monitor_start(s);
     if (rc == 0)
         rc = loop_start(s);
-    for (int i = 0; rc == 0 && i < 2; i++) {
+    for (int i = 0; rc == 0 && i < SIGNALS; i++) {
         s->signals[i] = evsignal_new(s->base, numbers[i], on_signal, s);
         if (s->signals[i] == NULL || event_add(s->signals[i], NULL) != 0)
             rc = 1;
@@ -153,10 +159,11 @@ static int start(struct server *s)
 static void stop(struct server *s)
 {
     listener_stop(s);
+    lame_duck_stop(s);
     monitor_stop(s);
     conn_close_all(s);
     loop_stop(s);
-    for (int i = 0; i < 2; i++)
+    for (int i = 0; i < SIGNALS; i++)
         if (s->signals[i] != NULL)
             event_free(s->signals[i]);
     memphis_close(s->broker);

@@ -24,8 +24,13 @@ static void reply(struct evhttp_request *req, int code, const char *type,
 
 static void on_healthz(struct evhttp_request *req, void *ctx)
 {
-    (void)ctx;
-    reply(req, 200, "application/json", "{\"status\":\"ok\"}");
+    const struct server *s = ctx;
+
+    if (s->is_lame_duck)
+        reply(req, 500, "application/json",
+              "{\"status\":\"error\",\"error\":\"lame duck: no new connections\"}");
+    else
+        reply(req, 200, "application/json", "{\"status\":\"ok\"}");
 }
 
 static void on_root(struct evhttp_request *req, void *ctx)

@@ -72,6 +72,12 @@ MEMPHIS_API void memphis_session_close(memphis_session *s);
  */
 MEMPHIS_API void memphis_session_free(memphis_session *s);
 
+/* Tells every peer, now and when a session begins, that this broker goes soon (INFO
+ * with "ldm":true, NATS client protocol): clients that know other servers move. Nothing
+ * else changes; when to close the sessions is the caller's choice, and there is no way
+ * back. `err` may be NULL. CLOSED, BROKEN, MISUSE, NOMEM, TIMEOUT. */
+MEMPHIS_API memphis_status memphis_lame_duck(memphis_broker *b, memphis_error *err);
+
 #ifdef __cplusplus
 }
 #endif

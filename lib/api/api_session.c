@@ -394,6 +394,34 @@ void memphis_session_drained(memphis_session *s, size_t bytes)
     api_call_unref(&c->call);
 }
 
+static void run_lame_duck(struct api_call *c)
+{
+    memphis_broker *b = c->b;
+
+    b->info.lame_duck = b->ws_info.lame_duck = true;
+    for (struct mp_list *l = b->sessions.next; l != &b->sessions; l = l->next)
+        mp_session_send_info(mp_container_of(l, memphis_session, node)->s);
+    api_finish(c, MEMPHIS_OK, "");
+}
+
+memphis_status memphis_lame_duck(memphis_broker *b, memphis_error *err)
+{
+    struct api_call *c;
+    memphis_status st;
+
+    if (b == NULL)
+        return mp_fail(err, MEMPHIS_INVALID, "there is no broker");
+    st = api_may_wait(b, err);
+    if (st != MEMPHIS_OK)
+        return st;
+    c = api_call_new(b, sizeof(*c), run_lame_duck);
+    if (c == NULL)
+        return mp_fail(err, MEMPHIS_NOMEM, "no memory for a call");
+    st = api_run(c, api_default_wait(b), err);
+    api_call_unref(c);
+    return st;
+}
+
 static void run_close(struct api_call *c)
 {
     struct session_call *n = (struct session_call *)(void *)c;

@@ -105,6 +105,60 @@ kill -INT $pid
 wait $pid
 check "SIGINT exits 0" $?
 
+# Lame duck: told, served for a grace, closed one by one, stopped.
+start "$work/lame.log" -p $port -w 0 -m $((port + 1)) -sd "$work/store" \
+    --lame_duck_duration=3 --lame_duck_grace_period 1.5
+python3 - $port $((port + 1)) $pid <<'END'
+import os, select, signal, socket, sys, time
+def health():
+    h = socket.create_connection(("127.0.0.1", int(sys.argv[2])), 5)
+    h.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    return h.makefile("rb").readline()
+def connect(protocol):
+    s = socket.create_connection(("127.0.0.1", int(sys.argv[1])), 5)
+    f = s.makefile("rb")
+    assert b'"ldm"' not in f.readline()
+    s.sendall(b'CONNECT {"user":"root","pass":"memphis","verbose":false,"protocol":%d}\r\n'
+              b'PING\r\n' % protocol)
+    assert f.readline() == b"PONG\r\n"
+    return s, f
+new = [connect(1) for _ in range(4)]
+old = connect(0)
+assert b"200" in health()
+began = time.time()
+os.kill(int(sys.argv[3]), signal.SIGUSR2)
+for s, f in new:
+    line = f.readline()
+    assert line.startswith(b"INFO {") and b'"ldm":true' in line, line
+assert b"500" in health()
+os.kill(int(sys.argv[3]), signal.SIGTERM)  # it is leaving already
+try:
+    socket.create_connection(("127.0.0.1", int(sys.argv[1])), 5)
+    sys.exit("a new client was let in")
+except ConnectionRefusedError:
+    pass
+for s, f in new + [old]:
+    s.sendall(b"PING\r\n")
+    line = f.readline()
+    assert line == b"PONG\r\n", line
+assert time.time() - began < 1.5
+ends, left = [], [s for s, f in new + [old]]
+while left:
+    ready = select.select(left, [], [], 5)[0]
+    assert ready, ends
+    for s in ready:
+        if s.recv(4096) == b"":
+            ends.append(time.time() - began)
+            left.remove(s)
+assert 1.4 < min(ends) and max(ends) - min(ends) > 0.5 and max(ends) < 4, ends
+END
+check "SIGUSR2: clients hear it, are served, and go one by one" $?
+wait $pid
+check "and then it stops with 0" $?
+grep -q 'lame duck' "$work/lame.log" && tail -1 "$work/lame.log" | grep -q 'on disk'
+check "and has said so" $?
+says 2 "is not a value" -ldd 1e9; check "a duration out of range is a usage error" $?
+
 # More connections than descriptors, while the log needs new files.
 (ulimit -n 256 && exec "$bin" -p $port -w 0 -m 0 -sd "$work/few") >"$work/few.log" 2>&1 &
 pid=$!

@@ -286,6 +286,30 @@ static void a_peer_may_come_by_websocket_and_be_told_to_go(void **state)
     }
 }
 
+static void CON_24_a_broker_that_goes_says_so(void **state)
+{
+    (void)state;
+    assert_int_equal(memphis_lame_duck(NULL, NULL), MEMPHIS_INVALID);
+    for (int mode = 0; mode < TEST_MODES; mode++) {
+        static struct peer p, q;
+        test_world_init(&w, mode, false);
+        assert_int_equal(test_world_open(&w), MEMPHIS_OK);
+        assert_int_equal(join(&p, "root"), MEMPHIS_OK);
+        assert_int_equal(feed(&p, "CONNECT {\"protocol\":1}\r\nPING\r\n"), MEMPHIS_OK);
+        until(&p, "PONG\r\n");
+        assert_false(has(&p, "\"ldm\""));
+        assert_int_equal(memphis_lame_duck(w.b, &w.err), MEMPHIS_OK);
+        until(&p, "\"ldm\":true");
+        assert_int_equal(feed(&p, "PING\r\n"), MEMPHIS_OK); /* served as before */
+        until(&p, "}\r\nPONG\r\n");
+        assert_int_equal(join(&q, "root"), MEMPHIS_OK);
+        until(&q, "\"ldm\":true");
+        leave(&p);
+        leave(&q);
+        test_world_end(&w);
+    }
+}
+
 static void what_breaks_the_protocol_ends_the_session(void **state)
 {
     (void)state;
@@ -580,6 +604,7 @@ int main(void)
         leak_checked(sdks_hear_of_a_station_that_the_host_removes),
         leak_checked(a_trusted_peer_needs_no_password),
         leak_checked(a_peer_may_come_by_websocket_and_be_told_to_go),
+        leak_checked(CON_24_a_broker_that_goes_says_so),
         leak_checked(what_breaks_the_protocol_ends_the_session),
         leak_checked(too_much_input_is_fed_again_after_a_step),
         leak_checked(a_broker_that_closes_ends_its_sessions),

@@ -188,6 +188,33 @@ static void second_connect_replaces_the_options(void **state)
     assert_int_equal(p->ups, 2);
 }
 
+static void CON_24_info_again_for_who_takes_it(void **state)
+{
+    struct peer *new = join(0), *old = join(1), *waits = join(2);
+
+    (void)state;
+    feed(new, GO);
+    feed(old, "CONNECT {" ROOT ",\"verbose\":false}\r\nPING\r\n");
+    settle();
+    w.info.lame_duck = true;
+    mp_session_send_info(new->s);
+    mp_session_send_info(old->s);
+    mp_session_send_info(waits->s);
+    settle();
+    assert_memory_equal(answer(new), "PONG\r\nINFO {", 12);
+    assert_non_null(strstr(answer(new), "\"ldm\":true"));
+    assert_string_equal(answer(old), "PONG\r\n");
+    assert_string_equal(answer(waits), "");
+    mp_session_close(new->s, NULL);
+    mp_session_send_info(new->s); /* says nothing more */
+    settle();
+    assert_true(new->closed);
+    leave(waits);
+    waits = join(2); /* who comes now hears it at once */
+    settle();
+    assert_non_null(strstr(waits->out, "\"ldm\":true"));
+}
+
 static void commands_before_connect(void **state)
 {
     (void)state;
@@ -660,6 +687,7 @@ int main(void)
         TEST(a_queue_group_chooses_one),
         TEST(requests_cannot_be_listened_to),
         TEST(pushes_cannot_be_forged),
+        TEST(CON_24_info_again_for_who_takes_it),
         TEST(USR_10_a_restricted_user_uses_his_stations_only),
         TEST(USR_10_what_is_taken_away_ends_at_once),
     };
