@@ -92,6 +92,9 @@ $B/test/%: $B/test/%.o $B/libsupport.a $B/libmemphis.a
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(SANFLAGS) -o $@ $^ -lcmocka $(LIBS)
 
+# Objects of programs are kept: without this each second build makes them again.
+.SECONDARY:
+
 deps:
 	@tools/deps
 

@@ -8,7 +8,7 @@
 #include <string.h>
 #include <strings.h>
 
-enum kind { TEXT, ANY, PORT, SIZE, SWITCH, PASSWORD, TRUTH, SECONDS };
+enum kind { TEXT, ANY, PORT, SIZE, SWITCH, PASSWORD, TRUTH, SECONDS, HOURS };
 
 static const struct option {
     const char *name, *alias; /* without dashes */
@@ -35,6 +35,10 @@ static const struct option {
       "bytes of the disk that messages leave free, with K, M, G; 0: 5 %, at most 1G" },
     { "accept-loss", "accept_loss", NULL, SWITCH, offsetof(struct conf, accept_loss),
       NULL, "start although stored data is damaged; keep all that verifies" },
+    { "dlh", "dls_retention_hours", NULL, HOURS, offsetof(struct conf, dls_hours), "3",
+      "hours for which a dead letter is kept after its last change, 1 to 30" },
+    { "dlb", "dls_max_bytes", NULL, SIZE, offsetof(struct conf, dls_max_bytes), "1G",
+      "bytes of all dead letters, with K, M, G; the oldest go first" },
     { "ldd", "lame_duck_duration", NULL, SECONDS, offsetof(struct conf, lame_duck_ms),
       "120", "seconds in which SIGUSR2 closes all clients before it stops" },
     { "ldg", "lame_duck_grace_period", NULL, SECONDS, offsetof(struct conf, grace_ms),
@@ -56,7 +60,8 @@ static const struct option {
 enum {
     OPTIONS = sizeof(options) / sizeof(options[0]),
     MEMORY_LEAST = 4 << 20,
-    SECONDS_MAX = 86400
+    SECONDS_MAX = 86400,
+    HOURS_MAX = 30
 };
 
 void conf_help(void)
@@ -151,6 +156,12 @@ static int set(struct conf *c, const struct option *o, char *value, const char *
         if (value[0] < '0' || value[0] > '9' || *end != 0 || seconds > SECONDS_MAX)
             break;
         *(uint64_t *)field = (uint64_t)(seconds * 1000);
+        return 0;
+    case HOURS:
+        n = strtoul(value, &end, 10);
+        if (value[0] < '0' || value[0] > '9' || *end != 0 || n < 1 || n > HOURS_MAX)
+            break;
+        *(uint32_t *)field = (uint32_t)n;
         return 0;
     case PORT:
         errno = 0;

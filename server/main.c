@@ -73,6 +73,8 @@ static int open_store(struct server *s)
         .connection_token = s->conf.has_passwords ? NULL : s->conf.token,
         .memory_max = s->conf.memory_max,
         .disk_reserve = s->conf.disk_reserve,
+        .dls_retention_hours = s->conf.dls_hours,
+        .dls_max_bytes = s->conf.dls_max_bytes,
         .session_port = s->conf.port,
         .websocket_port = s->conf.ws_port,
         .session_host = s->conf.addr,
@@ -112,8 +114,8 @@ static void greet(const struct server *s, unsigned users)
         printf("  users    share CONNECTION_TOKEN%s\n",
                strcmp(c->token, "memphis") == 0 ? ", which has its default" : "");
     printf("Send a first message, from the source folder:\n"
-           "  pip install memphis-py 'protobuf<5'\n"
-           "  python3 examples/first.py %s %u\n"
+           "  python3 -m venv v && v/bin/pip install memphis-py 'protobuf<5'\n"
+           "  v/bin/python examples/first.py %s %u\n"
            "  make && build/examples/hello build/hello-data   # in C, no server\n"
            "Stop with Ctrl-C; everything acknowledged is on disk.\n",
            host, c->port);
@@ -149,6 +151,7 @@ static int start(struct server *s)
     if (rc == 0)
         rc = loop_start(s);
     for (int i = 0; rc == 0 && i < SIGNALS; i++) {
+        signal(numbers[i], SIG_IGN); /* what holds once the loop is over: see stop */
         s->signals[i] = evsignal_new(s->base, numbers[i], on_signal, s);
         if (s->signals[i] == NULL || event_add(s->signals[i], NULL) != 0)
             rc = 1;
@@ -156,6 +159,7 @@ static int start(struct server *s)
     return rc;
 }
 
+/* Another signal must not end what the first one began. */
 static void stop(struct server *s)
 {
     listener_stop(s);

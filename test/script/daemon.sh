@@ -105,6 +105,15 @@ kill -INT $pid
 wait $pid
 check "SIGINT exits 0" $?
 
+died=0
+for _ in 1 2 3 4 5 6; do
+    start "$work/c.log" -p $port -w 0 -m 0 -sd "$work/store" || died=1
+    kill -INT $pid; kill -INT $pid; kill -TERM $pid; kill -INT $pid
+    wait $pid || died=1
+    tail -1 "$work/c.log" | grep -q 'on disk' || died=1
+done
+check "signals while it stops change nothing" $died
+
 # Lame duck: told, served for a grace, closed one by one, stopped.
 start "$work/lame.log" -p $port -w 0 -m $((port + 1)) -sd "$work/store" \
     --lame_duck_duration=3 --lame_duck_grace_period 1.5
@@ -157,6 +166,42 @@ wait $pid
 check "and then it stops with 0" $?
 grep -q 'lame duck' "$work/lame.log" && tail -1 "$work/lame.log" | grep -q 'on disk'
 check "and has said so" $?
+start "$work/dls.log" -p $port -w 0 -m 0 -sd "$work/dls" --dls_max_bytes=25K
+python3 - $port <<'END'
+import json, socket, sys, time
+s = socket.create_connection(("127.0.0.1", int(sys.argv[1])), 5)
+f = s.makefile("rb")
+s.sendall(b'CONNECT {"user":"root","pass":"memphis","verbose":false,"headers":true}\r\nSUB i.* 1\r\n')
+def message():
+    while True:
+        words = f.readline().split()
+        if words[0] == b"MSG":
+            return words[3] if len(words) == 5 else b"", f.read(int(words[-1]) + 2)[:-2]
+def ask(subject, body):
+    s.sendall(b"PUB %s i.1 %d\r\n%s\r\n" % (subject, len(body), body))
+    return message()
+assert ask(b"$memphis_station_creations", b'{"name":"st","partitions_number":1,"dls_configuration":{"poison":true}}')[1] == b""
+assert b'"error":""' in ask(b"$memphis_consumer_creations", b'{"name":"c","station_name":"st",'
+    b'"connection_id":"x","consumer_type":"application","consumers_group":"c","max_msg_deliveries":1,'
+    b'"start_consume_from_sequence":1,"last_messages":-1,"req_version":4}')[1]
+for i in range(4):
+    assert b'"seq"' in ask(b"st$1.final", b"x" * 10000)[1]
+    reply, body = ask(b"$JS.API.CONSUMER.MSG.NEXT.st$1.c", b"1")
+    assert ask(reply, b"+TERM")[1] == b""
+end = time.time() + 5
+while True:
+    rows = json.loads(ask(b"$memphis_admin.dls_list", b'{"name":"st"}')[1])
+    count = len(next(v for v in rows.values() if isinstance(v, list)))
+    if count == 2:
+        break
+    assert time.time() < end, rows
+    time.sleep(0.1)
+END
+check "--dls_max_bytes holds: the oldest dead letters go" $?
+kill -TERM $pid
+wait $pid
+for h in 0 31 x -1; do says 2 "is not a value" --dls_retention_hours=$h; done
+check "dead letters are kept for 1 to 30 hours" $?
 says 2 "is not a value" -ldd 1e9; check "a duration out of range is a usage error" $?
 
 # More connections than descriptors, while the log needs new files.
