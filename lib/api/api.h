@@ -63,6 +63,8 @@ struct memphis_broker {
     struct mp_session_counters counters;
     char *session_host_name;
     _Atomic uint64_t inbox_number;
+    struct mp_source produces; /* core: those that wait for room in the log */
+    struct api_held *held, **held_last;
     _Atomic uint64_t async_bytes; /* of asynchronous messages not called back yet */
     uint64_t async_bytes_max;
     memphis_stats stats; /* under lock: as of the last turn */
@@ -128,6 +130,9 @@ void api_tell_loop(memphis_broker *b, uint64_t next_ns);
 /* MANUAL: sleeps until something is due, at most `wait_ms`. */
 void api_idle(memphis_broker *b, uint64_t next_ns, uint64_t wait_ms);
 
+void api_produces_init(memphis_broker *b);
+void api_produces_let_in(memphis_broker *b); /* full or not: what comes
+                                              * now was called later */
 void api_sessions_init(memphis_broker *b, const memphis_options *o);
 void api_sessions_close(memphis_broker *b);
 /* Of struct mp_broker: who may less, or is gone. */

@@ -479,7 +479,7 @@ void mp_broker_abandon(struct mp_broker *b)
 
 /* === The turn === */
 
-static bool log_is_full(const struct mp_broker *b)
+bool mp_broker_is_full(const struct mp_broker *b)
 {
     return mp_log_is_full(b->data_log) || mp_log_is_full(b->memory_log);
 }
@@ -492,7 +492,7 @@ static void take_input(struct mp_broker *b)
     struct mp_list *l;
 
     mp_list_init(&again);
-    while (bytes < MP_TURN_BYTES_MAX && operations > 0 && !log_is_full(b) &&
+    while (bytes < MP_TURN_BYTES_MAX && operations > 0 && !mp_broker_is_full(b) &&
            (l = mp_list_pop_front(&b->sources)) != NULL) {
         struct mp_source *s = mp_container_of(l, struct mp_source, input_node);
 
@@ -548,7 +548,7 @@ static uint64_t next_due(const struct mp_broker *b)
 static bool has_more(struct mp_broker *b)
 {
     return !mp_list_is_empty(&b->streams.serving) || mp_mailbox_has_mail(&b->mailbox) ||
-           (!mp_list_is_empty(&b->sources) && !log_is_full(b));
+           (!mp_list_is_empty(&b->sources) && !mp_broker_is_full(b));
 }
 
 void mp_broker_turn(struct mp_broker *b, uint64_t *next_ns)
