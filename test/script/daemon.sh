@@ -200,6 +200,11 @@ END
 check "--dls_max_bytes holds: the oldest dead letters go" $?
 kill -TERM $pid
 wait $pid
+start "$work/dr.log" -p $port -w 0 -m 0 -sd "$work/dr" --disk_reserve=900000G &&
+    grep -q 'none is stored (disk_reserve)' "$work/dr.log"
+check "a reserve above the whole disk is warned about" $?
+kill -TERM $pid
+wait $pid
 for h in 0 31 x -1; do says 2 "is not a value" --dls_retention_hours=$h; done
 check "dead letters are kept for 1 to 30 hours" $?
 says 2 "is not a value" -ldd 1e9; check "a duration out of range is a usage error" $?
