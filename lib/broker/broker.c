@@ -322,13 +322,13 @@ open_replica(struct mp_broker *b, const struct mp_broker_options *o, memphis_err
     memphis_status st = mp_replica_open(&r, &b->replica, err);
     uint64_t disk = o->env->disk_bytes(o->env);
 
-    if (st == MEMPHIS_OK && disk > 0 && o->disk_reserve >= disk)
-        mp_logf(b->logger, MEMPHIS_LOG_WARN, "broker",
-                "Of a disk with %llu bytes %llu are to stay free: messages are read and "
-                "acknowledged, none is stored (disk_reserve).",
-                (unsigned long long)disk, (unsigned long long)o->disk_reserve);
     if (st != MEMPHIS_OK)
         return st;
+    if (disk > 0 && o->disk_reserve >= disk)
+        mp_logf(b->logger, MEMPHIS_LOG_WARN, "broker",
+                "Of a disk of %llu bytes %llu are to stay free: messages are read and "
+                "acknowledged, none is stored (disk_reserve).",
+                (unsigned long long)disk, (unsigned long long)o->disk_reserve);
     b->meta_log = mp_replica_log(b->replica, MP_SHARD_META);
     b->data_log = mp_replica_log(b->replica, MP_SHARD_DATA);
     b->memory_log = mp_replica_log(b->replica, MP_SHARD_MEMORY);
