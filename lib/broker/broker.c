@@ -87,17 +87,12 @@ static void meta_failed(void *ctx, uint64_t tag, memphis_status status)
     mp_operation_done(op);
 }
 
-/* One append of a log comes back, and so do all of it that are not applied. */
-static void entries_failed(struct mp_broker *b, const struct mp_log *log, uint64_t tag,
-                           memphis_status status)
+/* Everything of that log that is not applied. */
+static void entries_lost(struct mp_broker *b, const struct mp_log *log,
+                         memphis_status status)
 {
     struct mp_list *l, *next;
 
-    if (status == MEMPHIS_NO_SPACE) /* removals have operations' tags */
-        mp_dls_failed(b, log);
-    meta_failed(b, tag, status);
-    if (tag != MP_STREAM_TAG)
-        return;
     for (l = b->all_streams.next; l != &b->all_streams; l = next) {
         struct mp_stream *s = mp_container_of(l, struct mp_stream, node);
 
@@ -105,22 +100,24 @@ static void entries_failed(struct mp_broker *b, const struct mp_log *log, uint64
         if (s->log == log)
             mp_stream_failed(s, status);
     }
+    if (status == MEMPHIS_NO_SPACE)
+        mp_dls_failed(b, log); /* may append, so when all streams know */
     b->wall_told_ns = mp_wall_offset(&b->streams.wall);
     mp_stations_failed(b, log, status);
 }
 
-static void data_failed(void *ctx, uint64_t tag, memphis_status status)
+static void data_lost(void *ctx, memphis_status status)
 {
     struct mp_broker *b = ctx;
 
-    entries_failed(b, b->data_log, tag, status);
+    entries_lost(b, b->data_log, status);
 }
 
-static void memory_failed(void *ctx, uint64_t tag, memphis_status status)
+static void memory_lost(void *ctx, memphis_status status)
 {
     struct mp_broker *b = ctx;
 
-    entries_failed(b, b->memory_log, tag, status);
+    entries_lost(b, b->memory_log, status);
 }
 
 static void log_ready(void *ctx, uint32_t pid)
@@ -171,7 +168,8 @@ static void set_sinks(struct mp_broker *b)
 {
     struct mp_log_sink sink = {
         .apply = data_apply,
-        .failed = data_failed,
+        .lost = data_lost,
+        .failed = meta_failed,
         .ready = log_ready,
         .state = log_state,
         .restore = log_restore,
@@ -181,7 +179,7 @@ static void set_sinks(struct mp_broker *b)
 
     b->data_log->sink = sink;
     sink.apply = memory_apply;
-    sink.failed = memory_failed;
+    sink.lost = memory_lost;
     b->memory_log->sink = sink;
 }
 
