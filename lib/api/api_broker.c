@@ -133,6 +133,7 @@ static void publish_stats(memphis_broker *b)
     o->dead_letters = dls.letters;
     o->dead_letters_bytes = dls.bytes;
     o->dead_letters_dropped = dls.forced;
+    o->message_ids_dropped = b->core->streams.ids.dropped;
 }
 
 /* What callers wait for is told once a turn, whatever many calls it finished. */

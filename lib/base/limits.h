@@ -18,6 +18,7 @@ enum {
     MP_PULLS_WAITING_MAX = 512,        /* per group and partition */
     MP_PENDING_MAX = 1000000,          /* unsettled messages of a group and partition */
     MP_DEDUPE_IDS_MAX = 4000000,       /* per partition */
+    MP_DEDUPE_SHARE = 16,              /* of memory_max, for all of them: a 16th */
     MP_PARTITIONS_MAX = 10000,         /* per station */
     MP_GROUPS_MAX = 10000,             /* per partition */
     MP_NAME_MAX = 128,                 /* station, producer, consumer, group */

@@ -417,6 +417,8 @@ memphis_status mp_broker_open(const struct mp_broker_options *o, struct mp_broke
     mp_mailbox_init(&b->mailbox, o->wake, o->ctx);
     b->env->mailbox = &b->mailbox;
     init_parts(b);
+    b->streams.ids.bytes_max =
+        (o->memory_max ? o->memory_max : MP_MEMORY_MAX_DEFAULT) / MP_DEDUPE_SHARE;
     st = open_replica(b, o, err);
     if (st == MEMPHIS_OK) {
         mp_dls_new(b);

@@ -631,6 +631,7 @@ static bool on_publish(void *ctx, struct mp_client *from, const struct mp_messag
 void mp_stream_host_init(struct mp_stream_host *h)
 {
     memset(h, 0, sizeof(*h));
+    mp_dedup_budget_init(&h->ids, MP_MEMORY_MAX_DEFAULT / MP_DEDUPE_SHARE);
     mp_list_init(&h->serving);
     mp_list_init(&h->held);
     mp_list_init(&h->dirty);
@@ -659,7 +660,8 @@ struct mp_stream *mp_stream_new(struct mp_stream_host *h, struct mp_log *log,
     s->service =
         mp_bus_serve(h->bus, mp_buf_slice(&subject), MP_SERVICE_TAP, on_publish, s);
     mp_buf_fini(&subject);
-    mp_dedup_init(&s->dedup, h->dedup_key, settings->window_ns, MP_DEDUPE_IDS_MAX);
+    mp_dedup_init(&s->dedup, &h->ids, h->dedup_key, settings->window_ns,
+                  MP_DEDUPE_IDS_MAX);
     s->limit_timer.fire = fire_limit;
     mp_list_init(&s->waiters);
     return s;

@@ -90,6 +90,8 @@ struct mp_stream_host {
     const uint64_t *now_ns;   /* broker time of this turn */
     struct mp_wall wall;      /* what is shown for broker times */
     uint64_t dedup_key[2];
+    struct mp_dedup_budget ids;
+    uint64_t ids_told, ids_told_ns; /* of those that went early: what the log says */
     struct mp_list serving;  /* groups with a pull and perhaps a message */
     struct mp_list held;     /* groups all of whose clients read too slowly */
     struct mp_list dirty;    /* groups with progress to log */

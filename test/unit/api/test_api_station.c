@@ -512,6 +512,41 @@ static void produces_wait_for_room_in_memory(void **state)
     }
 }
 
+static void STA_21_ids_have_their_share_of_memory(void **state)
+{
+    struct world *x = begin(1, true, 1);
+    struct outcomes o = { 0 };
+    memphis_stats st;
+    memphis_receipt r;
+    char text[16];
+    memphis_produce_options id = { .message_id = text };
+
+    (void)state;
+    memphis_producer_close(x->p);
+    memphis_station_close(x->s);
+    memphis_close(x->w.b);
+    x->w.options.memory_max = 4 << 20; /* a 16th has 6,553 ids, so a table of 4,096 */
+    assert_int_equal(test_world_open(&x->w), MEMPHIS_OK);
+    assert_int_equal(memphis_station_open(x->w.b, "orders", &x->s, NULL), MEMPHIS_OK);
+    assert_int_equal(memphis_producer_open(x->s, "p", &x->p, NULL), MEMPHIS_OK);
+    for (int i = 0; i < 6000; i++) {
+        snprintf(text, sizeof text, "id-%d", i);
+        assert_int_equal(memphis_produce_async(x->p, "x", 1, &id, on_outcome, &o, NULL),
+                         MEMPHIS_OK);
+    }
+    assert_int_equal(memphis_producer_flush(x->p, 30000), MEMPHIS_OK);
+    assert_int_equal(memphis_step(x->w.b, NULL), MEMPHIS_OK);
+    memphis_stats_read(x->w.b, &st);
+    assert_int_equal(st.message_ids_dropped, 6000 - 4096);
+    assert_int_equal(produce(x, &id, &r), MEMPHIS_OK); /* the newest one is known */
+    assert_int_equal(r.duplicate, 1);
+    assert_int_equal(r.sequence, 6000);
+    snprintf(text, sizeof text, "id-0");
+    assert_int_equal(produce(x, &id, &r), MEMPHIS_OK); /* the oldest one is not */
+    assert_int_equal(r.duplicate, 0);
+    end(x);
+}
+
 /* More than a turn takes: the rest waits, and then whatever is called, in its order. */
 static struct world *begin_with_some_waiting(uint32_t posted, struct outcomes *o)
 {
@@ -789,6 +824,7 @@ int main(void)
         leak_checked(only_so_many_are_under_way),
         leak_checked(only_so_many_bytes_are_under_way),
         leak_checked(produces_wait_for_room_in_memory),
+        leak_checked(STA_21_ids_have_their_share_of_memory),
         leak_checked(what_its_caller_takes_back_is_stored_as_it_was),
         leak_checked(a_purge_does_not_overtake_what_waits),
         leak_checked(a_close_lets_in_what_waits),
