@@ -9,7 +9,8 @@
  *             allow_write_permissions: [..], deny_read_permissions: [..],
  *             deny_write_permissions: [..]}        without lists: all stations
  *   user_list {}                              -> {users: [..]}
- *   user_remove {username}                       his sessions end
+ *   user_remove {username}                       his sessions end; root alone removes
+ *                                                management users
  *   user_set_password {username, password}
  *   user_set_permissions {username, the four lists}
  *   station_create {name, partitions_number, retention_type, retention_value,
@@ -18,8 +19,10 @@
  *   station_purge {name, partition_number}       0, or not there: all partitions
  *   station_remove {name}
  *   dls_list {name, limit}                    -> {letters: [..], total, resend: {..}}
- *   dls_resend {name, ids: [..]}                 without ids: all, in the background
- *   dls_drop {name, ids: [..]}                   without ids: all; who may write
+ *   dls_resend {name, ids: [..]}                 or all: true, in the background
+ *   dls_drop {name, ids: [..]}                   or all: true; who may write
+ *
+ * A key that a verb does not have, or that comes twice, is refused.
  *
  * A pattern of a list is a station's name, or has stars, each for one or more
  * characters: "prod.*". To read is to consume; to write is to produce, and to make or

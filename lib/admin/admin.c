@@ -15,23 +15,33 @@ enum {
     ALL = MANAGERS | APPLICATION /* the handler looks at his permissions */
 };
 
+#define LISTS                                                                          \
+    "allow_read_permissions allow_write_permissions deny_read_permissions "            \
+    "deny_write_permissions"
+
 static const struct verb {
     const char *name;
     uint32_t who;
     void (*handle)(struct mp_admin_call *c);
+    const char *keys; /* a misspelt one is refused, not left out */
 } verbs[] = {
-    { "user_add", MANAGERS, mp_admin_user_add },
-    { "user_list", MANAGERS, mp_admin_user_list },
-    { "user_remove", MANAGERS, mp_admin_user_remove },
-    { "user_set_password", MANAGERS, mp_admin_user_set_password },
-    { "user_set_permissions", MANAGERS, mp_admin_user_set_permissions },
-    { "station_create", ALL, mp_admin_station_create },
-    { "station_list", ALL, mp_admin_station_list },
-    { "station_purge", ALL, mp_admin_station_purge },
-    { "station_remove", ALL, mp_admin_station_remove },
-    { "dls_list", ALL, mp_admin_dls_list },
-    { "dls_resend", ALL, mp_admin_dls_resend },
-    { "dls_drop", ALL, mp_admin_dls_drop },
+    { "user_add", MANAGERS, mp_admin_user_add,
+      "username password user_type full_name team position description "
+      "avatar_id " LISTS },
+    { "user_list", MANAGERS, mp_admin_user_list, "" },
+    { "user_remove", MANAGERS, mp_admin_user_remove, "username" },
+    { "user_set_password", MANAGERS, mp_admin_user_set_password, "username password" },
+    { "user_set_permissions", MANAGERS, mp_admin_user_set_permissions,
+      "username " LISTS },
+    { "station_create", ALL, mp_admin_station_create,
+      "name partitions_number retention_type retention_value storage_type "
+      "idempotency_window_in_ms" },
+    { "station_list", ALL, mp_admin_station_list, "" },
+    { "station_purge", ALL, mp_admin_station_purge, "name partition_number" },
+    { "station_remove", ALL, mp_admin_station_remove, "name" },
+    { "dls_list", ALL, mp_admin_dls_list, "name limit" },
+    { "dls_resend", ALL, mp_admin_dls_resend, "name ids all" },
+    { "dls_drop", ALL, mp_admin_dls_drop, "name ids all" },
 };
 
 /* === Answers === */
@@ -150,6 +160,8 @@ void mp_admin(struct mp_broker *b, const char *actor, memphis_slice verb,
     else if ((v->who >> c->type & 1) == 0)
         mp_admin_fail(c, MEMPHIS_DENIED,
                       "only root and management users may do that");
+    else if (mp_json_check_keys(c->args, v->keys, &err) != MEMPHIS_OK)
+        mp_admin_fail(c, MEMPHIS_INVALID, err.message);
     else
         v->handle(c);
 }

@@ -11,7 +11,7 @@ static const char *const reasons[] = { "", "unacked", "nacked", "schema" };
 
 /* === The letters that a verb is about === */
 
-/* `ids` not there: all of them. */
+/* `ids`, or `all` true. */
 struct ids {
     uint32_t *items;
     size_t count;
@@ -22,10 +22,13 @@ static memphis_status read_ids(const struct mp_admin_call *c, struct ids *out,
                                memphis_error *err)
 {
     const struct mp_json_value *list = mp_json_get(c->args, "ids");
-    memphis_status st = MEMPHIS_OK;
+    bool has_ids = !mp_json_is_null(list);
 
-    *out = (struct ids){ .is_all = mp_json_is_null(list) };
-    if (out->is_all)
+    *out = (struct ids){ 0 };
+    memphis_status st = mp_json_get_bool(c->args, "all", &out->is_all, err);
+    if (st == MEMPHIS_OK && out->is_all == has_ids)
+        st = mp_fail(err, MEMPHIS_INVALID, "say ids: [..], or all: true");
+    if (st != MEMPHIS_OK || out->is_all)
         return st;
     size_t count = mp_json_count(list);
     if (!mp_json_is_array(list) || count > IDS_MAX)

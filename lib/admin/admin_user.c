@@ -196,12 +196,18 @@ static bool take_user(struct mp_admin_call *c)
     return true;
 }
 
+/* Who could remove another manager could make him anew, with a password of his own. */
 void mp_admin_user_remove(struct mp_admin_call *c)
 {
+    const struct mp_user_row *row;
+
     if (!take_user(c))
         return;
+    row = mp_meta_user(c->broker->meta, mp_slice_text(c->name));
     if (strcmp(c->name, c->actor) == 0 && c->type != MP_USER_ROOT)
         mp_admin_fail(c, MEMPHIS_DENIED, "nobody removes himself");
+    else if (row != NULL && row->type != MP_USER_APPLICATION && c->type != MP_USER_ROOT)
+        mp_admin_fail(c, MEMPHIS_DENIED, "only root removes management users");
     else
         mp_user_drop(c->broker, c->name, mp_admin_then_done(c));
 }

@@ -58,7 +58,7 @@ static void letters_are_dropped_and_resent(void **state)
     assert_int_equal(w->heard_count, 1);
     assert_string_equal(heard(w), "seven");
     w->heard_count = 0;
-    says(w, NULL, "dls_resend", "{\"name\":\"orders\"}", "{}");
+    says(w, NULL, "dls_resend", "{\"name\":\"orders\",\"all\":true}", "{}");
     pass(w, 50);
     assert_int_equal(w->heard_count, 2);
     says(w, NULL, "dls_resend", "{\"name\":\"orders\",\"ids\":[]}", "{}");
@@ -69,25 +69,32 @@ static void letters_are_dropped_and_resent(void **state)
     assert_true(has_rows(w));
     says(w, NULL, "dls_drop", "{\"name\":\"orders\",\"ids\":[]}", "{}");
     assert_true(has_rows(w));
-    says(w, NULL, "dls_drop", "{\"name\":\"orders\"}", "{}");
+    says(w, NULL, "dls_drop", "{\"name\":\"orders\",\"all\":true}", "{}");
     assert_false(has_rows(w));
     world_free(w);
 }
 
 static void arguments_that_make_no_sense_are_refused(void **state)
 {
-    static const char *const ids[] = {
-        "{}", "\"1\"", "7", "[0]", "[-1]", "[\"1\"]", "[2147483648]", "[1.5]"
+    static const char *const which[] = {
+        "\"ids\":{}", "\"ids\":\"1\"", "\"ids\":7", "\"ids\":[0]", "\"ids\":[-1]",
+        "\"ids\":[\"1\"]", "\"ids\":[2147483648]", "\"ids\":[1.5]",
+        /* all of them only when it is said */
+        "\"ids\":null", "\"id\":[1]", "\"all\":false", "\"all\":1", "\"all\":null",
+        "\"all\":true,\"ids\":[]", "\"ids\":null,\"all\":\"true\"",
     };
     struct world *w = world_with("", true);
     char json[96];
     (void)state;
 
-    for (size_t i = 0; i < sizeof ids / sizeof ids[0]; i++) {
-        snprintf(json, sizeof json, "{\"name\":\"orders\",\"ids\":%s}", ids[i]);
+    dead_letter(w, "seven");
+    refused(w, NULL, "dls_drop", "{\"name\":\"orders\"}", MEMPHIS_INVALID, "all: true");
+    for (size_t i = 0; i < sizeof which / sizeof which[0]; i++) {
+        snprintf(json, sizeof json, "{\"name\":\"orders\",%s}", which[i]);
         refused(w, NULL, "dls_drop", json, MEMPHIS_INVALID, "");
         refused(w, NULL, "dls_resend", json, MEMPHIS_INVALID, "");
     }
+    assert_true(has_rows(w));
     refused(w, NULL, "dls_list", "{\"name\":\"orders\",\"limit\":\"x\"}",
             MEMPHIS_INVALID, "limit");
     refused(w, NULL, "dls_list", "{\"name\":\"gone\"}", MEMPHIS_NOT_FOUND, "gone");
@@ -115,7 +122,7 @@ static void USR_10_letters_are_those_of_stations_that_may_be_read(void **state)
     assert_true(has_rows(w));
     says(w, NULL, "user_set_permissions",
          "{\"username\":\"app\",\"allow_write_permissions\":[\"orders\"]}", "{}");
-    says(w, "app", "dls_drop", "{\"name\":\"orders\"}", "{}");
+    says(w, "app", "dls_drop", "{\"name\":\"orders\",\"all\":true}", "{}");
     assert_false(has_rows(w));
     world_free(w);
 }

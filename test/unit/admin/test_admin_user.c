@@ -83,6 +83,13 @@ static void USR_07_who_may_remove_and_rename_whom(void **state)
          "{\"username\":\"boss\",\"password\":\"Another2?\"}", "{}");
     says(w, "root", "user_set_password",
          "{\"username\":\"app\",\"password\":\"Another2?\"}", "{}");
+    says(w, "boss", "user_add",
+         "{\"username\":\"other\",\"password\":\"Secret1!\","
+         "\"user_type\":\"management\"}",
+         "{}");
+    refused(w, "boss", "user_remove", "{\"username\":\"Other\"}", MEMPHIS_DENIED,
+            "only root removes");
+    says(w, "root", "user_remove", "{\"username\":\"other\"}", "{}");
     says(w, "boss", "user_remove", "{\"username\":\"APP\"}", "{}");
     refused(w, "boss", "user_remove", "{\"username\":\"app\"}", MEMPHIS_NOT_FOUND,
             "no user");
@@ -99,6 +106,10 @@ static void USR_10_permissions_are_set_and_lifted(void **state)
     assert_true(lists(w, "\"allow_write_permissions\":[\"log\"]"));
     says(w, "boss", "user_set_permissions",
          "{\"username\":\"app\",\"allow_read_permissions\":[]}", "{}");
+    assert_true(lists(w, "\"allow_read_permissions\":[]"));
+    refused(w, "boss", "user_set_permissions",
+            "{\"username\":\"app\",\"allow_read\":[\"a\"]}", MEMPHIS_INVALID,
+            "there is no key 'allow_read', but: username allow_read_permissions");
     assert_true(lists(w, "\"allow_read_permissions\":[]"));
     says(w, "boss", "user_set_permissions", "{\"username\":\"app\"}", "{}");
     assert_false(lists(w, "allow_read_permissions"));
