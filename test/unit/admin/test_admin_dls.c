@@ -20,8 +20,8 @@ static void letters_are_listed_oldest_change_first(void **state)
     (void)state;
 
     says(w, NULL, "dls_list", "{\"name\":\"orders\"}",
-         "{\"letters\":[],\"total\":0,\"resend\":{\"is_running\":false,\"done\":0,"
-         "\"total\":0}}");
+         "{\"letters\":[],\"next\":null,\"total\":0,"
+         "\"resend\":{\"is_running\":false,\"done\":0,\"total\":0}}");
     uint32_t first = dead_letter(w, "seven");
     uint32_t second = dead_letter(w, "eight");
     assert_int_equal(call(w, NULL, "dls_list", "{\"name\":\"orders\",\"limit\":1}"),
@@ -35,6 +35,25 @@ static void letters_are_listed_oldest_change_first(void **state)
     assert_non_null(strstr(said_by_verb.json, "\"total\":2,"));
     snprintf(expected, sizeof expected, "\"id\":%u,", second);
     assert_null(strstr(said_by_verb.json, expected));
+    char out[512], next[64], ids[3][16], json[128];
+    read_page(w, NULL, "dls_list", "{\"name\":\"orders\",\"limit\":1}", "id", out,
+              next);
+    snprintf(ids[0], sizeof ids[0], "%u", first);
+    snprintf(ids[1], sizeof ids[1], "%u", second);
+    snprintf(ids[2], sizeof ids[2], "%u", dead_letter(w, "nine"));
+    assert_string_equal(out, ids[0]);
+    assert_string_equal(next, ids[0]);
+    snprintf(json, sizeof json, "{\"name\":\"orders\",\"limit\":2,\"after\":%s}", next);
+    read_page(w, NULL, "dls_list", json, "id", out, next);
+    snprintf(expected, sizeof expected, "%s %s", ids[1], ids[2]);
+    assert_string_equal(out, expected);
+    assert_string_equal(next, "null");
+    assert_non_null(strstr(said_by_verb.json, "\"total\":3,"));
+    refused(w, NULL, "dls_list", "{\"name\":\"orders\",\"after\":0}", MEMPHIS_NOT_FOUND,
+            "gone");
+    says(w, NULL, "station_create", "{\"name\":\"others\"}", "{}");
+    snprintf(json, sizeof json, "{\"name\":\"others\",\"after\":%u}", first);
+    refused(w, NULL, "dls_list", json, MEMPHIS_NOT_FOUND, "gone");
     world_free(w);
 }
 

@@ -119,6 +119,44 @@ static void USR_10_permissions_are_set_and_lifted(void **state)
     world_free(w);
 }
 
+static void users_are_listed_in_pages(void **state)
+{
+    struct world *w = world_with_users(); /* app, boss */
+    char out[512], next[64], json[128];
+    (void)state;
+
+    for (char c = 'a'; c <= 'c'; c++) {
+        snprintf(json, sizeof json,
+                 "{\"username\":\"%c\",\"password\":\"Secret1!\","
+                 "\"user_type\":\"application\"}",
+                 c);
+        says(w, NULL, "user_add", json, "{}");
+    }
+    read_page(w, NULL, "user_list", "{\"limit\":2}", "username", out, next);
+    assert_string_equal(out, "app boss");
+    assert_string_equal(next, "boss");
+    read_page(w, NULL, "user_list", "{\"limit\":2,\"after\":\"boss\"}", "username", out,
+              next);
+    assert_string_equal(out, "a b");
+    assert_string_equal(next, "b");
+    says(w, NULL, "user_remove", "{\"username\":\"boss\"}", "{}");
+    read_page(w, NULL, "user_list", "{\"limit\":1,\"after\":\"b\"}", "username", out,
+              next);
+    assert_string_equal(out, "c");
+    assert_string_equal(next, "null");
+    read_page(w, NULL, "user_list", "{\"after\":\"c\"}", "username", out, next);
+    assert_string_equal(out, "");
+    refused(w, NULL, "user_list", "{\"after\":\"boss\"}", MEMPHIS_NOT_FOUND, "gone");
+    static const char *const wrong[] = { "0", "-1", "1001", "\"1\"", "1.5" };
+    for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
+        snprintf(json, sizeof json, "{\"limit\":%s}", wrong[i]);
+        refused(w, NULL, "user_list", json, MEMPHIS_INVALID, "limit");
+        refused(w, NULL, "station_list", json, MEMPHIS_INVALID, "limit");
+    }
+    refused(w, NULL, "user_list", "{\"after\":1}", MEMPHIS_INVALID, "after");
+    world_free(w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -126,6 +164,7 @@ int main(void)
         leak_checked(arguments_that_make_no_sense_are_refused),
         leak_checked(USR_07_who_may_remove_and_rename_whom),
         leak_checked(USR_10_permissions_are_set_and_lifted),
+        leak_checked(users_are_listed_in_pages),
     };
 
     return run_tests("admin/admin_user", tests);
