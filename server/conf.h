@@ -19,6 +19,9 @@ struct conf {
     const char *token;
     const char *users; /* of the first start: YAML; "": none */
     uint64_t memory_max, disk_reserve;
+    bool tls; /* with a certificate and a key, at least; "": no such file */
+    const char *tls_cert, *tls_key, *tls_ca;
+    bool tls_verify;
     bool accept_loss, debug, version, help;
     bool addr_given;
 };

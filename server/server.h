@@ -1,6 +1,7 @@
 /* server/server.h -- the daemon's parts: one libevent loop that is the broker's core.
  *
  *   listener --accept--> conn  (socket <-> memphis_session), one per door
+ *             with TLS: listener --accept--> tunnel --socketpair--> conn
  *   loop: one event for the broker's wakeup fd and one timer; both call memphis_step
  *   monitor: HTTP on loopback for health checks
  *
@@ -23,10 +24,11 @@ struct server {
     struct conf conf;
     struct event_base *base;
     memphis_broker *broker;
-    struct event *wakeup, *timer, *step, *signals[2];
+    struct event *wakeup, *timer, *step, *signals[3];
     struct evconnlistener *listeners[DOORS];
     struct event *accept_again; /* after an error of accept */
     struct evhttp *http;
+    struct tunnels *tunnels; /* NULL: no TLS */
     struct conn *conns; /* list of open connections */
     unsigned conns_count;
     int fd_max;   /* connections have descriptors below it */
