@@ -75,7 +75,7 @@ $B/libsupport.a: $(SUPPORT_OBJ)
 
 $B/memphisd: $(SERVER_OBJ) $B/libmemphis.a
 	$(call say,LINK,$@)
-	$(Q)$(CC) $(SANFLAGS) -o $@ $^ -Wl,--gc-sections -levent $(LIBS)
+	$(Q)$(CC) $(SANFLAGS) -o $@ $^ -Wl,--gc-sections -levent -lmbedtls -lmbedx509 $(LIBS)
 
 $B/examples/%: examples/%.c $B/libmemphis.a
 	$(call say,LINK,$@)

@@ -33,6 +33,16 @@ static const struct option {
     { "dr", "disk_reserve", "MEMPHIS_DISK_RESERVE", SIZE,
       offsetof(struct conf, disk_reserve), "0",
       "bytes of the disk that messages leave free, with K, M, G; 0: 5 %, at most 1G" },
+    { "tls", "tls", NULL, SWITCH, offsetof(struct conf, tls), NULL,
+      "TLS on the ports of SDKs and WebSockets: docs/tls.md" },
+    { "tlscert", "tls_cert", NULL, ANY, offsetof(struct conf, tls_cert), "",
+      "file with the server's certificate and its chain" },
+    { "tlskey", "tls_key", NULL, ANY, offsetof(struct conf, tls_key), "",
+      "file with its private key; SIGHUP reads both anew" },
+    { "tlscacert", "tls_ca_cert", NULL, ANY, offsetof(struct conf, tls_ca), "",
+      "file with the authority of clients' certificates; they may come without" },
+    { "tlsverify", "tls_verify", NULL, SWITCH, offsetof(struct conf, tls_verify), NULL,
+      "a client must have a certificate of --tlscacert" },
     { "accept-loss", "accept_loss", NULL, SWITCH, offsetof(struct conf, accept_loss),
       NULL, "start although stored data is damaged; keep all that verifies" },
     { "dlh", "dls_retention_hours", NULL, HOURS, offsetof(struct conf, dls_hours), "3",
@@ -75,8 +85,10 @@ void conf_help(void)
             snprintf(left, sizeof(left), "-%s, --%s", o->name, o->alias);
         else
             snprintf(left, sizeof(left), "environment %s", o->env);
-        printf("  %-28s %s%s%s%s\n", left, o->help, o->fallback ? " (default " : "",
-               o->fallback ? o->fallback : "", o->fallback ? ")" : "");
+        bool has_default = o->fallback != NULL && o->fallback[0] != 0;
+
+        printf("  %-28s %s%s%s%s\n", left, o->help, has_default ? " (default " : "",
+               has_default ? o->fallback : "", has_default ? ")" : "");
     }
 }
 
@@ -223,13 +235,31 @@ static int read_flags(struct conf *c, int argc, char **argv)
     return 0;
 }
 
+/* Each of the flags switches TLS on: half a configuration must not mean none. */
+static int check_tls(struct conf *c)
+{
+    c->tls |= c->tls_cert[0] != 0 || c->tls_key[0] != 0 || c->tls_ca[0] != 0 ||
+              c->tls_verify;
+    if (c->tls && (c->tls_cert[0] == 0 || c->tls_key[0] == 0)) {
+        fprintf(stderr, "memphisd: TLS needs both --tlscert FILE and --tlskey FILE.\n");
+        return 2;
+    }
+    if (c->tls_verify && c->tls_ca[0] == 0) {
+        fprintf(stderr, "memphisd: --tlsverify needs --tlscacert FILE: whose "
+                        "certificates are good?\n");
+        return 2;
+    }
+    return 0;
+}
+
 int conf_read(struct conf *c, int argc, char **argv)
 {
+    int rc;
+
     memset(c, 0, sizeof(*c));
     for (int i = 0; i < OPTIONS; i++) {
         const struct option *o = &options[i];
         char *env = o->env != NULL ? getenv(o->env) : NULL;
-        int rc;
 
         if (o->fallback == NULL)
             continue;
@@ -239,5 +269,6 @@ int conf_read(struct conf *c, int argc, char **argv)
         if (rc != 0)
             return rc;
     }
-    return read_flags(c, argc, argv);
+    rc = read_flags(c, argc, argv);
+    return rc != 0 ? rc : check_tls(c);
 }

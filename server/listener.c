@@ -1,5 +1,7 @@
 #include "server.h"
 
+#include "tunnel.h"
+
 #include <arpa/inet.h>
 #include <errno.h>
 #include <event2/listener.h>
@@ -42,6 +44,15 @@ static void on_accept(struct evconnlistener *l, evutil_socket_t fd,
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one,
                sizeof(one)); /* turns gather writes */
     peer_text(addr, peer, sizeof(peer));
+    if (s->tunnels != NULL) {
+        int inside = tunnel_open(s, (int)door, fd, peer);
+
+        if (inside < 0) {
+            evutil_closesocket(fd);
+            return;
+        }
+        fd = inside;
+    }
     conn_accept(s, door, fd, peer);
 }
 

@@ -1,6 +1,7 @@
 /* server/server.h -- the daemon's parts: one libevent loop that is the broker's core.
  *
  *   listener --accept--> conn  (socket <-> memphis_session), one per door
+ *             with TLS: listener --accept--> tunnel --socketpair--> conn
  *   loop: one event for the broker's wakeup fd and one timer; both call memphis_step
  *   monitor: HTTP on loopback for health checks
  *
@@ -14,7 +15,7 @@
 #include <event2/event.h>
 #include <memphis/memphis.h>
 
-enum { READ_MAX = 128 * 1024, SIGNALS = 3 };
+enum { READ_MAX = 128 * 1024, SIGNALS = 4 };
 
 /* The doors for clients: the same protocol, bare or in WebSocket frames. */
 enum door { DOOR_TCP, DOOR_WEBSOCKET, DOORS };
@@ -27,6 +28,7 @@ struct server {
     struct evconnlistener *listeners[DOORS];
     struct event *accept_again; /* after an error of accept */
     struct evhttp *http;
+    struct tunnels *tunnels; /* NULL: no TLS */
     struct conn *conns; /* list of open connections */
     unsigned conns_count;
     int fd_max;   /* connections have descriptors below it */

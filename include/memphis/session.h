@@ -41,7 +41,9 @@ typedef struct memphis_session_options {
                          example by Unix peer credentials) */
     uint32_t websocket; /* not 0: the pipe is that of an HTTP client that asks for a
                            WebSocket (RFC 6455); the protocol is inside its frames */
-    uint32_t reserved0;
+    uint32_t tls; /* not 0: the pipe's transport encrypts. INFO says so (tls_required);
+                     it goes out at once, before a handshake or inside. CONNECT has 30
+                     seconds instead of two: how long a handshake takes you guard */
     uint64_t reserved[5];
 } memphis_session_options;
 

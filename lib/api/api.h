@@ -58,8 +58,9 @@ struct memphis_broker {
     /* sessions */
     struct mp_list sessions;
     uint32_t sessions_count, sessions_up; /* all; those that are logged in */
-    struct mp_session_host host, ws_host; /* they differ in the port of INFO */
-    struct mp_server_info info, ws_info;
+    /* By websocket and tls of a session's options: they differ in what INFO says. */
+    struct mp_session_host hosts[2][2];
+    struct mp_server_info infos[2][2];
     struct mp_session_counters counters;
     char *session_host_name;
     _Atomic uint64_t inbox_number;

@@ -174,7 +174,7 @@ void api_sessions_init(memphis_broker *b, const memphis_options *o)
 
     mp_list_init(&b->sessions);
     b->session_host_name = mp_strdup(o->session_host ? o->session_host : "127.0.0.1");
-    b->info = (struct mp_server_info){
+    struct mp_server_info info = {
         .server_id = b->core->server_id,
         .server_name = b->core->name,
         .host = b->session_host_name,
@@ -182,11 +182,10 @@ void api_sessions_init(memphis_broker *b, const memphis_options *o)
         .payload_max = o->max_payload ? o->max_payload : MP_PAYLOAD_MAX_DEFAULT,
         .auth_required = true,
     };
-    b->host = (struct mp_session_host){
+    struct mp_session_host host = {
         .bus = b->core->bus,
         .timers = &b->core->timers,
         .logger = &b->logger,
-        .info = &b->info,
         .counters = &b->counters,
         .output_max = share < MP_OUTPUT_BACKLOG_MAX ? share : MP_OUTPUT_BACKLOG_MAX,
         .authenticate = authenticate,
@@ -198,10 +197,15 @@ void api_sessions_init(memphis_broker *b, const memphis_options *o)
         .now_ms = now_ms,
         .ctx = b,
     };
-    b->ws_info = b->info;
-    b->ws_info.port = o->websocket_port ? o->websocket_port : 7770;
-    b->ws_host = b->host;
-    b->ws_host.info = &b->ws_info;
+    for (int ws = 0; ws < 2; ws++)
+        for (int tls = 0; tls < 2; tls++) {
+            b->infos[ws][tls] = info;
+            b->infos[ws][tls].tls_required = tls != 0;
+            if (ws != 0)
+                b->infos[ws][tls].port = o->websocket_port ? o->websocket_port : 7770;
+            b->hosts[ws][tls] = host;
+            b->hosts[ws][tls].info = &b->infos[ws][tls];
+        }
 }
 
 void api_sessions_close(memphis_broker *b)
@@ -229,6 +233,8 @@ static void run_new(struct api_call *c)
     struct mp_session_pipe pipe = { h->pipe.write, h->pipe.close, h->pipe.ctx };
     const char *peer = n->o != NULL && n->o->peer != NULL ? n->o->peer : "local";
     const char *user = n->o != NULL ? n->o->user : NULL;
+    bool is_ws = n->o != NULL && n->o->websocket != 0;
+    bool is_tls = n->o != NULL && n->o->tls != 0;
 
     if (b->sessions_count >= MP_CONNECTIONS_MAX) {
         api_finish(c, MEMPHIS_FULL, "there are 65,536 sessions already");
@@ -239,11 +245,11 @@ static void run_new(struct api_call *c)
     h->source.work = source_work;
     h->source.has_input = source_has_input;
     h->source.flush = source_flush;
-    if (n->o != NULL && n->o->websocket != 0) {
-        h->ws = mp_ws_pipe_new(&b->ws_host, &pipe, peer, user);
+    if (is_ws) {
+        h->ws = mp_ws_pipe_new(&b->hosts[1][is_tls], &pipe, peer, user);
         h->s = mp_ws_pipe_session(h->ws);
     } else {
-        h->s = mp_session_new(&b->host, &pipe, peer, user);
+        h->s = mp_session_new(&b->hosts[0][is_tls], &pipe, peer, user);
     }
     mp_session_set_ctx(h->s, h);
     mp_list_push_back(&b->sessions, &h->node);
@@ -266,8 +272,7 @@ memphis_status memphis_session_new(memphis_broker *b, const memphis_pipe *pipe,
         return mp_fail(err, MEMPHIS_INVALID,
                        "a session needs a broker, a pipe and an output");
     if (!api_reserved_is_zero(pipe->reserved, 2) ||
-        (o != NULL &&
-         (o->reserved0 != 0 || !api_reserved_is_zero(o->reserved, 5))))
+        (o != NULL && !api_reserved_is_zero(o->reserved, 5)))
         return mp_fail(err, MEMPHIS_INVALID, "reserved words must be zero");
     st = api_may_wait(b, err);
     if (st != MEMPHIS_OK)

@@ -538,9 +538,9 @@ static memphis_status check_produce(memphis_producer *p, const void *data, size_
     if (o != NULL && o->partition > p->s->partitions)
         return mp_fail(err, MEMPHIS_INVALID, "station '%s' has %u partitions",
                        p->s->name, p->s->partitions);
-    if (size > p->s->b->info.payload_max)
+    if (size > p->s->b->infos[0][0].payload_max)
         return mp_fail(err, MEMPHIS_TOO_BIG, "a message has at most %u bytes",
-                       p->s->b->info.payload_max);
+                       p->s->b->infos[0][0].payload_max);
     return measure_headers(p->name, o, headers_size, err);
 }
 

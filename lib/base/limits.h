@@ -47,6 +47,7 @@ enum {
     MP_PROGRESS_DELAY_MS = 5,          /* acks wait at most this long for a log entry */
     MP_COVER_DELAY_MS = 1000,          /* then an idle log covers its last batch */
     MP_AUTH_TIMEOUT_MS = 2000,         /* CONNECT must come within */
+    MP_AUTH_TIMEOUT_TLS_MS = 30000,    /* behind a handshake, which has its own */
     MP_PING_INTERVAL_MS = 120000,
     MP_PINGS_OUT_MAX = 2,
     MP_WRITE_STALL_MS = 10000,         /* a slow reader is closed after */

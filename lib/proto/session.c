@@ -796,7 +796,9 @@ struct mp_session *mp_session_new(const struct mp_session_host *h,
         mp_sm_move(&s->state, READY, states);
     }
     mp_timer_set(h->timers, &s->alive,
-                 s->last_input_ms + (s->is_up ? FIRST_PING_MS : MP_AUTH_TIMEOUT_MS));
+                 s->last_input_ms + (s->is_up                ? FIRST_PING_MS
+                                     : h->info->tls_required ? MP_AUTH_TIMEOUT_TLS_MS
+                                                             : MP_AUTH_TIMEOUT_MS));
     mp_nats_write_info(&s->output, h->info, s->client.id, peer);
     account(s);
     return s;

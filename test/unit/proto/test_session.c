@@ -227,6 +227,18 @@ static void commands_before_connect(void **state)
     closes("CONNEKT {}\r\n", UNKNOWN);
 }
 
+static void no_connect_in_time_behind_a_handshake(void **state)
+{
+    (void)state;
+    w.info.tls_required = true;
+    struct peer *p = join(0);
+    settle();
+    pass(MP_AUTH_TIMEOUT_TLS_MS - 1);
+    assert_string_equal(answer(p), "");
+    pass(1);
+    assert_string_equal(answer(p), "-ERR 'Authentication Timeout'\r\n");
+}
+
 static void no_connect_in_time(void **state)
 {
     struct peer *p = join(0);
@@ -666,6 +678,7 @@ int main(void)
         TEST(second_connect_replaces_the_options),
         TEST(commands_before_connect),
         TEST(no_connect_in_time),
+        TEST(no_connect_in_time_behind_a_handshake),
         TEST(embedder_vouches_for_the_user),
         TEST(input_waits_for_the_verdict),
         TEST(late_refusal_comes_instead_of_pong),
