@@ -17,6 +17,7 @@
  *   station_list {}                           -> {stations: [..]}
  *   station_purge {name, partition_number}       0, or not there: all partitions
  *   station_remove {name}
+ *   message_remove {name, partition_number, sequences: [..]}    at most 4,096 at once
  *   dls_list {name, limit}                    -> {letters: [..], total, resend: {..}}
  *   dls_resend {name, ids: [..]}                 without ids: all, in the background
  *   dls_drop {name, ids: [..]}                   without ids: all; who may write

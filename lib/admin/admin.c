@@ -29,6 +29,7 @@ static const struct verb {
     { "station_list", ALL, mp_admin_station_list },
     { "station_purge", ALL, mp_admin_station_purge },
     { "station_remove", ALL, mp_admin_station_remove },
+    { "message_remove", ALL, mp_admin_message_remove },
     { "dls_list", ALL, mp_admin_dls_list },
     { "dls_resend", ALL, mp_admin_dls_resend },
     { "dls_drop", ALL, mp_admin_dls_drop },
