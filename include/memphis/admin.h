@@ -18,6 +18,7 @@
  *   station_list {limit, after}               -> {stations: [..], next}
  *   station_purge {name, partition_number}       0, or not there: all partitions
  *   station_remove {name}
+ *   message_remove {name, partition_number, sequences: [..]}    at most 4,096 at once
  *   dls_list {name, limit, after}             -> {letters: [..], next, total,
  *                                                 resend: {..}}
  *   dls_resend {name, ids: [..]}                 or all: true, in the background

@@ -41,6 +41,8 @@ static const struct verb {
     { "station_list", ALL, mp_admin_station_list, "limit after" },
     { "station_purge", ALL, mp_admin_station_purge, "name partition_number" },
     { "station_remove", ALL, mp_admin_station_remove, "name" },
+    { "message_remove", ALL, mp_admin_message_remove,
+      "name partition_number sequences" },
     { "dls_list", ALL, mp_admin_dls_list, "name limit after" },
     { "dls_resend", ALL, mp_admin_dls_resend, "name ids all" },
     { "dls_drop", ALL, mp_admin_dls_drop, "name ids all" },

@@ -1,9 +1,12 @@
 /* Verbs about stations. */
 #include "admin/admin_internal.h"
 #include "base/enc.h"
+#include "base/mem.h"
 #include "base/status.h"
 #include "base/str.h"
 #include "broker/station.h"
+
+#include <stdlib.h>
 
 static const char *const retentions[] = { [MP_RETAIN_AGE] = "message_age_sec",
                                           [MP_RETAIN_MESSAGES] = "messages",
@@ -234,6 +237,61 @@ void mp_admin_station_purge(struct mp_admin_call *c)
         mp_admin_fail(c, st, err.message);
     else
         mp_station_purge(s, (uint32_t)partition, mp_admin_then_done(c));
+}
+
+static int by_number(const void *a, const void *b)
+{
+    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+
+    return x < y ? -1 : x > y;
+}
+
+/* Ascending, each once. */
+static memphis_status read_sequences(const struct mp_admin_call *c, uint64_t *seqs,
+                                     size_t *count, memphis_error *err)
+{
+    const struct mp_json_value *list = mp_json_get(c->args, "sequences");
+    size_t n = mp_json_count(list), kept = 0;
+
+    if (n == 0 || n > MP_STREAM_REMOVALS_MAX)
+        return mp_fail(err, MEMPHIS_INVALID, "sequences must be a list of 1 to %d",
+                       MP_STREAM_REMOVALS_MAX);
+    for (size_t i = 0; i < n; i++) {
+        int64_t seq = 0;
+
+        if (mp_json_get_int(mp_json_at(list, i), NULL, &seq, NULL) != MEMPHIS_OK ||
+            seq <= 0)
+            return mp_fail(err, MEMPHIS_INVALID, "sequences must be whole numbers");
+        seqs[i] = (uint64_t)seq;
+    }
+    qsort(seqs, n, sizeof(*seqs), by_number);
+    for (size_t i = 0; i < n; i++)
+        if (kept == 0 || seqs[kept - 1] != seqs[i])
+            seqs[kept++] = seqs[i];
+    *count = kept;
+    return MEMPHIS_OK;
+}
+
+void mp_admin_message_remove(struct mp_admin_call *c)
+{
+    struct mp_station *s = mp_admin_station(c, MP_MAY_WRITE, "remove messages of");
+    uint64_t partition = 1, *seqs;
+    size_t n = 0;
+    memphis_error err;
+
+    if (s == NULL)
+        return;
+    seqs = mp_alloc(MP_STREAM_REMOVALS_MAX * sizeof(*seqs));
+    memphis_status st =
+        read_number(c, "partition_number", MP_PARTITIONS_MAX, &partition, &err);
+    if (st == MEMPHIS_OK)
+        st = read_sequences(c, seqs, &n, &err);
+    if (st != MEMPHIS_OK)
+        mp_admin_fail(c, st, err.message);
+    else
+        mp_station_remove_messages(s, (uint32_t)partition, seqs, n,
+                                   mp_admin_then_done(c));
+    mp_free(seqs);
 }
 
 void mp_admin_station_remove(struct mp_admin_call *c)

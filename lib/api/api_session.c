@@ -400,7 +400,8 @@ static void run_lame_duck(struct api_call *c)
 {
     memphis_broker *b = c->b;
 
-    b->info.lame_duck = b->ws_info.lame_duck = true;
+    for (int i = 0; i < 4; i++)
+        b->infos[i / 2][i % 2].lame_duck = true;
     for (struct mp_list *l = b->sessions.next; l != &b->sessions; l = l->next)
         mp_session_send_info(mp_container_of(l, memphis_session, node)->s);
     api_finish(c, MEMPHIS_OK, "");

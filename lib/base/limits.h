@@ -62,6 +62,7 @@ enum {
 };
 
 #define MP_MEMORY_MAX_DEFAULT (256ull << 20)
+#define MP_SUBJECTS_BYTES_DEFAULT (MP_MEMORY_MAX_DEFAULT / 16) /* indexes by subject */
 #define MP_DLS_BYTES_MAX_DEFAULT (1ull << 30)
 #define MP_MEMORY_MAX_FLOOR (4ull << 20)
 #define MP_DISK_RESERVE_MAX (1ull << 30) /* of the default: 5 % of the file system */

@@ -9,6 +9,7 @@
 #include "broker/client.h"
 #include "broker/dls.h"
 #include "broker/user.h"
+#include "stream/scan.h"
 
 #include <inttypes.h>
 
@@ -320,6 +321,7 @@ open_replica(struct mp_broker *b, const struct mp_broker_options *o, memphis_err
     memphis_status st = mp_replica_open(&r, &b->replica, err);
     uint64_t disk = o->env->disk_bytes(o->env);
 
+    b->streams.subjects_bytes_max = r.memory_max / 16;
     if (st != MEMPHIS_OK)
         return st;
     if (disk > 0 && o->disk_reserve >= disk)
@@ -553,7 +555,8 @@ static uint64_t next_due(const struct mp_broker *b)
  * this very turn counts: it has woken groups, and made room for input. */
 static bool has_more(struct mp_broker *b)
 {
-    return !mp_list_is_empty(&b->streams.serving) || mp_mailbox_has_mail(&b->mailbox) ||
+    return !mp_list_is_empty(&b->streams.serving) ||
+           !mp_list_is_empty(&b->streams.scans) || mp_mailbox_has_mail(&b->mailbox) ||
            (!mp_list_is_empty(&b->sources) && !mp_broker_is_full(b));
 }
 
@@ -570,6 +573,7 @@ void mp_broker_turn(struct mp_broker *b, uint64_t *next_ns)
     note_step(b);
     mp_timers_advance(&b->timers, b->now_ns / MS);
     take_input(b);
+    mp_scans_run(&b->streams);
     mp_streams_serve(&b->streams, SERVE_MESSAGES_MAX, SERVE_BYTES_MAX);
     mp_streams_log_progress(&b->streams);
     if (!b->is_broken)

@@ -186,6 +186,8 @@ struct mp_service *mp_bus_serve(struct mp_bus *b, memphis_slice pattern, uint32_
     s->ctx = ctx;
     s->flags = flags;
     s->order = b->next_service++;
+    if (flags & MP_SERVICE_LAST)
+        s->order |= 1ull << 63;
     s->node = mp_interest_add(&b->services, pattern, s);
     b->generation++;
     return s;

@@ -68,7 +68,10 @@ struct mp_client {
     uint32_t subscriptions_cost; /* of all together */
 };
 
-enum { MP_SERVICE_TAP = 1 };
+enum {
+    MP_SERVICE_TAP = 1,
+    MP_SERVICE_LAST = 2 /* only where no other service matches */
+};
 
 /* True: taken (there was a responder). False: as if nobody served the subject. */
 typedef bool (*mp_service_fn)(void *ctx, struct mp_client *from,

@@ -37,6 +37,7 @@ struct mp_station_settings {
     bool native;             /* made by a Memphis request or the C API */
     const char *schema;      /* "": none. In a row: owned by the row */
     const char *dls_station; /* "": none */
+    const char *stream;      /* of a NATS client: its configuration (JSON); "": none */
 };
 
 /* Rows are owned by the catalogue and valid until the next apply. */
@@ -100,7 +101,9 @@ enum mp_command_kind { /* numbers are on disk: never reused */
                        MP_COMMAND_CONSUMER_DROP =
                            6, /* one row by name, station and connection id */
                        MP_COMMAND_USER_PUT = 7, /* insert or replace by name */
-                       MP_COMMAND_USER_DROP = 8
+                       MP_COMMAND_USER_DROP = 8,
+                       MP_COMMAND_STATION_CHANGE = 9, /* all fields, by name and id */
+                       MP_COMMANDS_END
 };
 
 /* One command, decoded. Texts are borrowed. */

@@ -1,5 +1,6 @@
 #include "proto/jsapi_internal.h"
 
+#include "base/assert.h"
 #include "base/enc.h"
 #include "base/mem.h"
 #include "base/status.h"
@@ -42,12 +43,12 @@ static const struct mp_jsapi_row rows[] = {
     { "STREAM.LIST", 0, 0, mp_jsapi_stream_list, TYPE("stream_list"),
       PAGE ",\"streams\":[]" },
     { "STREAM.MSG.GET", 1, 1, mp_jsapi_message_get, TYPE("stream_msg_get"), "" },
-    { "STREAM.CREATE", 1, 1, mp_jsapi_stream_change, TYPE("stream_create"), "" },
-    { "STREAM.UPDATE", 1, 1, mp_jsapi_stream_change, TYPE("stream_update"), "" },
-    { "STREAM.DELETE", 1, 1, mp_jsapi_stream_change, TYPE("stream_delete"), "" },
-    { "STREAM.PURGE", 1, 1, mp_jsapi_stream_change, TYPE("stream_purge"),
+    { "STREAM.CREATE", 1, 1, mp_jsapi_stream_create, TYPE("stream_create"), "" },
+    { "STREAM.UPDATE", 1, 1, mp_jsapi_stream_create, TYPE("stream_update"), "" },
+    { "STREAM.DELETE", 1, 1, mp_jsapi_stream_delete, TYPE("stream_delete"), "" },
+    { "STREAM.PURGE", 1, 1, mp_jsapi_stream_purge, TYPE("stream_purge"),
       ",\"purged\":0" },
-    { "STREAM.MSG.DELETE", 1, 1, mp_jsapi_stream_change, TYPE("stream_msg_delete"),
+    { "STREAM.MSG.DELETE", 1, 1, mp_jsapi_message_delete, TYPE("stream_msg_delete"),
       "" },
 };
 
@@ -191,6 +192,37 @@ bool mp_jsapi_list_body(struct mp_jsapi_call *c, struct mp_json **doc, uint64_t 
     return true;
 }
 
+/* === Commands === */
+
+struct mp_jsapi_command *mp_jsapi_command_new(const struct mp_jsapi_call *c,
+                                              memphis_slice stream, memphis_slice name)
+{
+    struct mp_jsapi_command *k = mp_alloc(sizeof(*k) + c->reply.size);
+
+    mp_assert(stream.size < sizeof(k->stream) && name.size < sizeof(k->name));
+    k->broker = c->broker;
+    k->row = c->row;
+    memcpy(k->stream, stream.data, stream.size);
+    if (name.size > 0)
+        memcpy(k->name, name.data, name.size);
+    k->reply_size = (uint32_t)c->reply.size;
+    if (c->reply.size > 0)
+        memcpy(k->reply, c->reply.data, c->reply.size);
+    return k;
+}
+
+struct mp_jsapi_call mp_jsapi_command_call(struct mp_jsapi_command *k)
+{
+    return (struct mp_jsapi_call){
+        .broker = k->broker,
+        .row = k->row,
+        .lang = "",
+        .reply = mp_slice(k->reply, k->reply_size),
+        .stream = mp_slice_text(k->stream),
+        .name = mp_slice_text(k->name),
+    };
+}
+
 /* === Services === */
 
 /* What start made for one broker; reached again by its last service. */
@@ -213,9 +245,13 @@ static bool on_api(void *ctx, struct mp_client *from, const struct mp_message *m
     memphis_slice subject =
         mp_slice((const char *)m->subject.data + skip, m->subject.size - skip);
     struct mp_jsapi_call c = {
-        .broker = j->broker, .counters = &j->counters, .reply = m->reply,
+        .broker = j->broker,
+        .counters = &j->counters,
+        .reply = m->reply,
         .body = m->payload,
         .lang = from != NULL && from->lang != NULL ? from->lang : "",
+        .user = from != NULL ? from->user : NULL,
+        .grants = from != NULL ? from->grants : NULL,
     };
 
     c.row = row_of(subject, &rest);

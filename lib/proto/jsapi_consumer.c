@@ -458,45 +458,11 @@ bool mp_jsapi_consumer_list(struct mp_jsapi_call *c)
 
 /* === Commands === */
 
-/* An answer that waits for its entry. */
-struct command {
-    struct mp_broker *broker;
-    const struct mp_jsapi_row *row;
-    char stream[MP_NAME_MAX + 8], durable[MP_NAME_MAX + 1];
-    uint32_t reply_size;
-    char reply[];
-};
-
-static struct command *command_new(const struct mp_jsapi_call *c,
-                                   const struct mp_stream *s, memphis_slice durable)
-{
-    struct command *k = mp_alloc(sizeof(*k) + c->reply.size);
-
-    mp_assert(durable.size <= MP_NAME_MAX && s->name_size < sizeof(k->stream));
-    k->broker = c->broker;
-    k->row = c->row;
-    memcpy(k->stream, s->name, s->name_size);
-    memcpy(k->durable, durable.data, durable.size);
-    k->reply_size = (uint32_t)c->reply.size;
-    if (c->reply.size > 0)
-        memcpy(k->reply, c->reply.data, c->reply.size);
-    return k;
-}
-
-static struct mp_jsapi_call call_of(struct command *k)
-{
-    return (struct mp_jsapi_call){
-        .broker = k->broker, .row = k->row, .lang = "",
-        .reply = mp_slice(k->reply, k->reply_size), .stream = mp_slice_text(k->stream),
-        .name = mp_slice_text(k->durable),
-    };
-}
-
 /* Made or updated: the answer shows what it is now. */
 static void created(void *ctx, memphis_status st, const char *text)
 {
-    struct command *k = ctx;
-    struct mp_jsapi_call c = call_of(k);
+    struct mp_jsapi_command *k = ctx;
+    struct mp_jsapi_call c = mp_jsapi_command_call(k);
     struct mp_stream_group *g;
 
     (void)text;
@@ -512,8 +478,8 @@ static void created(void *ctx, memphis_status st, const char *text)
 
 static void deleted(void *ctx, memphis_status st, const char *text)
 {
-    struct command *k = ctx;
-    struct mp_jsapi_call c = call_of(k);
+    struct mp_jsapi_command *k = ctx;
+    struct mp_jsapi_call c = mp_jsapi_command_call(k);
 
     (void)text;
     if (st != MEMPHIS_OK) {
@@ -528,7 +494,7 @@ static void deleted(void *ctx, memphis_status st, const char *text)
 
 static void append(struct mp_stream *s, memphis_slice payload, struct mp_then then)
 {
-    struct command *k = then.ctx;
+    struct mp_jsapi_command *k = then.ctx;
     struct mp_operation *op = mp_operation_new(k->broker, then);
     struct mp_entry e = { .type = MP_ENTRY_GROUP, .pid = s->pid,
                           .time_ns = k->broker->now_ns, .payload = payload };
@@ -545,11 +511,12 @@ bool mp_jsapi_consumer_delete(struct mp_jsapi_call *c)
 {
     struct mp_stream_group *g = group_of(c);
     struct mp_buf payload = { 0 };
-    struct command *k;
+    struct mp_jsapi_command *k;
 
     if (g == NULL)
         return true;
-    k = command_new(c, g->stream, mp_slice(g->name, g->name_size));
+    k = mp_jsapi_command_new(c, mp_slice(g->stream->name, g->stream->name_size),
+                             mp_slice(g->name, g->name_size));
     mp_stream_group_delete_encode(g, &payload);
     append(g->stream, mp_buf_slice(&payload), (struct mp_then){ deleted, k });
     mp_buf_fini(&payload);
@@ -785,7 +752,7 @@ bool mp_jsapi_consumer_create(struct mp_jsapi_call *c)
     struct asked a = { 0 };
     struct mp_buf payload = { 0 };
     const struct mp_jsapi_error *e = NULL;
-    struct command *k;
+    struct mp_jsapi_command *k;
 
     if (mp_json_parse(c->body, &doc, NULL) != MEMPHIS_OK || !read_asked(doc, &a))
         e = &mp_jsapi_invalid_json;
@@ -798,7 +765,8 @@ bool mp_jsapi_consumer_create(struct mp_jsapi_call *c)
     if (e != NULL) {
         mp_jsapi_fail(c, e);
     } else {
-        k = command_new(c, s, mp_slice_text(a.durable));
+        k = mp_jsapi_command_new(c, mp_slice(s->name, s->name_size),
+                                 mp_slice_text(a.durable));
         if (payload.size > 0)
             append(s, mp_buf_slice(&payload), (struct mp_then){ created, k });
         else

@@ -1,4 +1,4 @@
-/* Streams: queries only. They are made and changed by the Memphis requests. */
+/* Streams: queries. */
 #include "proto/jsapi_internal.h"
 
 #include "base/assert.h"
@@ -6,6 +6,7 @@
 #include "base/limits.h"
 #include "base/mem.h"
 #include "base/status.h"
+#include "stream/nats.h"
 
 #include <stdlib.h>
 
@@ -28,6 +29,10 @@ static void put_config(struct mp_json_writer *w, const struct mp_broker *b,
         mp_meta_station_by_id(b->meta, s->settings.station_id);
     char subject[MP_NAME_MAX + 16];
 
+    if (s->nats != NULL) {
+        mp_nats_put_raw(w, "config", mp_slice_text(s->settings.nats));
+        return;
+    }
     mp_format(subject, sizeof(subject), "%s.>", s->name);
     mp_json_object(w, "config");
     mp_json_put_str(w, "name", s->name);
@@ -69,7 +74,7 @@ static void put_time_or_zero(struct mp_json_writer *w, const char *key,
 }
 
 static void put_state(struct mp_json_writer *w, const struct mp_broker *b,
-                      const struct mp_stream *s)
+                      struct mp_stream *s)
 {
     struct mp_log_stats st;
     uint64_t span;
@@ -87,7 +92,9 @@ static void put_state(struct mp_json_writer *w, const struct mp_broker *b,
     mp_json_put_uint(w, "last_seq", st.last_seq);
     put_time_or_zero(w, "last_ts", b, st.last_time_ns);
     if (st.messages > 0) {
-        mp_json_put_uint(w, "num_subjects", 1); /* other subjects are not told apart */
+        /* Those of a partition are not told apart. */
+        mp_json_put_uint(w, "num_subjects",
+                         s->nats != NULL ? mp_nats_subjects_count(s) : 1);
         span = st.last_seq - st.first_seq + 1;
         if (span > st.messages)
             mp_json_put_uint(w, "num_deleted", span - st.messages);
@@ -96,8 +103,8 @@ static void put_state(struct mp_json_writer *w, const struct mp_broker *b,
     mp_json_object_end(w);
 }
 
-static void put_stream(struct mp_json_writer *w, const struct mp_broker *b,
-                       const struct mp_stream *s, bool cluster)
+void mp_jsapi_put_stream(struct mp_json_writer *w, const struct mp_broker *b,
+                         struct mp_stream *s, bool cluster)
 {
     put_config(w, b, s);
     mp_jsapi_put_time(w, "created", s->created_ns);
@@ -135,6 +142,8 @@ static bool overlaps(const struct mp_stream *s, memphis_slice filter)
     char pattern[MP_NAME_MAX + 16];
     size_t size = mp_format(pattern, sizeof(pattern), "%s.>", s->name);
 
+    if (s->nats != NULL && filter.size > 0)
+        return mp_nats_config_overlaps(s->nats->config, filter);
     return filter.size == 0 || mp_subject_overlaps(mp_slice(pattern, size), filter);
 }
 
@@ -147,7 +156,9 @@ static bool select_literal(struct mp_broker *b, memphis_slice filter,
     if (!mp_subject_is_literal(filter))
         return false;
     s = mp_broker_stream(b, mp_subject_token(filter, 0));
-    if (s == NULL || !overlaps(s, filter))
+    if (s == NULL || s->nats != NULL)
+        return false; /* perhaps one of NATS streams' subjects */
+    if (!overlaps(s, filter))
         return true;
     out->items = mp_realloc(NULL, sizeof(*out->items));
     out->items[out->count++] = s;
@@ -261,7 +272,7 @@ bool mp_jsapi_stream_list(struct mp_jsapi_call *c)
     mp_json_array(&c->w, "streams");
     for (size_t i = (size_t)offset; i < end; i++) {
         mp_json_object(&c->w, NULL);
-        put_stream(&c->w, c->broker, s.items[i], false);
+        mp_jsapi_put_stream(&c->w, c->broker, s.items[i], false);
         mp_json_object_end(&c->w);
     }
     mp_json_array_end(&c->w);
@@ -288,23 +299,8 @@ bool mp_jsapi_stream_info(struct mp_jsapi_call *c)
     }
     mp_jsapi_begin(c);
     mp_jsapi_put_page(&c->w, 0, 0, 0);
-    put_stream(&c->w, c->broker, s, true);
+    mp_jsapi_put_stream(&c->w, c->broker, s, true);
     mp_jsapi_send(c);
-    return true;
-}
-
-bool mp_jsapi_stream_change(struct mp_jsapi_call *c)
-{
-    static const struct mp_jsapi_error refused = {
-        500, 10052,
-        "streams are not changed through the JetStream API in this release: use the "
-        "requests of a Memphis SDK"
-    };
-
-    if (strcmp(c->row->prefix, "STREAM.CREATE") != 0 && mp_jsapi_stream(c) == NULL)
-        mp_jsapi_fail(c, &mp_jsapi_stream_not_found);
-    else
-        mp_jsapi_fail(c, &refused);
     return true;
 }
 

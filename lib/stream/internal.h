@@ -25,6 +25,9 @@ void mp_stream_group_fire(struct mp_timer *t, uint64_t now_ms);
 void mp_stream_limit_acked(struct mp_stream *s, bool now);
 
 /* stream.c */
+void mp_stream_limit_age(struct mp_stream *s);
+void mp_stream_limit_messages(struct mp_stream *s, uint64_t max);
+void mp_stream_limit_bytes(struct mp_stream *s, uint64_t max);
 void mp_stream_propose_floor(struct mp_stream *s, uint64_t first, uint8_t reason);
 void mp_stream_check_limits(struct mp_stream *s);
 bool mp_stream_is_expired(const struct mp_stream *s, const struct mp_entry *e);

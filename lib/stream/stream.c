@@ -4,6 +4,8 @@
 #include "base/assert.h"
 #include "base/limits.h"
 #include "base/status.h"
+#include "stream/nats.h"
+#include "stream/scan.h"
 
 #include <inttypes.h>
 
@@ -22,6 +24,7 @@ enum {
     TAG_WINDOW = 4,
     TAG_STATION = 5,
     TAG_NUMBER = 6,
+    TAG_NATS = 7,
     TAG_OPTIONAL = 32768
 };
 
@@ -47,6 +50,20 @@ void mp_stream_settings_encode(const struct mp_stream_settings *s, struct mp_buf
     put_tlv_u64(out, TAG_WINDOW, s->window_ns);
     put_tlv_u64(out, TAG_STATION, s->station_id);
     put_tlv_u64(out, TAG_NUMBER, s->number);
+    if (s->nats == NULL)
+        return;
+    mp_buf_put_u16(out, TAG_NATS);
+    mp_buf_put_u32(out, (uint32_t)strlen(s->nats));
+    mp_buf_put_text(out, s->nats);
+}
+
+static memphis_status check_nats(const char *text)
+{
+    struct mp_nats_config *c;
+    memphis_status st = mp_nats_config_parse(mp_slice_text(text), &c, NULL);
+
+    mp_nats_config_free(c);
+    return st == MEMPHIS_INVALID ? MEMPHIS_CORRUPT : st;
 }
 
 memphis_status mp_stream_settings_decode(struct mp_cursor *in, struct mp_arena *a,
@@ -73,6 +90,8 @@ memphis_status mp_stream_settings_decode(struct mp_cursor *in, struct mp_arena *
             out->station_id = (uint32_t)mp_cursor_u64(&c);
         else if (tag == TAG_NUMBER)
             out->number = (uint32_t)mp_cursor_u64(&c);
+        else if (tag == TAG_NATS)
+            out->nats = mp_arena_strndup(a, v.data, v.size);
         else if (tag < TAG_OPTIONAL)
             return MEMPHIS_UNSUPPORTED;
         if (c.bad)
@@ -80,28 +99,43 @@ memphis_status mp_stream_settings_decode(struct mp_cursor *in, struct mp_arena *
     }
     if (out->name == NULL || strlen(out->name) > MP_NAME_MAX + 8)
         return MEMPHIS_CORRUPT;
-    return MEMPHIS_OK;
+    return out->nats == NULL ? MEMPHIS_OK : check_nats(out->nats);
 }
 
 /* === Limits === */
 
-static uint64_t age_of(const struct mp_stream *s)
-{
-    return s->settings.limit == MP_LIMIT_AGE ? s->settings.limit_value : UINT64_MAX;
-}
-
 bool mp_stream_is_expired(const struct mp_stream *s, const struct mp_entry *e)
 {
-    return *s->host->now_ns > e->time_ns && *s->host->now_ns - e->time_ns >= age_of(s);
+    return *s->host->now_ns > e->time_ns &&
+           *s->host->now_ns - e->time_ns >= s->age_max_ns;
 }
 
 /* Reasons of a floor entry; numbers are on disk. */
 enum { FLOOR_AGE = 1, FLOOR_MESSAGES = 2, FLOOR_BYTES = 3, FLOOR_PURGE = 4 };
 
+void mp_stream_floor_encode(uint64_t first, struct mp_buf *out)
+{
+    mp_buf_put_u64(out, first);
+    mp_buf_put_u8(out, FLOOR_PURGE);
+}
+
 void mp_stream_purge_encode(const struct mp_stream *s, struct mp_buf *out)
 {
-    mp_buf_put_u64(out, s->proposed_last + 1);
-    mp_buf_put_u8(out, FLOOR_PURGE);
+    mp_stream_floor_encode(s->proposed_last + 1, out);
+}
+
+void mp_stream_removal_encode(const uint64_t *seqs, size_t n, struct mp_buf *out)
+{
+    uint64_t at = seqs[0];
+
+    mp_assert(n > 0 && n <= MP_STREAM_REMOVALS_MAX);
+    mp_buf_put_varint(out, n);
+    for (size_t i = 0; i < n; i++) {
+        mp_assert(seqs[i] >= at);
+        mp_buf_put_varint(out, seqs[i] - at);
+        mp_buf_put_varint(out, 1);
+        at = seqs[i] + 1;
+    }
 }
 
 void mp_stream_propose_floor(struct mp_stream *s, uint64_t first, uint8_t reason)
@@ -158,7 +192,7 @@ static memphis_status first_alive(struct mp_stream *s, uint64_t *out, uint64_t *
     return MEMPHIS_OK;
 }
 
-static void limit_age(struct mp_stream *s)
+void mp_stream_limit_age(struct mp_stream *s)
 {
     struct mp_log_stats st;
     uint64_t first, time_ns;
@@ -167,7 +201,7 @@ static void limit_age(struct mp_stream *s)
     if (st.messages == 0)
         return;
     time_ns = st.first_time_ns; /* on disk: perhaps that of an older one */
-    if (time_ns + age_of(s) <= *s->host->now_ns) {
+    if (time_ns + s->age_max_ns <= *s->host->now_ns) {
         if (first_alive(s, &first, &time_ns) != MEMPHIS_OK)
             return; /* asked again when it is read */
         mp_stream_propose_floor(s, first, FLOOR_AGE);
@@ -175,28 +209,28 @@ static void limit_age(struct mp_stream *s)
             return; /* armed again when the floor is applied */
     }
     if (!mp_timer_is_set(&s->limit_timer))
-        mp_timer_set(s->host->timers, &s->limit_timer, (time_ns + age_of(s)) / MS + 1);
+        mp_timer_set(s->host->timers, &s->limit_timer,
+                     (time_ns + s->age_max_ns) / MS + 1);
 }
 
 /* From the first one on, since holes are no messages; where there are holes the floor
  * does too little, and its own apply looks again. */
-static void limit_messages(struct mp_stream *s)
+void mp_stream_limit_messages(struct mp_stream *s, uint64_t max)
 {
     struct mp_log_stats st;
 
     mp_log_stats(s->log, s->pid, &st);
-    if (st.messages > s->settings.limit_value)
-        mp_stream_propose_floor(
-            s, st.first_seq + (st.messages - s->settings.limit_value), FLOOR_MESSAGES);
+    if (st.messages > max)
+        mp_stream_propose_floor(s, st.first_seq + (st.messages - max), FLOOR_MESSAGES);
 }
 
-static void limit_bytes(struct mp_stream *s)
+void mp_stream_limit_bytes(struct mp_stream *s, uint64_t max)
 {
     struct mp_log_stats st;
     uint64_t seq = mp_log_first(s->log, s->pid), over;
 
     mp_log_stats(s->log, s->pid, &st);
-    over = st.bytes > s->settings.limit_value ? st.bytes - s->settings.limit_value : 0;
+    over = st.bytes > max ? st.bytes - max : 0;
     while (over > 0) {
         struct mp_stored m;
         uint64_t size;
@@ -217,12 +251,14 @@ static void limit_bytes(struct mp_stream *s)
 
 void mp_stream_check_limits(struct mp_stream *s)
 {
-    if (s->settings.limit == MP_LIMIT_AGE)
-        limit_age(s);
+    if (s->nats != NULL)
+        mp_nats_limits(s);
+    else if (s->settings.limit == MP_LIMIT_AGE)
+        mp_stream_limit_age(s);
     else if (s->settings.limit == MP_LIMIT_MESSAGES)
-        limit_messages(s);
+        mp_stream_limit_messages(s, s->settings.limit_value);
     else if (s->settings.limit == MP_LIMIT_BYTES)
-        limit_bytes(s);
+        mp_stream_limit_bytes(s, s->settings.limit_value);
     else
         mp_stream_limit_acked(s, false);
 }
@@ -232,9 +268,8 @@ static void fire_limit(struct mp_timer *t, uint64_t now_ms)
     struct mp_stream *s = mp_container_of(t, struct mp_stream, limit_timer);
 
     (void)now_ms;
-    if (s->settings.limit == MP_LIMIT_ACKED)
-        mp_stream_limit_acked(s, true);
-    else
+    mp_stream_limit_acked(s, true);
+    if (s->settings.limit != MP_LIMIT_ACKED || s->nats != NULL)
         mp_stream_check_limits(s);
 }
 
@@ -439,6 +474,35 @@ static void trim_groups(struct mp_stream *s)
     }
 }
 
+/* What waits for an ack of a removed message is settled. */
+static void forget_deleted(struct mp_stream *s, const struct mp_entry *e)
+{
+    struct mp_cursor c = mp_cursor_of(e->payload);
+    uint64_t at = e->seq;
+    struct mp_stream_group *g;
+
+    if (s->settings.limit == MP_LIMIT_ACKED && s->nats == NULL)
+        return; /* it goes because it was settled */
+    for (uint64_t n = mp_cursor_varint(&c); n > 0 && !c.bad; n--) {
+        uint64_t first = at + mp_cursor_varint(&c);
+
+        at = first + mp_cursor_varint(&c);
+        for (uint32_t i = 0; (g = mp_map_next(&s->groups, &i)) != NULL;) {
+            mp_group_forget(&g->group, first, at - 1);
+            if (g->group.dirty)
+                mp_stream_group_dirty(g);
+        }
+    }
+}
+
+/* One more message: whether a limit may say something to that. */
+static bool may_be_over(const struct mp_stream *s)
+{
+    if (s->settings.limit == MP_LIMIT_AGE)
+        return !mp_timer_is_set(&s->limit_timer);
+    return s->settings.limit != MP_LIMIT_ACKED || s->groups.count == 0;
+}
+
 static void apply_message(struct mp_stream *s, const struct mp_entry *e,
                           uint64_t own_tag)
 {
@@ -452,9 +516,9 @@ static void apply_message(struct mp_stream *s, const struct mp_entry *e,
     mp_assert(e->seq <= s->proposed_last);
     mp_stream_answer_waiting(s);
     wake_groups(s);
-    if (s->settings.limit == MP_LIMIT_AGE ? !mp_timer_is_set(&s->limit_timer)
-        : s->settings.limit == MP_LIMIT_ACKED ? s->groups.count == 0
-                                               : true)
+    if (s->nats != NULL)
+        mp_nats_committed(s, e);
+    else if (may_be_over(s))
         mp_stream_check_limits(s);
 }
 
@@ -471,8 +535,11 @@ memphis_status mp_stream_apply(struct mp_stream *s, const struct mp_entry *e,
         break;
     case MP_ENTRY_GROUP:
         return apply_group(s, e, own_tag);
-    case MP_ENTRY_FLOOR:
     case MP_ENTRY_DELETE:
+        if (own_tag != 0)
+            forget_deleted(s, e);
+        /* fall through */
+    case MP_ENTRY_FLOOR:
     case MP_ENTRY_DAMAGE:
         if (own_tag != 0) {
             trim_groups(s);
@@ -512,6 +579,8 @@ void mp_stream_failed(struct mp_stream *s, memphis_status status)
         return;
     s->proposed_first = 0;
     mp_ranges_cut(&s->gone, 0);
+    if (s->nats != NULL)
+        mp_nats_failed(s);
     for (uint32_t i = 0; (g = mp_map_next(&s->groups, &i)) != NULL;) {
         g->leaving = false;
         if (g->group.in_flight)
@@ -616,6 +685,8 @@ void mp_stream_replay_done(struct mp_stream *s)
         mp_group_replay_done(&g->group, last, *s->host->now_ns);
         mp_stream_group_arm(g);
     }
+    if (s->nats != NULL)
+        mp_nats_start(s);
     mp_stream_check_limits(s);
 }
 
@@ -635,6 +706,8 @@ void mp_stream_host_init(struct mp_stream_host *h)
     mp_list_init(&h->serving);
     mp_list_init(&h->held);
     mp_list_init(&h->dirty);
+    mp_list_init(&h->scans);
+    h->subjects_bytes_max = MP_SUBJECTS_BYTES_DEFAULT;
 }
 
 struct mp_stream *mp_stream_new(struct mp_stream_host *h, struct mp_log *log,
@@ -657,9 +730,15 @@ struct mp_stream *mp_stream_new(struct mp_stream_host *h, struct mp_log *log,
     s->final_subject = mp_strndup(subject.data, subject.size);
     mp_buf_clear(&subject);
     mp_buf_format(&subject, "%s.>", s->name);
-    s->service =
-        mp_bus_serve(h->bus, mp_buf_slice(&subject), MP_SERVICE_TAP, on_publish, s);
+    if (settings->nats == NULL)
+        s->service =
+            mp_bus_serve(h->bus, mp_buf_slice(&subject), MP_SERVICE_TAP, on_publish, s);
     mp_buf_fini(&subject);
+    s->age_max_ns = UINT64_MAX;
+    if (settings->nats != NULL)
+        mp_nats_new(s, on_publish);
+    else if (settings->limit == MP_LIMIT_AGE)
+        s->age_max_ns = settings->limit_value;
     mp_dedup_init(&s->dedup, &h->ids, h->dedup_key, settings->window_ns,
                   MP_DEDUPE_IDS_MAX);
     s->limit_timer.fire = fire_limit;
@@ -673,11 +752,13 @@ void mp_stream_free(struct mp_stream *s, bool tell)
 
     if (s == NULL)
         return;
+    mp_scans_end(s, tell ? MEMPHIS_NOT_FOUND : MEMPHIS_CLOSED);
     call_waiters(s, true);
     for (uint32_t i = 0; (g = mp_map_next(&s->groups, &i)) != NULL;)
         mp_stream_group_free(g, tell);
     mp_map_fini(&s->groups);
     mp_bus_unserve(s->host->bus, s->service);
+    mp_nats_free(s);
     mp_timer_cancel(s->host->timers, &s->limit_timer);
     mp_ranges_fini(&s->gone);
     mp_list_remove(&s->node);

@@ -34,7 +34,7 @@ enum { MP_STREAM_TAG = 1 }; /* appends of streams; the broker's own tags are abo
 /* Why a message left its group undone; numbers are on disk. */
 enum { MP_DEAD_UNACKED = 1, MP_DEAD_NACKED = 2, MP_DEAD_SCHEMA = 3 };
 
-enum { MP_LIMIT_AGE, MP_LIMIT_MESSAGES, MP_LIMIT_BYTES, MP_LIMIT_ACKED };
+enum { MP_LIMIT_AGE, MP_LIMIT_MESSAGES, MP_LIMIT_BYTES, MP_LIMIT_ACKED, MP_LIMIT_NATS };
 
 /* Settings of a partition entry (type 7), TLV coded. */
 struct mp_stream_settings {
@@ -43,6 +43,7 @@ struct mp_stream_settings {
     uint64_t limit_value; /* ns, messages, bytes */
     uint64_t window_ns;   /* idempotency */
     uint32_t station_id, number;
+    const char *nats; /* configuration of a NATS stream (nats_config.h); NULL: none */
 };
 
 struct mp_stream_counters {
@@ -98,6 +99,10 @@ struct mp_stream_host {
     uint64_t dirty_since_ns; /* of the oldest one; 0: none. To come: not before then */
     bool urgent;             /* somebody waits for a progress: log it this turn */
     struct mp_dead_hooks dead;
+    struct mp_list scans;        /* that have something to do now: scan.h */
+    uint64_t subjects_bytes;     /* of the indexes by subject of all streams ... */
+    uint64_t subjects_bytes_max; /* ... which give up, or refuse, beyond that */
+    uint64_t subjects_given_up;
     struct mp_stream_counters counters;
 };
 
@@ -128,6 +133,8 @@ struct mp_stream {
     struct mp_ranges gone;       /* MP_LIMIT_ACKED: removed, or on their way */
     struct mp_list waiters;      /* for a cold read, besides the groups */
     struct mp_list node;         /* broker's list of streams */
+    uint64_t age_max_ns;         /* UINT64_MAX: messages do not expire */
+    struct mp_nats *nats;        /* NULL: a partition of a station */
 };
 
 enum { MP_START_ALL, MP_START_NEW, MP_START_SEQUENCE, MP_START_LAST };
@@ -199,6 +206,12 @@ void mp_stream_produce(struct mp_stream *s, memphis_slice headers,
 /* Payload of a floor entry that removes all that was produced so far; the caller
  * appends it with this stream's pid. Sequences go on. */
 void mp_stream_purge_encode(const struct mp_stream *s, struct mp_buf *out);
+/* The same up to that sequence, which becomes the first. */
+void mp_stream_floor_encode(uint64_t first, struct mp_buf *out);
+/* Payload of a delete entry whose sequence is seqs[0]: ascending, at most
+ * MP_STREAM_REMOVALS_MAX of them. */
+enum { MP_STREAM_REMOVALS_MAX = 4096 };
+void mp_stream_removal_encode(const uint64_t *seqs, size_t n, struct mp_buf *out);
 
 /* -- the log's side: called by the broker's sink -- */
 

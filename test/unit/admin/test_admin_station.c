@@ -42,6 +42,37 @@ static void a_station_is_made_listed_and_removed(void **state)
     world_free(w);
 }
 
+static void STA_24_chosen_messages_are_removed(void **state)
+{
+    struct world *w = world_with_users();
+    struct mp_log_stats st;
+    (void)state;
+
+    says(w, NULL, "station_create", "{\"name\":\"s\",\"partitions_number\":2}", "{}");
+    for (int i = 0; i < 5; i++)
+        publish(w, "s$2.final", "m");
+    settle_down(w);
+    refused(w, NULL, "message_remove", "{\"name\":\"s\"}", MEMPHIS_INVALID,
+            "sequences");
+    refused(w, NULL, "message_remove", "{\"name\":\"s\",\"sequences\":[0]}",
+            MEMPHIS_INVALID, "whole numbers");
+    refused(w, NULL, "message_remove",
+            "{\"name\":\"s\",\"partition_number\":3,\"sequences\":[1]}",
+            MEMPHIS_NOT_FOUND, "partition");
+    says(w, NULL, "message_remove",
+         "{\"name\":\"s\",\"partition_number\":2,\"sequences\":[4,2,4,99]}", "{}");
+    mp_log_stats(w->broker->data_log, station(w, "s")->first_pid + 1, &st);
+    assert_int_equal(st.messages, 3);
+    assert_false(mp_log_has(w->broker->data_log, station(w, "s")->first_pid + 1, 4));
+    says(w, NULL, "user_set_permissions",
+         "{\"username\":\"app\",\"allow_read_permissions\":[\"s\"],"
+         "\"allow_write_permissions\":[]}",
+         "{}");
+    refused(w, "app", "message_remove", "{\"name\":\"s\",\"sequences\":[1]}",
+            MEMPHIS_DENIED, "not allowed");
+    world_free(w);
+}
+
 static void arguments_that_make_no_sense_are_refused(void **state)
 {
     static const char *const cases[] = {
@@ -127,6 +158,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         leak_checked(a_station_is_made_listed_and_removed),
+        leak_checked(STA_24_chosen_messages_are_removed),
         leak_checked(arguments_that_make_no_sense_are_refused),
         leak_checked(stations_are_listed_in_pages),
         leak_checked(USR_10_an_application_sees_and_makes_its_own_stations),

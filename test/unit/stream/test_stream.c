@@ -64,7 +64,7 @@ static void settings_skip_what_is_optional_and_refuse_what_is_not(void **state)
     for (size_t cut = size + 1; cut < b.size; cut++)
         assert_int_equal(decode(&b, cut, &out, &a), MEMPHIS_CORRUPT);
     assert_int_equal(decode(&b, 0, &out, &a), MEMPHIS_CORRUPT); /* no name */
-    b.data[size] = 7;
+    b.data[size] = 8;
     b.data[size + 1] = 0;
     assert_int_equal(decode(&b, b.size, &out, &a), MEMPHIS_UNSUPPORTED);
     mp_arena_fini(&a);
