@@ -556,7 +556,8 @@ static uint64_t next_due(const struct mp_broker *b)
 static bool has_more(struct mp_broker *b)
 {
     return !mp_list_is_empty(&b->streams.serving) ||
-           !mp_list_is_empty(&b->streams.scans) || mp_mailbox_has_mail(&b->mailbox) ||
+           !mp_list_is_empty(&b->streams.scans) ||
+           !mp_list_is_empty(&b->streams.looks) || mp_mailbox_has_mail(&b->mailbox) ||
            (!mp_list_is_empty(&b->sources) && !mp_broker_is_full(b));
 }
 
@@ -574,6 +575,7 @@ void mp_broker_turn(struct mp_broker *b, uint64_t *next_ns)
     mp_timers_advance(&b->timers, b->now_ns / MS);
     take_input(b);
     mp_scans_run(&b->streams);
+    mp_streams_look(&b->streams);
     mp_streams_serve(&b->streams, SERVE_MESSAGES_MAX, SERVE_BYTES_MAX);
     mp_streams_log_progress(&b->streams);
     if (!b->is_broken)
