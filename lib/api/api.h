@@ -58,6 +58,7 @@ struct memphis_broker {
     /* sessions */
     struct mp_list sessions;
     uint32_t sessions_count, sessions_up; /* all; those that are logged in */
+    uint64_t sessions_held;               /* bytes that came from the others */
     struct mp_session_host host, ws_host; /* they differ in the port of INFO */
     struct mp_server_info info, ws_info;
     struct mp_session_counters counters;
