@@ -58,6 +58,7 @@ struct memphis_broker {
     /* sessions */
     struct mp_list sessions;
     uint32_t sessions_count, sessions_up; /* all; those that are logged in */
+    uint64_t sessions_held;               /* bytes that came from the others */
     /* By websocket and tls of a session's options: they differ in what INFO says. */
     struct mp_session_host hosts[2][2];
     struct mp_server_info infos[2][2];

@@ -19,6 +19,7 @@ struct memphis_session {
     memphis_pipe pipe;
     struct mp_auth_check *check; /* a verdict is out */
     char *connection_id;         /* counted as up; NULL: not */
+    size_t held;                 /* came before that: in the broker's sessions_held */
 };
 
 static memphis_session *of_session(const struct mp_session *s)
@@ -57,6 +58,12 @@ static void authenticate(void *ctx, struct mp_session *s,
     h->check = mp_auth_check(b->core->auth, c, on_verdict, h);
 }
 
+static void held_no_more(memphis_session *h)
+{
+    h->b->sessions_held -= h->held;
+    h->held = 0;
+}
+
 static void went_up(void *ctx, struct mp_session *s)
 {
     memphis_broker *b = ctx;
@@ -71,6 +78,7 @@ static void went_up(void *ctx, struct mp_session *s)
         b->sessions_up++;
     mp_free(h->connection_id);
     h->connection_id = mp_strdup(id != NULL ? id : "");
+    held_no_more(h);
     mp_connection_up(b->core, h->connection_id);
     if (h->connection_id[0] != 0)
         mp_sdk_connection_up(b->core, h->connection_id);
@@ -101,6 +109,7 @@ static void went_down(void *ctx, struct mp_session *s)
 
     mp_auth_cancel(h->check);
     h->check = NULL;
+    held_no_more(h);
     mp_broker_forget_source(b->core, &h->source);
     if (h->connection_id == NULL)
         return;
@@ -307,14 +316,35 @@ struct feed_call {
     memphis_status status;
 };
 
+/* What many strangers send ahead of their verdicts must not add up. */
+static bool is_too_much(memphis_session *h, size_t size)
+{
+    memphis_broker *b = h->b;
+
+    if (h->connection_id != NULL)
+        return false;
+    if (h->held + size > MP_AUTH_HELD_SMALL &&
+        b->sessions_held + size > MP_AUTH_HELD_TOTAL_MAX)
+        return true;
+    h->held += size;
+    b->sessions_held += size;
+    return false;
+}
+
 static void feed_guarded(void *ctx)
 {
     struct feed_call *f = ctx;
 
     mp_broker_enter(f->h->b->core);
+    f->status = MEMPHIS_CLOSED;
     if (f->h->s == NULL)
-        f->status = MEMPHIS_CLOSED;
-    else if (f->h->ws != NULL)
+        return;
+    if (is_too_much(f->h, f->size)) {
+        f->h->b->counters.auth_failures++;
+        mp_session_close(f->h->s, "Authorization Violation");
+        return;
+    }
+    if (f->h->ws != NULL)
         f->status = mp_ws_pipe_feed(f->h->ws, f->bytes, f->size);
     else
         f->status = mp_session_feed(f->h->s, f->bytes, f->size);

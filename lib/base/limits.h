@@ -30,7 +30,9 @@ enum {
     MP_JSON_VALUES_MAX = 1 << 20,      /* in one text; each takes 80 bytes */
     MP_WS_HEAD_MAX = 8 << 10,          /* the request that opens a WebSocket */
     MP_WS_MESSAGE_MAX = 64 << 20,      /* its frames with their headers, on the wire */
-    MP_AUTH_HELD_INPUT_MAX = 64 << 10, /* held while a verdict is out */
+    MP_AUTH_HELD_INPUT_MAX = 64 << 10, /* held while a verdict is out ... */
+    MP_AUTH_HELD_TOTAL_MAX = 16 << 20, /* ... of all; beyond it only of those that */
+    MP_AUTH_HELD_SMALL = 8 << 10,      /* have little more than a CONNECT */
 
     MP_CHUNK_SIZE = 64 << 10,          /* log memory comes in chunks of this size */
     MP_ENTRY_BYTES_MAX = 1 << 20,      /* one shard entry (one commit) ... */

@@ -4,6 +4,7 @@
 
 #include <pthread.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <unistd.h>
 
 /* The peer at the other end of the pipe; its functions run on the core. */
@@ -619,6 +620,40 @@ static void USR_07_sessions_of_a_removed_user_end_manual(void **state)
     USR_07_the_sessions_of_a_removed_user_end(MEMPHIS_MANUAL);
 }
 
+/* Each may send 64 KiB ahead of its verdict, but not all of them together; who brings
+ * little more than a CONNECT gets in all the same. */
+static void strangers_together_hold_16_mib(void **state)
+{
+    enum { MANY = 300, SIZE = 60 << 10 };
+    static char bytes[SIZE];
+    struct peer *p = calloc(MANY + 1, sizeof *p);
+    int taken = 0;
+    (void)state;
+
+    begin(MEMPHIS_MANUAL);
+    memset(bytes, 'x', sizeof bytes);
+    memcpy(bytes, "PUB a 61000\r\n", 13);
+    for (int round = 0; round < 2; round++) { /* what they held comes back */
+        taken = 0;
+        for (int i = 0; i < MANY; i++) {
+            assert_int_equal(join(&p[i], NULL), MEMPHIS_OK);
+            memphis_status st = memphis_session_feed(p[i].s, bytes, SIZE);
+            assert_true(st == MEMPHIS_OK || st == MEMPHIS_CLOSED);
+            taken += st == MEMPHIS_OK;
+        }
+        assert_int_equal(taken, (16 << 20) / SIZE);
+        assert_int_equal(join(&p[MANY], NULL), MEMPHIS_OK);
+        say_hello(&p[MANY], "root", "memphis");
+        until(&p[MANY], "PONG\r\n");
+        assert_true(has(&p[MANY - 1], "-ERR 'Authorization Violation'"));
+        assert_int_equal(memphis_session_feed(p[MANY].s, bytes, SIZE), MEMPHIS_OK);
+        for (int i = 0; i <= MANY; i++)
+            leave(&p[i]);
+    }
+    free(p);
+    test_world_end(&w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -640,6 +675,7 @@ int main(void)
         leak_checked(a_failure_inside_of_feed_breaks_the_broker_and_not_the_host),
         leak_checked(USR_07_sessions_of_a_removed_user_end_threaded),
         leak_checked(USR_07_sessions_of_a_removed_user_end_manual),
+        leak_checked(strangers_together_hold_16_mib),
     };
 
     return run_tests("api/api_session", tests);
