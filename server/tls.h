@@ -11,7 +11,8 @@
  * TLS 1.2 at least, no renegotiation, tickets (a client that comes back saves both
  * sides the costly part of the handshake).
  *
- * The library behind this header is known to one file only, tls_mbedtls.c.
+ * One file knows the library behind it: tls_mbedtls.c, or tls_openssl.c when memphisd
+ * is made with TLS=openssl.
  *
  * Thread: a context and its connections belong to one thread at a time.
  */
