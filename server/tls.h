@@ -59,8 +59,8 @@ void tls_free(struct tls *t); /* NULL-safe */
  * words; what cipher() was given then tells the peer. */
 enum tls_status tls_feed(struct tls *t, const void *bytes, size_t size);
 bool tls_is_open(const struct tls *t); /* the handshake is done */
-/* Only when it is open. */
-void tls_write(struct tls *t, const void *bytes, size_t size);
+/* Only when it is open. False: no memory; some of it is lost, and so the connection. */
+bool tls_write(struct tls *t, const void *bytes, size_t size);
 void tls_close(struct tls *t); /* tells the peer that nothing follows */
 const char *tls_why(const struct tls *t);
 

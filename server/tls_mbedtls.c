@@ -315,7 +315,7 @@ bool tls_is_open(const struct tls *t)
     return t->is_open;
 }
 
-void tls_write(struct tls *t, const void *bytes, size_t size)
+bool tls_write(struct tls *t, const void *bytes, size_t size)
 {
     const unsigned char *at = bytes;
 
@@ -323,10 +323,11 @@ void tls_write(struct tls *t, const void *bytes, size_t size)
         int rc = mbedtls_ssl_write(&t->ssl, at, size);
 
         if (rc <= 0)
-            return; /* after a failure: the connection is at its end */
+            return false;
         at += rc;
         size -= (size_t)rc;
     }
+    return true;
 }
 
 void tls_close(struct tls *t)

@@ -254,11 +254,12 @@ bool tls_is_open(const struct tls *t)
     return SSL_is_init_finished(t->ssl);
 }
 
-void tls_write(struct tls *t, const void *bytes, size_t size)
+bool tls_write(struct tls *t, const void *bytes, size_t size)
 {
     ERR_clear_error();
-    (void)SSL_write(t->ssl, bytes, (int)size); /* all of it, or it has failed before */
+    bool is_written = SSL_write(t->ssl, bytes, (int)size) == (int)size;
     send_output(t);
+    return is_written;
 }
 
 void tls_close(struct tls *t)
