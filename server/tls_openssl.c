@@ -13,13 +13,15 @@ enum { RECORD_MAX = 16 * 1024, TICKET_SECONDS = 12 * 3600 };
 struct tls_context {
     unsigned uses;
     SSL_CTX *ssl;
+    BIO_METHOD *method; /* how OpenSSL calls take_input and give_output */
 };
 
 struct tls {
     SSL *ssl;
-    BIO *input, *output; /* memory; ssl owns them */
     struct tls_context *context;
     struct tls_pipe pipe;
+    const char *input; /* of tls_feed, not consumed yet */
+    size_t input_size;
     char why[160];
 };
 
@@ -106,6 +108,50 @@ static bool read_key(SSL_CTX *ssl, const struct tls_files *files, char *text)
     return is_good;
 }
 
+/* === Bytes === */
+
+static int take_input(BIO *bio, char *out, int size)
+{
+    struct tls *t = BIO_get_data(bio);
+    size_t n = (size_t)size < t->input_size ? (size_t)size : t->input_size;
+
+    BIO_clear_retry_flags(bio);
+    if (n == 0) {
+        BIO_set_retry_read(bio);
+        return -1;
+    }
+    memcpy(out, t->input, n);
+    t->input += n;
+    t->input_size -= n;
+    return (int)n;
+}
+
+static int give_output(BIO *bio, const char *bytes, int size)
+{
+    struct tls *t = BIO_get_data(bio);
+
+    t->pipe.cipher(t->pipe.ctx, bytes, (size_t)size);
+    return size;
+}
+
+static long control(BIO *bio, int command, long number, void *pointer)
+{
+    (void)bio, (void)number, (void)pointer;
+    return command == BIO_CTRL_FLUSH; /* nothing is held back */
+}
+
+static BIO_METHOD *method_new(void)
+{
+    BIO_METHOD *m = BIO_meth_new(BIO_TYPE_SOURCE_SINK, "tls_feed");
+
+    if (m != NULL) {
+        BIO_meth_set_read(m, take_input);
+        BIO_meth_set_write(m, give_output);
+        BIO_meth_set_ctrl(m, control);
+    }
+    return m;
+}
+
 /* === Context === */
 
 static void configure(SSL_CTX *ssl, const struct tls_files *f)
@@ -128,6 +174,7 @@ static void unuse(struct tls_context *x)
     if (--x->uses > 0)
         return;
     SSL_CTX_free(x->ssl);
+    BIO_meth_free(x->method);
     free(x);
 }
 
@@ -136,8 +183,10 @@ struct tls_context *tls_context_new(const struct tls_files *f, char text[TLS_TEX
     struct tls_context *x = calloc(1, sizeof(*x));
 
     text[0] = 0;
-    if (x == NULL || (x->ssl = SSL_CTX_new(TLS_server_method())) == NULL) {
+    if (x == NULL || (x->ssl = SSL_CTX_new(TLS_server_method())) == NULL ||
+        (x->method = method_new()) == NULL) {
         snprintf(text, TLS_TEXT_MAX, "no memory");
+        SSL_CTX_free(x != NULL ? x->ssl : NULL);
         free(x);
         return NULL;
     }
@@ -170,6 +219,7 @@ void tls_context_free(struct tls_context *x)
 struct tls *tls_new(struct tls_context *x, const struct tls_pipe *pipe)
 {
     struct tls *t = calloc(1, sizeof(*t));
+    BIO *bio;
 
     if (t == NULL)
         return NULL;
@@ -177,16 +227,15 @@ struct tls *tls_new(struct tls_context *x, const struct tls_pipe *pipe)
     t->context = x;
     x->uses++;
     t->ssl = SSL_new(x->ssl);
-    t->input = BIO_new(BIO_s_mem());
-    t->output = BIO_new(BIO_s_mem());
-    if (t->ssl == NULL || t->input == NULL || t->output == NULL) {
-        BIO_free(t->input);
-        BIO_free(t->output);
+    bio = BIO_new(x->method);
+    if (t->ssl == NULL || bio == NULL) {
+        BIO_free(bio);
         tls_free(t);
         return NULL;
     }
-    BIO_set_mem_eof_return(t->input, -1); /* empty: more comes */
-    SSL_set_bio(t->ssl, t->input, t->output);
+    BIO_set_data(bio, t);
+    BIO_set_init(bio, 1);
+    SSL_set_bio(t->ssl, bio, bio);
     SSL_set_accept_state(t->ssl);
     return t;
 }
@@ -198,16 +247,6 @@ void tls_free(struct tls *t)
     SSL_free(t->ssl);
     unuse(t->context);
     free(t);
-}
-
-static void send_output(struct tls *t)
-{
-    char *bytes;
-    long size = BIO_get_mem_data(t->output, &bytes);
-
-    if (size > 0)
-        t->pipe.cipher(t->pipe.ctx, bytes, (size_t)size);
-    (void)BIO_reset(t->output);
 }
 
 static enum tls_status failed(struct tls *t)
@@ -240,13 +279,10 @@ static enum tls_status work(struct tls *t)
 
 enum tls_status tls_feed(struct tls *t, const void *bytes, size_t size)
 {
-    enum tls_status st = TLS_FAILED;
-
     ERR_clear_error();
-    if (BIO_write(t->input, bytes, (int)size) == (int)size)
-        st = work(t);
-    send_output(t);
-    return st;
+    t->input = bytes;
+    t->input_size = size;
+    return work(t);
 }
 
 bool tls_is_open(const struct tls *t)
@@ -257,16 +293,13 @@ bool tls_is_open(const struct tls *t)
 bool tls_write(struct tls *t, const void *bytes, size_t size)
 {
     ERR_clear_error();
-    bool is_written = SSL_write(t->ssl, bytes, (int)size) == (int)size;
-    send_output(t);
-    return is_written;
+    return SSL_write(t->ssl, bytes, (int)size) == (int)size;
 }
 
 void tls_close(struct tls *t)
 {
     ERR_clear_error();
     (void)SSL_shutdown(t->ssl);
-    send_output(t);
 }
 
 const char *tls_why(const struct tls *t)
