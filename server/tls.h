@@ -11,7 +11,8 @@
  * TLS 1.2 at least, no renegotiation, tickets (a client that comes back saves both
  * sides the costly part of the handshake).
  *
- * The library behind this header is known to one file only, tls_mbedtls.c.
+ * One file knows the library behind it: tls_mbedtls.c, or tls_openssl.c when memphisd
+ * is made with TLS=openssl.
  *
  * Thread: a context and its connections belong to one thread at a time.
  */
@@ -58,8 +59,8 @@ void tls_free(struct tls *t); /* NULL-safe */
  * words; what cipher() was given then tells the peer. */
 enum tls_status tls_feed(struct tls *t, const void *bytes, size_t size);
 bool tls_is_open(const struct tls *t); /* the handshake is done */
-/* Only when it is open. */
-void tls_write(struct tls *t, const void *bytes, size_t size);
+/* Only when it is open. False: no memory; some of it is lost, and so the connection. */
+bool tls_write(struct tls *t, const void *bytes, size_t size);
 void tls_close(struct tls *t); /* tells the peer that nothing follows */
 const char *tls_why(const struct tls *t);
 

@@ -1,17 +1,14 @@
-/* tls.h with mbedTLS 2.28: TLS 1.2. */
-#include "tls.h"
+/* tls.h with mbedTLS 2.28: TLS 1.2. Small, and what the library has anyway. */
+#include "tls_files.h"
 
-#include <errno.h>
 #include <mbedtls/ctr_drbg.h>
 #include <mbedtls/entropy.h>
 #include <mbedtls/error.h>
-#include <mbedtls/platform_util.h>
 #include <mbedtls/ssl.h>
 #include <mbedtls/ssl_ticket.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 enum { RECORD_MAX = MBEDTLS_SSL_IN_CONTENT_LEN, TICKET_SECONDS = 12 * 3600 };
 
@@ -63,100 +60,43 @@ static void words(int rc, char *out, size_t size)
     snprintf(out, size, "%s", text != NULL ? text : "unknown error");
 }
 
-/* The whole file with a 0 behind it, which the parsers of PEM want counted. NULL: it
- * can not be read. */
-static unsigned char *read_file(const char *path, size_t *size)
-{
-    enum { FILE_MAX = 1 << 20 };
-    FILE *f = fopen(path, "rb");
-    unsigned char *bytes = f != NULL ? malloc(FILE_MAX + 1) : NULL;
-    bool is_read = false;
-    int error;
-
-    if (bytes != NULL) {
-        *size = fread(bytes, 1, FILE_MAX, f);
-        is_read = !ferror(f);
-        bytes[(*size)++] = 0;
-    }
-    error = errno;
-    if (f != NULL)
-        fclose(f);
-    if (is_read)
-        return bytes;
-    free(bytes);
-    errno = error;
-    return NULL;
-}
-
-static bool is_pem(const unsigned char *bytes)
-{
-    return strstr((const char *)bytes, "-----BEGIN ") != NULL;
-}
-
 static bool read_certificates(mbedtls_x509_crt *out, const char *path, char *text)
 {
-    size_t size = 0;
-    unsigned char *bytes = read_file(path, &size);
+    struct tls_file f;
     char why[128];
     int rc;
 
-    if (bytes == NULL) {
-        snprintf(text, TLS_TEXT_MAX, "the certificate '%s' cannot be read: %s", path,
-                 strerror(errno));
+    if (!tls_file_read(&f, "certificate", path, text))
         return false;
-    }
-    rc = mbedtls_x509_crt_parse(out, bytes, is_pem(bytes) ? size : size - 1);
-    free(bytes);
+    rc = mbedtls_x509_crt_parse(out, f.bytes, f.size + f.is_pem);
+    tls_file_free(&f);
     if (rc == 0)
         return true;
     words(rc, why, sizeof(why));
     if (rc > 0)
         snprintf(why, sizeof(why), "%d in it cannot be understood", rc);
-    snprintf(text, TLS_TEXT_MAX, "'%s' holds no certificate that can be used: %s", path,
-             why);
+    snprintf(text, TLS_TEXT_MAX, TLS_BAD_CERTIFICATE, path, why);
     return false;
 }
 
 static bool read_key(struct tls_context *x, const char *path, char *text)
 {
-    size_t size = 0;
-    unsigned char *bytes = read_file(path, &size);
+    struct tls_file f;
     char why[128];
     int rc;
 
-    if (bytes == NULL) {
-        snprintf(text, TLS_TEXT_MAX, "the key '%s' cannot be read: %s", path,
-                 strerror(errno));
+    if (!tls_file_read(&f, "key", path, text))
         return false;
-    }
-    rc = mbedtls_pk_parse_key(&x->key, bytes, is_pem(bytes) ? size : size - 1, NULL, 0);
-    mbedtls_platform_zeroize(bytes, size);
-    free(bytes);
+    rc = mbedtls_pk_parse_key(&x->key, f.bytes, f.size + f.is_pem, NULL, 0);
+    tls_file_free(&f);
     if (rc == 0)
         return true;
     words(rc, why, sizeof(why));
     if (rc == MBEDTLS_ERR_PK_PASSWORD_REQUIRED)
-        snprintf(text, TLS_TEXT_MAX,
-                 "the key '%s' is encrypted and nobody is asked for its password; "
-                 "write it without: openssl pkey -in %s -out FILE",
-                 path, path);
+        snprintf(text, TLS_TEXT_MAX, TLS_ENCRYPTED_KEY, path, path);
     else
-        snprintf(text, TLS_TEXT_MAX, "'%s' holds no key that can be used: %s", path,
-                 why);
+        snprintf(text, TLS_TEXT_MAX, TLS_BAD_KEY, path, why);
     return false;
-}
-
-static void warn(const struct tls_context *x, const struct tls_files *f, char *text)
-{
-    struct stat st;
-
-    if (stat(f->key, &st) == 0 && (st.st_mode & S_IRWXO) != 0)
-        snprintf(text, TLS_TEXT_MAX,
-                 "the key '%s' is readable by others: chmod 600 it", f->key);
-    else if (mbedtls_x509_time_is_past(&x->chain.valid_to))
-        snprintf(text, TLS_TEXT_MAX, "the certificate '%s' has expired", f->cert);
-    else if (mbedtls_x509_time_is_future(&x->chain.valid_from))
-        snprintf(text, TLS_TEXT_MAX, "the certificate '%s' is not valid yet", f->cert);
 }
 
 /* === Context === */
@@ -166,9 +106,7 @@ static bool read_files(struct tls_context *x, const struct tls_files *f, char *t
     if (!read_certificates(&x->chain, f->cert, text) || !read_key(x, f->key, text))
         return false;
     if (mbedtls_pk_check_pair(&x->chain.pk, &x->key) != 0) {
-        snprintf(text, TLS_TEXT_MAX,
-                 "the key '%s' does not belong to the certificate '%s'", f->key,
-                 f->cert);
+        snprintf(text, TLS_TEXT_MAX, TLS_OTHER_KEY, f->key, f->cert);
         return false;
     }
     return f->ca[0] == 0 || read_certificates(&x->ca, f->ca, text);
@@ -250,7 +188,12 @@ struct tls_context *tls_context_new(const struct tls_files *f, char text[TLS_TEX
         unuse(x);
         return NULL;
     }
-    warn(x, f, text);
+    if (mbedtls_x509_time_is_past(&x->chain.valid_to))
+        snprintf(text, TLS_TEXT_MAX, TLS_EXPIRED, f->cert);
+    else if (mbedtls_x509_time_is_future(&x->chain.valid_from))
+        snprintf(text, TLS_TEXT_MAX, TLS_NOT_YET, f->cert);
+    else
+        tls_file_check_key(f->key, text);
     return x;
 }
 
@@ -372,7 +315,7 @@ bool tls_is_open(const struct tls *t)
     return t->is_open;
 }
 
-void tls_write(struct tls *t, const void *bytes, size_t size)
+bool tls_write(struct tls *t, const void *bytes, size_t size)
 {
     const unsigned char *at = bytes;
 
@@ -380,10 +323,11 @@ void tls_write(struct tls *t, const void *bytes, size_t size)
         int rc = mbedtls_ssl_write(&t->ssl, at, size);
 
         if (rc <= 0)
-            return; /* after a failure: the connection is at its end */
+            return false;
         at += rc;
         size -= (size_t)rc;
     }
+    return true;
 }
 
 void tls_close(struct tls *t)

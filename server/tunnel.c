@@ -237,9 +237,10 @@ static void give(struct end *e, const void *bytes, size_t size)
         n = send(e->fd, bytes, size, MSG_NOSIGNAL | MSG_DONTWAIT);
     if (n < 0 && errno != EAGAIN && errno != EINTR)
         e->is_deaf = true;
-    else if (n < (ssize_t)size)
-        evbuffer_add(e->rest, (const char *)bytes + (n > 0 ? n : 0),
-                     size - (size_t)(n > 0 ? n : 0));
+    n = n < 0 ? 0 : n;
+    if (!e->is_deaf && (size_t)n < size &&
+        evbuffer_add(e->rest, (const char *)bytes + n, size - (size_t)n) != 0)
+        e->is_deaf = true;
 }
 
 static void on_cipher(void *ctx, const void *bytes, size_t size)
@@ -402,7 +403,7 @@ static void on_core_readable(evutil_socket_t fd, short what, void *ctx)
             t->core.has_ended = true;
             break;
         }
-        tls_write(t->tls, all->plain, (size_t)n);
+        t->client.is_deaf |= !tls_write(t->tls, all->plain, (size_t)n);
     }
     settle(t);
 }
