@@ -270,7 +270,7 @@ static void SDKs_hear_what_dead_letters_do_now(void **state)
     make_station(&w, "orders.eu", 2);
     s = station(&w, "orders.eu");
     wanted = s->settings;
-    w.heard_count = 0;
+    forget(&w);
     wanted.dls_schema = false;
     mp_station_change(s, &wanted, (struct mp_then){ NULL, NULL });
     settle_down(&w);
@@ -286,8 +286,9 @@ static void SDKs_hear_what_dead_letters_do_now(void **state)
     mp_station_change(s, &wanted, (struct mp_then){ NULL, NULL });
     settle_down(&w);
     assert_int_equal(w.heard_count, 3);
-    assert_shape(w.heard[2].payload,
-                 "{'station_name':'orders#eu','type':'schemaverse_to_dls','update':true}");
+    assert_shape(
+        w.heard[2].payload,
+        "{'station_name':'orders#eu','type':'schemaverse_to_dls','update':true}");
     world_close(&w);
 }
 
