@@ -61,6 +61,58 @@ async def streams(js):
     check("a full stream that discards the new refuses", full)
 
 
+async def consumers(js):
+    await js.add_stream(name="C", subjects=["c.*"])
+    for n in range(9):
+        await js.publish(f"c.{n % 3}", b"%d" % n)
+    pull = await js.pull_subscribe("c.1", "dur")
+    got = await pull.fetch(9, timeout=0.5)
+    check("a durable pull consumer gets what matches", [m.data for m in got] == [b"1", b"4", b"7"])
+    for m in got[:2]:
+        await m.ack_sync()
+    pull = await js.pull_subscribe("c.*", config=api.ConsumerConfig(ack_policy="all"))
+    got = await pull.fetch(9, timeout=0.5)
+    await got[8].ack_sync()
+    i = await pull.consumer_info()
+    check("an ephemeral one acks all at once", i.num_ack_pending == 0 and i.ack_floor.stream_seq == 9)
+    pull = await js.pull_subscribe("c.*", config=api.ConsumerConfig(
+        deliver_policy="last_per_subject", headers_only=True))
+    got = await pull.fetch(9, timeout=0.5)
+    check("the last of each subject, headers only",
+          [(m.metadata.sequence.stream, m.metadata.num_pending, m.headers["Nats-Msg-Size"]) for m in got]
+          == [(7, 2, "1"), (8, 1, "1"), (9, 0, "1")])
+    pull = await js.pull_subscribe("c.*", config=api.ConsumerConfig(
+        deliver_policy="by_start_time", opt_start_time=got[1].metadata.timestamp.isoformat()
+        .replace("+00:00", "Z")))
+    got = await pull.fetch(9, timeout=0.5)
+    check("from a time on", got and got[0].metadata.sequence.stream == 8)
+    ordered = await js.subscribe("c.2", ordered_consumer=True)
+    got = [(await ordered.next_msg(timeout=2)).data for _ in range(3)]
+    check("an ordered consumer gets what matches in order", got == [b"2", b"5", b"8"])
+    await ordered.unsubscribe()
+    members = [await js.subscribe("c.*", "workers") for _ in range(2)]
+    counts = [0, 0]
+    for n in range(20):
+        await js.publish("c.0", b"job")
+    for n, member in enumerate(members):
+        try:
+            while True:
+                await (await member.next_msg(timeout=0.5)).ack()
+                counts[n] += 1
+        except nats.errors.TimeoutError:
+            pass
+    check("two members share a push consumer", sum(counts) == 29 and min(counts) > 0, counts)
+    big = b"x" * 100_000
+    flow = await js.subscribe("c.flow", ordered_consumer=True)
+    for n in range(50):
+        await js.publish("c.flow", big)
+    n = 0
+    while n < 50:
+        await flow.next_msg(timeout=5)
+        n += 1
+    check("flow control lets 5 MB through", n == 50)
+
+
 async def streams_after_a_restart(js):
     i = await js.stream_info("ORDERS")
     check("after a restart the stream is as it was",
@@ -84,11 +136,15 @@ async def main():
                             reconnect_time_wait=0.1)
     js = nc.jetstream()
     await streams(js)
+    await consumers(js)
     subprocess.run(os.environ["DAEMON_RESTART"], shell=True, check=True)
     await asyncio.sleep(0.2)  # the end of the connection has been seen
     while not nc.is_connected:
         await asyncio.sleep(0.05)
     await streams_after_a_restart(js)
+    pull = await js.pull_subscribe_bind("dur", stream="C")
+    got = await pull.fetch(9, timeout=0.5)
+    check("the durable goes on behind its acks", [m.data for m in got] == [b"7"])
     await nc.close()
 
 
