@@ -42,6 +42,7 @@ static const struct mp_jsapi_row rows[] = {
       PAGE ",\"consumers\":[]" },
     { "STREAM.LIST", 0, 0, mp_jsapi_stream_list, TYPE("stream_list"),
       PAGE ",\"streams\":[]" },
+    { "DIRECT.GET", 1, ANY, mp_jsapi_direct_get, "", "" },
     { "STREAM.MSG.GET", 1, 1, mp_jsapi_message_get, TYPE("stream_msg_get"), "" },
     { "STREAM.CREATE", 1, 1, mp_jsapi_stream_create, TYPE("stream_create"), "" },
     { "STREAM.UPDATE", 1, 1, mp_jsapi_stream_create, TYPE("stream_update"), "" },

@@ -84,7 +84,10 @@ bool mp_jsapi_account_info(struct mp_jsapi_call *c);
 bool mp_jsapi_stream_names(struct mp_jsapi_call *c);
 bool mp_jsapi_stream_info(struct mp_jsapi_call *c);
 bool mp_jsapi_stream_list(struct mp_jsapi_call *c);
+
+/* -- jsapi_message.c -- */
 bool mp_jsapi_message_get(struct mp_jsapi_call *c);
+bool mp_jsapi_direct_get(struct mp_jsapi_call *c);
 
 /* -- jsapi_change.c -- */
 bool mp_jsapi_stream_create(struct mp_jsapi_call *c); /* and update */

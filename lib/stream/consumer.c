@@ -70,7 +70,8 @@ static uint64_t count_subjects(const struct mp_stream_group *g, uint64_t last)
     for (uint32_t at = 0; (i = mp_subjects_next(x, &at)) != NULL;)
         if (takes(g->nats, mp_slice(i->text, i->size)))
             n += x->has_lists ? count_item(g, i, g->group.next, last)
-                              : i->last >= g->group.next && i->last <= last;
+                              : i->last >= g->group.next && i->last <= last &&
+                                    mp_log_has(g->stream->log, g->stream->pid, i->last);
     return n;
 }
 
@@ -122,12 +123,14 @@ uint64_t mp_consumer_unseen(struct mp_stream_group *g)
 
     if (c->is_counted)
         return c->unseen;
-    if (has_index && (s->nats->subjects.has_lists || is_narrow))
+    if (has_index && (s->nats->subjects.has_lists || is_narrow)) {
+        mp_nats_weed(s);
         c->unseen = count_subjects(g, last);
-    else if (c->takes_all)
+    } else if (c->takes_all) {
         c->unseen = count_distance(g);
-    else
+    } else {
         c->unseen = count_messages(g, last);
+    }
     c->is_counted = true;
     return c->unseen;
 }

@@ -592,6 +592,8 @@ memphis_status mp_stream_apply(struct mp_stream *s, const struct mp_entry *e,
     case MP_ENTRY_DELETE:
         if (own_tag != 0)
             forget_deleted(s, e);
+        if (own_tag != 0 && s->nats != NULL)
+            mp_nats_deleted(s, own_tag);
         /* fall through */
     case MP_ENTRY_FLOOR:
     case MP_ENTRY_DAMAGE:

@@ -133,6 +133,27 @@ static void what_goes_is_pending_no_more(void **state)
     world_free(w);
 }
 
+static void a_removed_message_is_pending_no_more(void **state)
+{
+    struct world *w = world(",'max_msgs_per_subject':5");
+    uint64_t seqs[] = { 1, 3 };
+    struct mp_buf b = { 0 };
+    struct mp_entry e = { .type = MP_ENTRY_DELETE, .pid = PID, .seq = 1 };
+
+    (void)state;
+    fill(w);
+    consumer(w, ",'deliver_policy':'last_per_subject'");
+    assert_int_equal(mp_consumer_unseen(group(w, "c")), 3);
+    mp_stream_removal_encode(seqs, 2, &b); /* all of s.a, by somebody else */
+    e.payload = mp_buf_slice(&b);
+    assert_int_equal(mp_log_append(w->log, &e, 1, 77), MEMPHIS_OK);
+    mp_buf_fini(&b);
+    settle_down(w);
+    assert_int_equal(mp_nats_subjects_count(w->stream), 2);
+    assert_string_equal(fetch(w, 2), "c1(1) b2(0) ");
+    world_free(w);
+}
+
 static void the_last_of_each_subject_comes_first(void **state)
 {
     struct world *w = world(",'max_msgs_per_subject':5");
@@ -404,6 +425,7 @@ int main(void)
         cmocka_unit_test(several_filters_count_what_matches),
         cmocka_unit_test(pending_messages_are_counted_without_lists_too),
         cmocka_unit_test(what_goes_is_pending_no_more),
+        cmocka_unit_test(a_removed_message_is_pending_no_more),
         cmocka_unit_test(the_last_of_each_subject_comes_first),
         cmocka_unit_test(a_consumer_starts_where_it_was_told),
         cmocka_unit_test(without_acks_a_message_is_settled_when_it_goes_out),
