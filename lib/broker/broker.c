@@ -626,7 +626,8 @@ uint64_t mp_broker_wall_ns(const struct mp_broker *b)
 bool mp_broker_is_idle(const struct mp_broker *b)
 {
     return mp_replica_is_idle(b->replica) && mp_list_is_empty(&b->streams.dirty) &&
-           mp_list_is_empty(&b->operations) && mp_list_is_empty(&b->sources);
+           mp_list_is_empty(&b->streams.scans) && mp_list_is_empty(&b->operations) &&
+           mp_list_is_empty(&b->sources);
 }
 
 void mp_broker_break(struct mp_broker *b, const memphis_error *why)

@@ -213,7 +213,7 @@ static void make_or_update(struct mp_stream *s, const struct mp_consumer_request
     } else if (g->group.config.ack_wait_ns != config.ack_wait_ns ||
                g->group.config.deliveries_max != config.deliveries_max) {
         /* The start position stays: an SDK cannot know the group's history. */
-        mp_stream_group_update_encode(g, &config, &batch->payload);
+        mp_stream_group_update_encode(g, &config, NULL, &batch->payload);
         batch_add(batch, s);
     }
 }

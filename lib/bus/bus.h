@@ -91,6 +91,10 @@ memphis_status mp_bus_subscribe(struct mp_bus *b, struct mp_client *c,
                                 struct mp_subscription **out);
 void mp_bus_unsubscribe(struct mp_bus *b, struct mp_subscription *s); /* frees it */
 
+/* `fn` hears of every subscription that is added; a second call replaces the first. */
+void mp_bus_watch(struct mp_bus *b, void (*fn)(void *ctx, memphis_slice pattern),
+                  void *ctx);
+
 /* The first service that matches, in order of registration, gets the message. */
 struct mp_service *mp_bus_serve(struct mp_bus *b, memphis_slice pattern, uint32_t flags,
                                 mp_service_fn fn, void *ctx);

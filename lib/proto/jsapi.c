@@ -42,6 +42,7 @@ static const struct mp_jsapi_row rows[] = {
       PAGE ",\"consumers\":[]" },
     { "STREAM.LIST", 0, 0, mp_jsapi_stream_list, TYPE("stream_list"),
       PAGE ",\"streams\":[]" },
+    { "DIRECT.GET", 1, ANY, mp_jsapi_direct_get, "", "" },
     { "STREAM.MSG.GET", 1, 1, mp_jsapi_message_get, TYPE("stream_msg_get"), "" },
     { "STREAM.CREATE", 1, 1, mp_jsapi_stream_create, TYPE("stream_create"), "" },
     { "STREAM.UPDATE", 1, 1, mp_jsapi_stream_create, TYPE("stream_update"), "" },
@@ -229,7 +230,7 @@ struct mp_jsapi_call mp_jsapi_command_call(struct mp_jsapi_command *k)
 struct jsapi {
     struct mp_broker *broker;
     struct mp_jsapi_counters counters;
-    struct mp_service *api, *ack, *ending;
+    struct mp_service *api, *ack, *flow, *ending;
 };
 
 #define API_PREFIX "$JS.API."
@@ -272,6 +273,14 @@ static bool on_ack(void *ctx, struct mp_client *from, const struct mp_message *m
     return mp_jsapi_ack(j->broker, m);
 }
 
+static bool on_flow(void *ctx, struct mp_client *from, const struct mp_message *m)
+{
+    struct jsapi *j = ctx;
+
+    (void)from;
+    return mp_jsapi_flow(j->broker, m);
+}
+
 /* Only the broker itself publishes without a client. */
 static bool on_ending(void *ctx, struct mp_client *from, const struct mp_message *m)
 {
@@ -283,6 +292,7 @@ static bool on_ending(void *ctx, struct mp_client *from, const struct mp_message
         return false;
     mp_bus_unserve(bus, j->api);
     mp_bus_unserve(bus, j->ack);
+    mp_bus_unserve(bus, j->flow);
     mp_bus_unserve(bus, j->ending);
     mp_free(j);
     return true;
@@ -295,6 +305,7 @@ void mp_jsapi_start(struct mp_broker *b)
     j->broker = b;
     j->api = mp_bus_serve(b->bus, MP_STR(API_PREFIX ">"), 0, on_api, j);
     j->ack = mp_bus_serve(b->bus, MP_STR("$JS.ACK.>"), 0, on_ack, j);
+    j->flow = mp_bus_serve(b->bus, MP_STR("$JS.FC.>"), 0, on_flow, j);
     j->ending = mp_bus_serve(b->bus, ENDING_SUBJECT, 0, on_ending, j);
 }
 

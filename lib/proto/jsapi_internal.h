@@ -84,7 +84,10 @@ bool mp_jsapi_account_info(struct mp_jsapi_call *c);
 bool mp_jsapi_stream_names(struct mp_jsapi_call *c);
 bool mp_jsapi_stream_info(struct mp_jsapi_call *c);
 bool mp_jsapi_stream_list(struct mp_jsapi_call *c);
+
+/* -- jsapi_message.c -- */
 bool mp_jsapi_message_get(struct mp_jsapi_call *c);
+bool mp_jsapi_direct_get(struct mp_jsapi_call *c);
 
 /* -- jsapi_change.c -- */
 bool mp_jsapi_stream_create(struct mp_jsapi_call *c); /* and update */
@@ -96,11 +99,21 @@ bool mp_jsapi_message_delete(struct mp_jsapi_call *c);
 bool mp_jsapi_consumer_info(struct mp_jsapi_call *c);
 bool mp_jsapi_consumer_names(struct mp_jsapi_call *c);
 bool mp_jsapi_consumer_list(struct mp_jsapi_call *c);
-bool mp_jsapi_consumer_create(struct mp_jsapi_call *c);
 bool mp_jsapi_consumer_delete(struct mp_jsapi_call *c);
 bool mp_jsapi_message_next(struct mp_jsapi_call *c);
-/* A message on "$JS.ACK.>". False: no responder. */
+/* A message on "$JS.ACK.>", and one on "$JS.FC.>". False: no responder. */
 bool mp_jsapi_ack(struct mp_broker *b, const struct mp_message *m);
+bool mp_jsapi_flow(struct mp_broker *b, const struct mp_message *m);
+/* The group that a call names; NULL: it was answered with an error. */
+struct mp_stream_group *mp_jsapi_group(struct mp_jsapi_call *c);
+void mp_jsapi_put_group(struct mp_json_writer *w, const struct mp_broker *b,
+                        struct mp_stream_group *g);
+
+/* -- jsapi_create.c -- */
+bool mp_jsapi_consumer_create(struct mp_jsapi_call *c);
+/* then.ctx is a struct mp_jsapi_command. */
+void mp_jsapi_append_group(struct mp_stream *s, memphis_slice payload,
+                           struct mp_then then);
 
 /* -- pure parsers (jsapi_consumer.c) -- */
 

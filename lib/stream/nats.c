@@ -233,10 +233,34 @@ bool mp_nats_last_of(struct mp_stream *s, memphis_slice subject, uint64_t *seq)
     return true;
 }
 
+void mp_nats_deleted(struct mp_stream *s, uint64_t own_tag)
+{
+    /* What a message drove out left the lists with it. */
+    if (own_tag != MP_STREAM_TAG || s->nats->config->retention != MP_NATS_LIMITS)
+        s->nats->has_dead = true;
+}
+
+void mp_nats_weed(struct mp_stream *s)
+{
+    struct mp_nats *n = s->nats;
+    struct mp_subject_item *i;
+
+    mp_subjects_trim(&n->subjects, mp_log_first(s->log, s->pid));
+    for (uint32_t at = 0; n->has_dead && n->subjects.has_lists &&
+                          (i = mp_subjects_next(&n->subjects, &at)) != NULL;)
+        for (uint32_t k = i->count - i->first; k > 0 && i != NULL; k--) {
+            uint64_t seq = i->seqs[i->first + k - 1];
+
+            if (!is_there(s, seq))
+                i = mp_subjects_remove(&n->subjects, i, seq);
+        }
+    n->has_dead = false;
+    count_index(n);
+}
+
 uint64_t mp_nats_subjects_count(struct mp_stream *s)
 {
-    mp_subjects_trim(&s->nats->subjects, mp_log_first(s->log, s->pid));
-    count_index(s->nats);
+    mp_nats_weed(s);
     return s->nats->subjects.map.count;
 }
 

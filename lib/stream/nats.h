@@ -31,6 +31,7 @@ struct mp_nats {
     uint64_t counted_bytes; /* of the index, in the host's sum */
     bool is_indexed;        /* the index knows all there is */
     bool has_given_up;      /* it was too large */
+    bool has_dead;          /* messages in it have gone another way */
     struct mp_scan *building;
     uint64_t waiting_bytes; /* given out, not committed */
     struct mp_ranges done;  /* work queue: acknowledged, to be removed */
@@ -49,6 +50,7 @@ void mp_nats_free(struct mp_stream *s);                          /* none: nothin
 void mp_nats_start(struct mp_stream *s);  /* what is stored is indexed */
 void mp_nats_failed(struct mp_stream *s); /* what was given out is not stored */
 void mp_nats_committed(struct mp_stream *s, const struct mp_entry *e);
+void mp_nats_deleted(struct mp_stream *s, uint64_t own_tag); /* some, committed */
 void mp_nats_limits(struct mp_stream *s);
 /* NULL: it may be stored; else why not, and `detail` behind that. */
 const struct mp_refusal *mp_nats_refusal(struct mp_stream *s,
@@ -67,7 +69,9 @@ bool mp_nats_last_of(struct mp_stream *s, memphis_slice subject, uint64_t *seq);
 void mp_nats_settled(struct mp_stream *s, uint64_t seq);
 size_t mp_nats_done_entry(struct mp_stream *s, struct mp_entry *e,
                           struct mp_buf *payload);
-/* Subjects that have messages. */
+/* What is not there any more leaves the lists; before they are counted. */
+void mp_nats_weed(struct mp_stream *s);
+/* Subjects that have messages; without lists perhaps some too many. */
 uint64_t mp_nats_subjects_count(struct mp_stream *s);
 
 #endif

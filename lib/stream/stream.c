@@ -4,6 +4,7 @@
 #include "base/assert.h"
 #include "base/limits.h"
 #include "base/status.h"
+#include "stream/consumer.h"
 #include "stream/nats.h"
 #include "stream/scan.h"
 
@@ -13,7 +14,11 @@ static const uint64_t MS = 1000000;
 
 /* First byte of a group entry (storage-design 4.8). */
 enum { GROUP_CREATE = 1, GROUP_UPDATE = 2, GROUP_DELETE = 3, GROUP_PROGRESS = 4 };
-enum { GROUP_HAS_FILTER = 1, GROUP_IS_PLAIN = 2 }; /* flags of a create op */
+enum { /* flags of a create op */
+       GROUP_HAS_FILTER = 1,
+       GROUP_IS_PLAIN = 2,
+       GROUP_IS_NATS = 4 /* its configuration stands at the end */
+};
 
 /* Tags of the settings (docs/disk-format.md); odd ones out are skipped from 32,768 on.
  */
@@ -276,6 +281,12 @@ static void fire_limit(struct mp_timer *t, uint64_t now_ms)
 
 /* === Groups as entries === */
 
+static void put_nats(const char *config, struct mp_buf *out)
+{
+    mp_buf_put_u32(out, (uint32_t)strlen(config));
+    mp_buf_put_text(out, config);
+}
+
 void mp_stream_group_create_encode(struct mp_stream *s,
                                    const struct mp_stream_group_config *c,
                                    struct mp_buf *out)
@@ -291,21 +302,27 @@ void mp_stream_group_create_encode(struct mp_stream *s,
     mp_buf_put_u8(out, (uint8_t)name);
     mp_buf_put(out, c->name, name);
     mp_buf_put_u8(out, (uint8_t)((c->filter ? GROUP_HAS_FILTER : 0) |
-                                 (c->plain ? GROUP_IS_PLAIN : 0)));
+                                 (c->plain ? GROUP_IS_PLAIN : 0) |
+                                 (c->nats ? GROUP_IS_NATS : 0)));
     mp_buf_put_u8(out, (uint8_t)c->policy);
     mp_buf_put_u64(out, c->asked_start);
     mp_buf_put_u32(out, c->group.pending_max);
     mp_buf_put_u16(out, (uint16_t)filter);
     mp_buf_put(out, c->filter, filter);
+    if (c->nats != NULL)
+        put_nats(c->nats, out);
 }
 
 void mp_stream_group_update_encode(struct mp_stream_group *g,
-                                   const struct mp_group_config *c, struct mp_buf *out)
+                                   const struct mp_group_config *c, const char *nats,
+                                   struct mp_buf *out)
 {
     mp_buf_put_u8(out, GROUP_UPDATE);
     mp_buf_put_u32(out, g->gid);
     mp_buf_put_u64(out, c->ack_wait_ns / MS);
     mp_buf_put_u16(out, (uint16_t)c->deliveries_max);
+    if (nats != NULL)
+        put_nats(nats, out);
 }
 
 void mp_stream_group_delete_encode(struct mp_stream_group *g, struct mp_buf *out)
@@ -332,12 +349,21 @@ struct group_fields {
     uint16_t deliveries_max;
     uint8_t flags, policy;
     uint32_t pending_max;
-    memphis_slice name, filter;
+    memphis_slice name, filter, nats;
 };
 
 static bool has_zero(memphis_slice s)
 {
     return s.size > 0 && memchr(s.data, 0, s.size) != NULL;
+}
+
+static memphis_status check_consumer(memphis_slice text)
+{
+    struct mp_consumer_config *c;
+    memphis_status st = mp_consumer_config_parse(text, &c, NULL);
+
+    mp_consumer_config_free(c);
+    return st == MEMPHIS_INVALID ? MEMPHIS_CORRUPT : st;
 }
 
 static memphis_status decode_group(struct mp_cursor *c, struct group_fields *f)
@@ -352,13 +378,16 @@ static memphis_status decode_group(struct mp_cursor *c, struct group_fields *f)
     f->asked_start = mp_cursor_u64(c);
     f->pending_max = mp_cursor_u32(c);
     f->filter = mp_cursor_take(c, mp_cursor_u16(c));
+    f->nats = MP_STR("");
+    if (f->flags & GROUP_IS_NATS)
+        f->nats = mp_cursor_take(c, mp_cursor_u32(c));
     if (c->bad || f->start < 1 || f->name.size == 0 || f->name.size > MP_NAME_MAX ||
         f->ack_wait_ms >= UINT64_MAX / MS || has_zero(f->name) || has_zero(f->filter))
         return MEMPHIS_CORRUPT;
-    if ((f->flags & ~(GROUP_HAS_FILTER | GROUP_IS_PLAIN)) != 0 ||
-        f->policy > MP_START_LAST)
+    if ((f->flags & ~(GROUP_HAS_FILTER | GROUP_IS_PLAIN | GROUP_IS_NATS)) != 0 ||
+        f->policy > MP_START_LAST_PER_SUBJECT)
         return MEMPHIS_UNSUPPORTED;
-    return MEMPHIS_OK;
+    return f->flags & GROUP_IS_NATS ? check_consumer(f->nats) : MEMPHIS_OK;
 }
 
 static struct mp_stream_group *add_group(struct mp_stream *s,
@@ -392,11 +421,13 @@ static struct mp_stream_group *add_group(struct mp_stream *s,
     mp_group_init(&g->group, &c, f->start);
     mp_pulls_init(&g->pulls);
     g->timer.fire = mp_stream_group_fire;
+    if (f->flags & GROUP_IS_NATS)
+        mp_consumer_new(g, f->nats);
     mp_map_put(&s->groups, mp_slice(g->name, g->name_size), g);
     return g;
 }
 
-static void apply_update(struct mp_stream_group *g, struct mp_cursor *c)
+static void apply_update(struct mp_stream_group *g, struct mp_cursor *c, bool live)
 {
     struct mp_group_config config = g->group.config;
 
@@ -404,8 +435,14 @@ static void apply_update(struct mp_stream_group *g, struct mp_cursor *c)
     config.deliveries_max = mp_cursor_u16(c);
     if (c->bad)
         return;
+    if (g->nats != NULL && mp_cursor_left(c) > 0) {
+        mp_consumer_configure(g, mp_cursor_take(c, mp_cursor_u32(c)));
+        config.pending_max = g->nats->config->pending_max;
+    }
     mp_group_configure(&g->group, &config);
     mp_stream_group_arm(g);
+    if (g->nats != NULL && live)
+        mp_consumer_start(g);
 }
 
 /* What cannot be read is left out; what could be read by a newer release is not. */
@@ -424,13 +461,15 @@ static memphis_status apply_group(struct mp_stream *s, const struct mp_entry *e,
         g = st == MEMPHIS_OK ? add_group(s, &f, e->time_ns) : NULL;
         if (g != NULL && own_tag != 0) /* messages may have gone since it was asked */
             mp_group_trim(&g->group, mp_log_first(s->log, s->pid));
+        if (g != NULL && own_tag != 0 && g->nats != NULL)
+            mp_consumer_start(g);
         return st == MEMPHIS_UNSUPPORTED ? st : MEMPHIS_OK;
     }
     g = mp_stream_group_by_gid(s, mp_cursor_u32(&c));
     if (g == NULL)
         return MEMPHIS_OK; /* deleted meanwhile: its progress was on the way */
     if (op == GROUP_UPDATE) {
-        apply_update(g, &c);
+        apply_update(g, &c, own_tag != 0);
     } else if (op == GROUP_DELETE) {
         uint32_t gid = g->gid;
 
@@ -455,6 +494,15 @@ static memphis_status apply_group(struct mp_stream *s, const struct mp_entry *e,
 
 /* === The log's side === */
 
+static void count_new(struct mp_stream *s, const struct mp_entry *e)
+{
+    struct mp_stream_group *g;
+
+    for (uint32_t i = 0; (g = mp_map_next(&s->groups, &i)) != NULL;)
+        if (g->nats != NULL)
+            mp_consumer_committed(g, e);
+}
+
 static void wake_groups(struct mp_stream *s)
 {
     struct mp_stream_group *g;
@@ -469,6 +517,8 @@ static void trim_groups(struct mp_stream *s)
     struct mp_stream_group *g;
 
     for (uint32_t i = 0; (g = mp_map_next(&s->groups, &i)) != NULL;) {
+        if (g->nats != NULL && first > 0)
+            mp_consumer_removed(g, first - 1);
         mp_group_trim(&g->group, first);
         if (g->group.dirty)
             mp_stream_group_dirty(g);
@@ -489,6 +539,8 @@ static void forget_deleted(struct mp_stream *s, const struct mp_entry *e)
 
         at = first + mp_cursor_varint(&c);
         for (uint32_t i = 0; (g = mp_map_next(&s->groups, &i)) != NULL;) {
+            if (g->nats != NULL)
+                mp_consumer_removed(g, at - 1);
             mp_group_forget(&g->group, first, at - 1);
             if (g->group.dirty)
                 mp_stream_group_dirty(g);
@@ -516,6 +568,8 @@ static void apply_message(struct mp_stream *s, const struct mp_entry *e,
     }
     mp_assert(e->seq <= s->proposed_last);
     mp_stream_answer_waiting(s);
+    if (s->consumers_count > 0)
+        count_new(s, e);
     wake_groups(s);
     if (s->nats != NULL)
         mp_nats_committed(s, e);
@@ -539,6 +593,8 @@ memphis_status mp_stream_apply(struct mp_stream *s, const struct mp_entry *e,
     case MP_ENTRY_DELETE:
         if (own_tag != 0)
             forget_deleted(s, e);
+        if (own_tag != 0 && s->nats != NULL)
+            mp_nats_deleted(s, own_tag);
         /* fall through */
     case MP_ENTRY_FLOOR:
     case MP_ENTRY_DAMAGE:
@@ -616,6 +672,7 @@ void mp_stream_state(struct mp_stream *s, struct mp_buf *out)
             .asked_start = g->asked_start,
             .filter = g->filter,
             .plain = g->plain,
+            .nats = g->nats != NULL ? g->nats->config->text : NULL,
         };
         uint32_t next_gid = s->next_gid;
         struct mp_buf item = { 0 };
@@ -688,6 +745,9 @@ void mp_stream_replay_done(struct mp_stream *s)
     }
     if (s->nats != NULL)
         mp_nats_start(s);
+    for (uint32_t i = 0; (g = mp_map_next(&s->groups, &i)) != NULL;)
+        if (g->nats != NULL)
+            mp_consumer_start(g);
     mp_stream_check_limits(s);
 }
 
@@ -709,6 +769,7 @@ void mp_stream_host_init(struct mp_stream_host *h)
     mp_list_init(&h->held);
     mp_list_init(&h->dirty);
     mp_list_init(&h->scans);
+    mp_list_init(&h->unheard);
     h->subjects_bytes_max = MP_SUBJECTS_BYTES_DEFAULT;
 }
 

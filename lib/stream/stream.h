@@ -101,6 +101,7 @@ struct mp_stream_host {
     struct mp_dead_hooks dead;
     struct mp_list looks;        /* acked.c: whose groups have settled something */
     struct mp_list scans;        /* that have something to do now: scan.h */
+    struct mp_list unheard;      /* push consumers without a subscriber: consumer.h */
     uint64_t subjects_bytes;     /* of the indexes by subject of all streams ... */
     uint64_t subjects_bytes_max; /* ... which give up, or refuse, beyond that */
     uint64_t subjects_given_up;
@@ -136,9 +137,17 @@ struct mp_stream {
     struct mp_list node;         /* broker's list of streams */
     uint64_t age_max_ns;         /* UINT64_MAX: messages do not expire */
     struct mp_nats *nats;        /* NULL: a partition of a station */
+    uint32_t consumers_count;    /* groups that NATS clients made */
 };
 
-enum { MP_START_ALL, MP_START_NEW, MP_START_SEQUENCE, MP_START_LAST };
+enum {
+    MP_START_ALL,
+    MP_START_NEW,
+    MP_START_SEQUENCE,
+    MP_START_LAST,
+    MP_START_TIME,            /* these two: consumers of NATS clients only */
+    MP_START_LAST_PER_SUBJECT /* asked_start: the last sequence then */
+};
 
 /* What a group was made with; the part beyond struct mp_group_config is for
  * CONSUMER.INFO. */
@@ -150,6 +159,7 @@ struct mp_stream_group_config {
     uint64_t asked_start; /* MP_START_SEQUENCE: as asked */
     const char *filter;   /* NULL: "<stream>.final"; "": everything */
     bool plain;           /* made by the JetStream API, not by a Memphis request */
+    const char *nats;     /* its configuration (consumer_config.h); NULL: none */
 };
 
 struct mp_stream_group {
@@ -172,6 +182,7 @@ struct mp_stream_group {
     uint32_t policy;
     uint64_t asked_start, created_ns, last_active_ns; /* wall time */
     bool plain;
+    struct mp_consumer *nats; /* consumer.h; NULL: a group of a Memphis station */
 };
 
 void mp_stream_host_init(struct mp_stream_host *h);
@@ -240,7 +251,8 @@ void mp_stream_group_create_encode(struct mp_stream *s,
                                    const struct mp_stream_group_config *c,
                                    struct mp_buf *out);
 void mp_stream_group_update_encode(struct mp_stream_group *g,
-                                   const struct mp_group_config *c, struct mp_buf *out);
+                                   const struct mp_group_config *c, const char *nats,
+                                   struct mp_buf *out);
 /* The group is leaving from now on. */
 void mp_stream_group_delete_encode(struct mp_stream_group *g, struct mp_buf *out);
 /* Sequence at which a group with that policy starts now; `n`: sequence or last
