@@ -495,7 +495,7 @@ void mp_station_partition_applied(struct mp_broker *b, struct mp_log *log,
         struct mp_stream *old = mp_broker_stream_by_pid(b, e->pid);
         if (st == MEMPHIS_OK && op == PARTITION_CONFIGURE && old != NULL &&
             old->nats != NULL && settings.nats != NULL)
-            mp_nats_configure(old, settings.nats);
+            mp_nats_configure(old, settings.nats, !b->starting);
         else if (st == MEMPHIS_OK && op == PARTITION_OPEN)
             open_stream(b, log, e->pid, &settings);
         else if (st != MEMPHIS_OK)

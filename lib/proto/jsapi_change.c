@@ -410,7 +410,7 @@ static void purge(struct mp_jsapi_call *c, struct mp_stream *s, const char *filt
 
     if (seq > 0 && seq < end)
         end = seq;
-    p->command = mp_jsapi_command_new(c, c->stream, MP_STR(""));
+    p->command = mp_jsapi_command_new(c, mp_slice(s->name, s->name_size), MP_STR(""));
     mp_log_stats(s->log, s->pid, &p->command->before);
     p->keep = keep;
     p->floor = end;

@@ -1,5 +1,5 @@
-/* One message of a stream: STREAM.MSG.GET answers with JSON, DIRECT.GET with the bare
- * message (streams of NATS clients that allow it). */
+/* One message of a stream: STREAM.MSG.GET answers with JSON, DIRECT.GET with the
+ * message itself (streams of NATS clients that allow it). */
 #include "proto/jsapi_internal.h"
 
 #include "base/enc.h"

@@ -384,7 +384,7 @@ static void take_census(struct mp_jsapi_call *c, struct mp_stream *s,
 {
     struct census *x = mp_alloc(sizeof(*x));
 
-    x->command = mp_jsapi_command_new(c, c->stream, MP_STR(""));
+    x->command = mp_jsapi_command_new(c, mp_slice(s->name, s->name_size), MP_STR(""));
     x->offset = offset;
     x->deleted = deleted;
     mp_map_seed(&x->subjects, s->host->dedup_key[0], s->host->dedup_key[1]);

@@ -193,6 +193,26 @@ static void ask_for_flow(struct mp_stream_group *g, memphis_slice to)
     mp_buf_fini(&reply);
 }
 
+/* Delivery number n waits as long as the n-th, or the last, of the list says. */
+static void back_off(struct mp_stream_group *g, uint64_t seq, uint32_t deliveries)
+{
+    const struct mp_consumer_config *o = g->nats->config;
+    uint32_t n = deliveries < o->backoff_count ? deliveries : o->backoff_count;
+
+    mp_group_delay(&g->group, seq, now_of(g) + o->backoff_ns[n - 1]);
+}
+
+bool mp_consumer_extended(struct mp_stream_group *g, uint64_t seq)
+{
+    uint32_t deliveries = mp_group_deliveries(&g->group, seq);
+
+    if (g->nats->config->backoff_count == 0)
+        return mp_group_extend(&g->group, seq, now_of(g));
+    if (deliveries > 0)
+        back_off(g, seq, deliveries);
+    return deliveries > 0;
+}
+
 void mp_consumer_delivered(struct mp_stream_group *g, uint64_t seq, uint32_t deliveries)
 {
     struct mp_consumer *c = g->nats;
@@ -203,11 +223,7 @@ void mp_consumer_delivered(struct mp_stream_group *g, uint64_t seq, uint32_t del
     if (o->ack == MP_ACK_NONE)
         (void)mp_group_ack(&g->group, seq);
     else if (o->backoff_count > 0)
-        mp_group_delay(
-            &g->group, seq,
-            now_of(g) +
-                o->backoff_ns[deliveries < o->backoff_count ? deliveries - 1
-                                                            : o->backoff_count - 1]);
+        back_off(g, seq, deliveries);
 }
 
 void mp_consumer_flows(struct mp_stream_group *g, uint64_t size, memphis_slice to)

@@ -51,6 +51,7 @@ void mp_consumer_delivered(struct mp_stream_group *g, uint64_t seq,
 void mp_consumer_flows(struct mp_stream_group *g, uint64_t size, memphis_slice to);
 /* ACK_ALL: what is at or below. False: the group's usual way. */
 bool mp_consumer_acked(struct mp_stream_group *g, uint64_t seq, bool *done);
+bool mp_consumer_extended(struct mp_stream_group *g, uint64_t seq); /* +WPI */
 bool mp_consumer_is_stalled(const struct mp_stream_group *g);
 void mp_consumer_stalled_header(const struct mp_stream_group *g, struct mp_buf *out);
 void mp_consumer_unheard(struct mp_stream_group *g); /* its pull found nobody */

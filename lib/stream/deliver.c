@@ -698,6 +698,8 @@ static bool apply_verdict(struct mp_stream_group *g, uint64_t seq, memphis_slice
         return mp_group_nack(&g->group, seq,
                              delay_of(mp_slice((const char *)v.data + 4, v.size - 4)),
                              now_of(g), dead_letter, g);
+    if (mp_slice_equal(v, MP_STR("+WPI")) && g->nats != NULL)
+        return mp_consumer_extended(g, seq);
     if (mp_slice_equal(v, MP_STR("+WPI")))
         return mp_group_extend(&g->group, seq, now_of(g));
     if (mp_slice_equal(v, MP_STR("+TERM")) || begins(v, "+TERM ")) {

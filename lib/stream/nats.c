@@ -606,7 +606,7 @@ void mp_nats_failed(struct mp_stream *s)
     build_index(s->nats);
 }
 
-void mp_nats_configure(struct mp_stream *s, const char *text)
+void mp_nats_configure(struct mp_stream *s, const char *text, bool live)
 {
     struct mp_nats *n = s->nats;
     struct mp_nats_config *c, *old = n->config;
@@ -620,7 +620,9 @@ void mp_nats_configure(struct mp_stream *s, const char *text)
     s->age_max_ns = age_of(c);
     mp_timer_cancel(s->host->timers, &s->limit_timer);
     serve_subjects(n);
-    if ((old->per_subject_max > 0) != (c->per_subject_max > 0) || n->has_given_up)
+    if (!live)
+        n->is_indexed = false;
+    else if ((old->per_subject_max > 0) != (c->per_subject_max > 0) || n->has_given_up)
         build_index(n);
     else if (c->per_subject_max > 0 && n->is_indexed)
         enforce_per_subject(n);

@@ -61,8 +61,9 @@ size_t mp_nats_driven_out(struct mp_stream *s, const struct mp_entry *e,
 void mp_nats_stored(struct mp_stream *s, const struct mp_entry *e); /* given out */
 
 /* -- public -- */
-/* A new configuration has been committed. */
-void mp_nats_configure(struct mp_stream *s, const char *text);
+/* A new configuration has been committed. Not `live`: a replay goes on, and
+ * mp_nats_start comes at its end. */
+void mp_nats_configure(struct mp_stream *s, const char *text, bool live);
 /* The newest message of a subject, committed or not; 0: none. False: not known now. */
 bool mp_nats_last_of(struct mp_stream *s, memphis_slice subject, uint64_t *seq);
 /* The work queue lets go of it with the group's next progress. */

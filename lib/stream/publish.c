@@ -99,6 +99,8 @@ static const struct mp_refusal NO_ROLLUP = { MEMPHIS_UNSUPPORTED, 500, 10111,
 static const struct mp_refusal NO_SPACE = {
     MEMPHIS_NO_SPACE, 500, 10047, "insufficient storage resources available"
 };
+static const struct mp_refusal NO_SUBJECT = { MEMPHIS_UNSUPPORTED, 500, 10052,
+                                              "a NATS stream takes its subjects only" };
 static const struct mp_refusal TOO_BIG = { MEMPHIS_TOO_BIG, 400, 10054,
                                            "message size exceeds maximum allowed" };
 static const struct mp_refusal NO_RESOURCES = { MEMPHIS_NOMEM, 503, 10023,
@@ -374,5 +376,8 @@ void mp_stream_produce(struct mp_stream *s, memphis_slice headers,
                             .payload = payload,
                             .subject = mp_slice(s->final_subject, s->final_size) };
 
-    propose(s, &m, id.size > 0 ? id : id_of(headers), &a);
+    if (s->nats != NULL) /* who produces to a station has no subject for it */
+        refuse(s, &a, NO_SUBJECT, "");
+    else
+        propose(s, &m, id.size > 0 ? id : id_of(headers), &a);
 }

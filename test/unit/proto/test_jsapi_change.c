@@ -141,6 +141,30 @@ static void streams_that_cannot_be_are_refused(void **state) /* 7.1, 3.8 */
     world_close(&w);
 }
 
+static void sdk_clients_do_not_use_a_nats_stream(void **state)
+{
+    struct world w;
+
+    (void)state;
+    world_open(&w);
+    expect(&w, "CREATE", "N", "{'name':'N'}", "did_create");
+    assert_non_null(
+        strstr(asks(&w, "$memphis_producer_creations",
+                    "{'name':'p','station_name':'n','connection_id':'conn-1',"
+                    "'producer_type':'application','req_version':4,'app_id':'a',"
+                    "'sdk_lang':'go'}"),
+               "a stream of a NATS client"));
+    assert_non_null(strstr(
+        asks(&w, "$memphis_consumer_creations",
+             "{'name':'c','station_name':'n','connection_id':'conn-1',"
+             "'consumer_type':'application','consumers_group':'c',"
+             "'max_ack_time_ms':30000,'max_msg_deliveries':2,"
+             "'start_consume_from_sequence':1,'last_messages':-1,'req_version':4,"
+             "'app_id':'a','sdk_lang':'go'}"),
+        "a stream of a NATS client"));
+    world_close(&w);
+}
+
 static void a_restricted_user_makes_streams_of_what_he_may_write(void **state)
 {
     struct mp_user_row row = { .name = "bob",
@@ -240,6 +264,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_stream_of_a_nats_client_is_a_station),
         cmocka_unit_test(streams_that_cannot_be_are_refused),
+        cmocka_unit_test(sdk_clients_do_not_use_a_nats_stream),
         cmocka_unit_test(a_restricted_user_makes_streams_of_what_he_may_write),
         cmocka_unit_test(an_update_takes_effect_at_once),
         cmocka_unit_test(a_purge_may_keep_some),

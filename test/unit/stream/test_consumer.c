@@ -250,6 +250,8 @@ static void each_delivery_waits_as_its_number_says(void **state)
     assert_int_equal(w->heard_count, 0);
     pass(w, 20);
     assert_string_equal(came(w), "a1(0) "); /* after 100 ms; the next after 400 */
+    pass(w, 300);
+    settle(group(w, "c"), 1, "+WPI");
     pass(w, 380);
     assert_int_equal(w->heard_count, 0);
     pass(w, 30);

@@ -83,7 +83,7 @@ static void a_stream_takes_its_own_subjects(void **state)
     assert_string_equal(put_with(w, "other.a", ""), "");
     assert_string_equal(put_with(w, "KV.final", ""), ""); /* no Memphis partition */
     assert_string_equal(stored(w), "1 ");
-    mp_nats_configure(w->stream, "{\"name\":\"KV\",\"subjects\":[\"other.*\"]}");
+    mp_nats_configure(w->stream, "{\"name\":\"KV\",\"subjects\":[\"other.*\"]}", true);
     put_ok(w, "other.a", 2);
     assert_string_equal(put_with(w, "kv.a", ""), "");
     world_free(w);
@@ -165,8 +165,10 @@ static void other_guards_and_limits_have_their_errors(void **state)
     settle_down(w);
     assert_non_null(strstr(w->heard[0].payload, "\"err_code\":10054"));
     put_ok(w, "kv.a", 1);
-    mp_nats_configure(w->stream, "{\"name\":\"KV\",\"subjects\":[\"kv.>\"],"
-                                 "\"discard\":\"new\",\"max_msgs\":2}");
+    mp_nats_configure(w->stream,
+                      "{\"name\":\"KV\",\"subjects\":[\"kv.>\"],"
+                      "\"discard\":\"new\",\"max_msgs\":2}",
+                      true);
     expect(w, "kv.a", "Nats-Rollup: sub", "\"err_code\":10111");
     expect(w, "kv.a", "Nats-TTL: 5", "\"err_code\":10166");
     expect(w, "kv.a", "Nats-Expected-Last-Msg-Id: x", "\"err_code\":10070");
