@@ -250,6 +250,18 @@ def strangers():
         check("the log names them", "a client without TLS is refused (127.0.0.1, port" in f.read())
 
 
+def last_bytes():
+    """What the server says last is read before its end is there: nats.go drops bytes that come with an end."""
+    c = Client(login=False)
+    c.say(CONNECT.replace(b"memphis", b"wrong"))
+    got = c.s.recv(1000)
+    began = time.time()
+    end = select.select([c.s], [], [], 0.05)[0] == []
+    rest = ending(c.s)
+    check("an -ERR comes before the end", got.startswith(b"-ERR 'Authorization") and end and rest == b"" and
+          time.time() - began < 1, f"{time.time() - began:.2f} s")
+
+
 def half_closed():
     watcher = Client()
     watcher.say(b"SUB h 1\r\n")
@@ -468,6 +480,7 @@ def main():
     renegotiation()
     pieces()
     half_closed()
+    last_bytes()
     reload()
     crowd()
     stalled_end(*waiting, before)
