@@ -250,6 +250,18 @@ def strangers():
         check("the log names them", "a client without TLS is refused (127.0.0.1, port" in f.read())
 
 
+def last_bytes():
+    """What the server says last is read before its end is there: nats.go drops bytes that come with an end."""
+    c = Client(login=False)
+    c.say(CONNECT.replace(b"memphis", b"wrong"))
+    got = c.s.recv(1000)
+    began = time.time()
+    end = select.select([c.s], [], [], 0.05)[0] == []
+    rest = ending(c.s)
+    check("an -ERR comes before the end", got.startswith(b"-ERR 'Authorization") and end and rest == b"" and
+          time.time() - began < 1, f"{time.time() - began:.2f} s")
+
+
 def half_closed():
     watcher = Client()
     watcher.say(b"SUB h 1\r\n")
@@ -326,7 +338,7 @@ def crowd():
     for s in sockets:
         s.close()
     check("200 handshakes at once are done", status[1] == 0 and counters()[0] - before[0] == 200, f"{took:.0f} ms")
-    check("a connected client is served between them", len(busy) >= 10 and statistics.median(busy) < 25 * FACTOR,
+    check("a connected client is served between them", len(busy) >= 10 and max(busy) < took / 4,
           f"ping {statistics.median(quiet):.2f} ms in quiet, {statistics.median(busy):.2f} meanwhile, "
           f"{max(busy):.2f} at worst, of {len(busy)}")
     check("and the core does none of them", statistics.median(core) < 10 * FACTOR,
@@ -468,6 +480,7 @@ def main():
     renegotiation()
     pieces()
     half_closed()
+    last_bytes()
     reload()
     crowd()
     stalled_end(*waiting, before)
