@@ -18,7 +18,7 @@ struct conf {
     bool has_passwords; /* else all users share the token */
     const char *token;
     const char *users; /* of the first start: YAML; "": none */
-    uint64_t memory_max, disk_reserve;
+    uint64_t memory_max, disk_reserve, max_payload;
     bool accept_loss, debug, version, help;
     bool addr_given;
 };

@@ -67,6 +67,7 @@ static int open_store(struct server *s)
         .connection_token = s->conf.has_passwords ? NULL : s->conf.token,
         .memory_max = s->conf.memory_max,
         .disk_reserve = s->conf.disk_reserve,
+        .max_payload = (uint32_t)s->conf.max_payload,
         .session_port = s->conf.port,
         .websocket_port = s->conf.ws_port,
         .session_host = s->conf.addr,
