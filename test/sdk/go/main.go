@@ -110,8 +110,10 @@ func check(good bool, detail ...any) {
 }
 
 func same(got, want any) {
-	check(reflect.DeepEqual(got, want), fmt.Sprintf("got %.300v, not %.300v", got, want))
+	check(reflect.DeepEqual(got, want), "got", short(got), "not", short(want))
 }
+
+func short(v any) string { return fmt.Sprintf("%.300s", fmt.Sprintf("%+v", v)) }
 
 func must[V any](v V, err error) V {
 	check(err == nil, err)
