@@ -175,6 +175,7 @@ func users() {
 	pass := memphis.Password(password)
 	once := memphis.Reconnect(false)
 	test("USR-01", "root is there from the start, and stays", func(t *T) {
+		until(5*time.Second, func() bool { return t.listed("root") != nil }) // when its hash is made
 		same(t.listed("root")["user_type"], "root")
 		check(t.admin("user_remove", object{"username": "root"})["error"] != nil)
 		check(t.admin("user_add", object{"username": "root", "password": password, "user_type": "application"})["error"] != nil)

@@ -5,7 +5,8 @@ const listed = async (t, m, name) => (await t.admin(m, 'user_list')).users.find(
 
 test('USR-01', 'root is there from the start, and stays', async (t) => {
   const m = await t.connect()
-  same((await listed(t, m, 'root')).user_type, 'root')
+  const root = await until(() => listed(t, m, 'root'), 5000) // when its hash is made
+  same(root.user_type, 'root')
   check('error' in await t.admin(m, 'user_remove', { username: 'root' }), 'removed')
   check('error' in await t.admin(m, 'user_add', { username: 'root', password, user_type: 'application' }), 'added')
 })

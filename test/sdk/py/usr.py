@@ -10,7 +10,8 @@ async def listed(t, m, name):
 @test("USR-01", "root is there from the start, and stays")
 async def root(t):
     m = await t.connect()
-    same((await listed(t, m, "root"))["user_type"], "root")
+    user = await until(lambda: listed(t, m, "root"), 5)  # when its hash is made
+    same(user["user_type"], "root")
     check("error" in await t.admin(m, "user_remove", username="root"))
     check("error" in await t.admin(m, "user_add", username="root", password=PASSWORD,
                                    user_type="application"))
