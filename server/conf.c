@@ -33,6 +33,9 @@ static const struct option {
     { "dr", "disk_reserve", "MEMPHIS_DISK_RESERVE", SIZE,
       offsetof(struct conf, disk_reserve), "0",
       "bytes of the disk that messages leave free, with K, M, G; 0: 5 %, at most 1G" },
+    { "mp", "max_payload", "MEMPHIS_MAX_PAYLOAD", SIZE,
+      offsetof(struct conf, max_payload), "1M",
+      "bytes of one message, headers included: 1K to 8M" },
     { "tls", "tls", NULL, SWITCH, offsetof(struct conf, tls), NULL,
       "TLS on the ports of SDKs and WebSockets: docs/tls.md" },
     { "tlscert", "tls_cert", NULL, ANY, offsetof(struct conf, tls_cert), "",
@@ -71,7 +74,9 @@ enum {
     OPTIONS = sizeof(options) / sizeof(options[0]),
     MEMORY_LEAST = 4 << 20,
     SECONDS_MAX = 86400,
-    HOURS_MAX = 30
+    HOURS_MAX = 30,
+    PAYLOAD_LEAST = 1 << 10,
+    PAYLOAD_MOST = 8 << 20 /* of the library */
 };
 
 void conf_help(void)
@@ -124,6 +129,15 @@ static bool read_size(const char *value, uint64_t *out)
     return true;
 }
 
+static bool size_fits(const struct option *o, uint64_t size)
+{
+    if (strcmp(o->alias, "memory_max") == 0)
+        return size >= MEMORY_LEAST;
+    if (strcmp(o->alias, "max_payload") == 0)
+        return size >= PAYLOAD_LEAST && size <= PAYLOAD_MOST;
+    return true;
+}
+
 static int set(struct conf *c, const struct option *o, char *value, const char *shown)
 {
     void *field = (char *)c + o->offset;
@@ -153,8 +167,7 @@ static int set(struct conf *c, const struct option *o, char *value, const char *
             return 0;
         break;
     case SIZE:
-        if (read_size(value, field) &&
-            (strcmp(o->alias, "memory_max") != 0 || *(uint64_t *)field >= MEMORY_LEAST))
+        if (read_size(value, field) && size_fits(o, *(uint64_t *)field))
             return 0;
         break;
     case PASSWORD:
