@@ -15,6 +15,8 @@ static const char *const retentions[] = { [MP_RETAIN_AGE] = "message_age_sec",
 static const char *const storages[] = { [MP_STORAGE_FILE] = "file",
                                         [MP_STORAGE_MEMORY] = "memory" };
 
+enum { LISTED_PARTITIONS_MAX = 10000 }; /* whose numbers are added up in one turn */
+
 /* === The station that a verb is about === */
 
 /* Its name. False: it was refused. */
@@ -161,21 +163,61 @@ static void put_station(struct mp_json_writer *w, struct mp_station *s)
     mp_json_object_end(w);
 }
 
-/* Those that the actor may read or write. */
+static bool is_shown(const struct mp_admin_call *c, const struct mp_station *s)
+{
+    return mp_station_is_ready(s) &&
+           mp_grants_station(c->grants, MP_MAY_READ | MP_MAY_WRITE,
+                             mp_slice_text(s->name));
+}
+
+/* Where the list goes on. False: it was refused; a station that the actor does not see
+ * is as good as gone. */
+static bool take_after(struct mp_admin_call *c, uint32_t *limit, uint32_t *at)
+{
+    const char *after = NULL;
+    memphis_error err;
+    memphis_status st = mp_admin_limit(c, limit, &err);
+
+    if (st == MEMPHIS_OK)
+        st = mp_json_get_text(c->args, "after", &after, &err);
+    if (st != MEMPHIS_OK) {
+        mp_admin_fail(c, st, err.message);
+        return false;
+    }
+    if (after == NULL)
+        return true;
+    struct mp_station *s = mp_station_find(c->broker, mp_slice_text(after));
+    if (s != NULL && is_shown(c, s) &&
+        mp_station_behind(c->broker, mp_slice_text(after), at))
+        return true;
+    mp_admin_no_after(c);
+    return false;
+}
+
+/* Those that the actor may read or write, in the order in which they were made. */
 void mp_admin_station_list(struct mp_admin_call *c)
 {
     struct mp_buf out = { 0 };
     struct mp_json_writer w = { .out = &out };
     struct mp_station *s;
+    const char *last = NULL;
+    uint32_t at = 0, limit, partitions = 0;
 
+    if (!take_after(c, &limit, &at))
+        return;
     mp_json_object(&w, NULL);
     mp_json_array(&w, "stations");
-    for (uint32_t i = 0; (s = mp_station_next(c->broker, &i)) != NULL;)
-        if (mp_station_is_ready(s) &&
-            mp_grants_station(c->grants, MP_MAY_READ | MP_MAY_WRITE,
-                              mp_slice_text(s->name)))
-            put_station(&w, s);
+    while ((s = mp_station_next(c->broker, &at)) != NULL) {
+        if (!is_shown(c, s))
+            continue;
+        if (limit-- == 0 || partitions >= LISTED_PARTITIONS_MAX)
+            break;
+        put_station(&w, s);
+        partitions += s->settings.partitions;
+        last = s->name;
+    }
     mp_json_array_end(&w);
+    mp_admin_put_next(&w, s != NULL ? last : NULL);
     mp_json_object_end(&w);
     mp_admin_finish(c, mp_buf_slice(&out));
     mp_buf_fini(&out);

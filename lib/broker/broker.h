@@ -130,6 +130,7 @@ void mp_broker_enter(struct mp_broker *b);
 void mp_broker_wants_turn(struct mp_broker *b, struct mp_source *s);  /* has input */
 void mp_broker_wants_flush(struct mp_broker *b, struct mp_source *s); /* has output */
 void mp_broker_forget_source(struct mp_broker *b, struct mp_source *s);
+bool mp_broker_is_full(const struct mp_broker *b); /* no input until the log has room */
 
 uint64_t mp_broker_now_ms(const struct mp_broker *b);
 uint64_t mp_broker_wall_ns(const struct mp_broker *b);

@@ -114,6 +114,14 @@ struct mp_station *mp_station_next(struct mp_broker *b, uint32_t *at)
     return mp_map_next(&b->stations, at);
 }
 
+bool mp_station_behind(struct mp_broker *b, memphis_slice name, uint32_t *at)
+{
+    char internal[MP_NAME_MAX + 1];
+
+    return internal_of(name, internal) &&
+           mp_map_behind(&b->stations, mp_slice_text(internal), at);
+}
+
 bool mp_station_is_ready(const struct mp_station *s)
 {
     return s->streams_open == s->settings.partitions;

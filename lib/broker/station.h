@@ -47,6 +47,8 @@ struct mp_station *mp_station_find(struct mp_broker *b, memphis_slice name);
 bool mp_station_is_ready(const struct mp_station *s);
 struct mp_station *mp_station_next(struct mp_broker *b,
                                    uint32_t *at); /* as mp_map_next */
+/* As mp_map_behind; the name as for mp_station_find. */
+bool mp_station_behind(struct mp_broker *b, memphis_slice name, uint32_t *at);
 
 /* `name` is external, folded and checked by mp_name_check; settings are checked. An
  * existing station, or one that somebody else makes first, is left as it is: status

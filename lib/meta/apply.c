@@ -803,6 +803,11 @@ struct mp_user_row *mp_meta_user_next(struct mp_meta *m, uint32_t *at)
     return mp_map_next(&m->users, at);
 }
 
+bool mp_meta_user_behind(struct mp_meta *m, memphis_slice name, uint32_t *at)
+{
+    return mp_map_behind(&m->users, name, at);
+}
+
 struct mp_producer_row *mp_meta_producer_next(struct mp_meta *m, uint32_t station_id,
                                               struct mp_producer_row *after)
 {

@@ -179,6 +179,8 @@ struct mp_station_row *mp_meta_station_by_id(struct mp_meta *m, uint32_t id);
 struct mp_station_row *mp_meta_station_next(struct mp_meta *m, uint32_t *at);
 struct mp_user_row *mp_meta_user(struct mp_meta *m, memphis_slice name);
 struct mp_user_row *mp_meta_user_next(struct mp_meta *m, uint32_t *at);
+/* As mp_map_behind. */
+bool mp_meta_user_behind(struct mp_meta *m, memphis_slice name, uint32_t *at);
 /* NULL `after`: the first row of the station; else the one behind it. */
 struct mp_producer_row *mp_meta_producer_next(struct mp_meta *m, uint32_t station_id,
                                               struct mp_producer_row *after);

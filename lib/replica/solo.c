@@ -255,6 +255,8 @@ void mp_shard_fail(struct mp_shard *s, memphis_status status)
     s->pieces.first = s->pieces.count;
     s->open = (struct mp_record){ 0 };
     size_t left = s->appends.count - s->appends.first;
+    if (left > 0 && s->log.sink.lost != NULL)
+        s->log.sink.lost(s->log.sink.ctx, status);
     for (; left > 0; left--) {
         struct mp_append a = s->appends.items[s->appends.first++];
         /* The worker of a broken WAL may still read from them: they stay to the end. */

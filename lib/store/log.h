@@ -52,8 +52,11 @@ struct mp_log_sink {
      * entries are already readable when it is called. */
     void (*apply)(void *ctx, uint64_t index, uint64_t time_ns,
                   const struct mp_entry *entries, size_t n, uint64_t own_tag);
-    /* That append is not in the log (NO_SPACE), or its fate is unknown (IO: no more
-     * appends will succeed, answer nothing). */
+    /* Nothing that was appended and not applied is in the log (NO_SPACE), or its fate
+     * is unknown (IO: no more appends will succeed, answer nothing). Once for all of
+     * them, so that what is appended from now on is not taken for one; NULL-able. */
+    void (*lost)(void *ctx, memphis_status status);
+    /* Then, for each of them that has a tag. */
     void (*failed)(void *ctx, uint64_t tag, memphis_status status);
     /* A read of this partition that said MP_PENDING can be asked again. */
     void (*ready)(void *ctx, uint32_t pid);

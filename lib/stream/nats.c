@@ -508,7 +508,7 @@ void mp_nats_limits(struct mp_stream *s)
     if (c->bytes_max > 0 && !c->discard_new)
         mp_stream_limit_bytes(s, c->bytes_max);
     if (s->groups.count == 0)
-        mp_stream_limit_acked(s, false); /* interest: nobody has any */
+        mp_stream_limit_acked(s); /* interest: nobody has any */
 }
 
 void mp_nats_committed(struct mp_stream *s, const struct mp_entry *e)

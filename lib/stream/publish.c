@@ -270,6 +270,29 @@ static memphis_slice id_of(memphis_slice headers)
     return id;
 }
 
+/* Early is early for the whole broker, so it is told once a minute at most. */
+static void tell_forgotten(struct mp_stream_host *h, uint64_t now)
+{
+    if (h->ids_told_ns > 0 && now - h->ids_told_ns < 60 * 1000000000ull)
+        return;
+    mp_logf(h->logger, MEMPHIS_LOG_WARN, "stream",
+            "%llu message ids were forgotten before their window was over, as a 16th "
+            "of memory_max is full of them: raise it, or use shorter windows.",
+            (unsigned long long)(h->ids.dropped - h->ids_told));
+    h->ids_told = h->ids.dropped;
+    h->ids_told_ns = now;
+}
+
+static void note_id(struct mp_stream *s, memphis_slice id, uint64_t seq, uint64_t now)
+{
+    struct mp_stream_host *h = s->host;
+    uint64_t before = h->ids.dropped;
+
+    mp_dedup_put(&s->dedup, id, seq, now);
+    if (h->ids.dropped != before)
+        tell_forgotten(h, now);
+}
+
 static memphis_status append(struct mp_stream *s, const struct mp_entry *e)
 {
     struct mp_entry both[2] = { *e };
@@ -330,7 +353,7 @@ static void propose(struct mp_stream *s, const struct mp_message *m, memphis_sli
     s->proposed_last++;
     s->host->counters.published++;
     if (id.size > 0)
-        mp_dedup_put(&s->dedup, id, e.seq, now);
+        note_id(s, id, e.seq, now);
     wait_for(s, a, e.seq, false);
 }
 

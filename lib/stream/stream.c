@@ -143,7 +143,7 @@ void mp_stream_removal_encode(const uint64_t *seqs, size_t n, struct mp_buf *out
     }
 }
 
-void mp_stream_propose_floor(struct mp_stream *s, uint64_t first, uint8_t reason)
+bool mp_stream_propose_floor(struct mp_stream *s, uint64_t first, uint8_t reason)
 {
     struct mp_buf b = { 0 };
     struct mp_entry e = { .type = MP_ENTRY_FLOOR,
@@ -151,13 +151,15 @@ void mp_stream_propose_floor(struct mp_stream *s, uint64_t first, uint8_t reason
                           .time_ns = *s->host->now_ns };
 
     if (first <= s->proposed_first || first <= mp_log_first(s->log, s->pid))
-        return;
+        return true;
     mp_buf_put_u64(&b, first);
     mp_buf_put_u8(&b, reason);
     e.payload = mp_buf_slice(&b);
-    if (mp_log_append(s->log, &e, 1, MP_STREAM_TAG) == MEMPHIS_OK)
+    bool is_taken = mp_log_append(s->log, &e, 1, MP_STREAM_TAG) == MEMPHIS_OK;
+    if (is_taken)
         s->proposed_first = first;
     mp_buf_fini(&b);
+    return is_taken;
 }
 
 /* First message that is not expired, by bisection over the sequences: times do not
@@ -209,7 +211,7 @@ void mp_stream_limit_age(struct mp_stream *s)
     if (time_ns + s->age_max_ns <= *s->host->now_ns) {
         if (first_alive(s, &first, &time_ns) != MEMPHIS_OK)
             return; /* asked again when it is read */
-        mp_stream_propose_floor(s, first, FLOOR_AGE);
+        (void)mp_stream_propose_floor(s, first, FLOOR_AGE);
         if (first > st.first_seq || time_ns == 0)
             return; /* armed again when the floor is applied */
     }
@@ -226,7 +228,8 @@ void mp_stream_limit_messages(struct mp_stream *s, uint64_t max)
 
     mp_log_stats(s->log, s->pid, &st);
     if (st.messages > max)
-        mp_stream_propose_floor(s, st.first_seq + (st.messages - max), FLOOR_MESSAGES);
+        (void)mp_stream_propose_floor(s, st.first_seq + (st.messages - max),
+                                      FLOOR_MESSAGES);
 }
 
 void mp_stream_limit_bytes(struct mp_stream *s, uint64_t max)
@@ -251,7 +254,7 @@ void mp_stream_limit_bytes(struct mp_stream *s, uint64_t max)
         over = over > size ? over - size : 0;
         mp_stored_release(&m);
     }
-    mp_stream_propose_floor(s, seq, FLOOR_BYTES);
+    (void)mp_stream_propose_floor(s, seq, FLOOR_BYTES);
 }
 
 void mp_stream_check_limits(struct mp_stream *s)
@@ -265,7 +268,7 @@ void mp_stream_check_limits(struct mp_stream *s)
     else if (s->settings.limit == MP_LIMIT_BYTES)
         mp_stream_limit_bytes(s, s->settings.limit_value);
     else
-        mp_stream_limit_acked(s, false);
+        mp_stream_limit_acked(s);
 }
 
 static void fire_limit(struct mp_timer *t, uint64_t now_ms)
@@ -273,9 +276,7 @@ static void fire_limit(struct mp_timer *t, uint64_t now_ms)
     struct mp_stream *s = mp_container_of(t, struct mp_stream, limit_timer);
 
     (void)now_ms;
-    mp_stream_limit_acked(s, true);
-    if (s->settings.limit != MP_LIMIT_ACKED || s->nats != NULL)
-        mp_stream_check_limits(s);
+    mp_stream_check_limits(s);
 }
 
 /* === Groups as entries === */
@@ -477,10 +478,10 @@ static memphis_status apply_group(struct mp_stream *s, const struct mp_entry *e,
         if (own_tag != 0 && s->host->dead.group_gone != NULL)
             s->host->dead.group_gone(s->host->dead.ctx, s, gid);
         if (own_tag != 0)
-            mp_stream_limit_acked(s, true); /* what only it had not settled */
+            mp_stream_limit_acked(s); /* what only it had not settled */
     } else if (op == GROUP_PROGRESS && own_tag != 0) {
         mp_stream_group_committed(g);
-        mp_stream_limit_acked(s, false);
+        mp_stream_limit_acked(s);
     } else if (op == GROUP_PROGRESS) {
         if (mp_group_progress_replay(&g->group, &c) != MEMPHIS_OK)
             mp_logf(s->host->logger, MEMPHIS_LOG_ERROR, "stream",
@@ -634,7 +635,7 @@ void mp_stream_failed(struct mp_stream *s, memphis_status status)
     if (status != MEMPHIS_NO_SPACE)
         return;
     s->proposed_first = 0;
-    mp_ranges_cut(&s->gone, 0);
+    mp_stream_acked_failed(s);
     if (s->nats != NULL)
         mp_nats_failed(s);
     for (uint32_t i = 0; (g = mp_map_next(&s->groups, &i)) != NULL;) {
@@ -762,6 +763,8 @@ static bool on_publish(void *ctx, struct mp_client *from, const struct mp_messag
 void mp_stream_host_init(struct mp_stream_host *h)
 {
     memset(h, 0, sizeof(*h));
+    mp_dedup_budget_init(&h->ids, MP_MEMORY_MAX_DEFAULT / MP_DEDUPE_SHARE);
+    mp_list_init(&h->looks);
     mp_list_init(&h->serving);
     mp_list_init(&h->held);
     mp_list_init(&h->dirty);
@@ -799,7 +802,8 @@ struct mp_stream *mp_stream_new(struct mp_stream_host *h, struct mp_log *log,
         mp_nats_new(s, on_publish);
     else if (settings->limit == MP_LIMIT_AGE)
         s->age_max_ns = settings->limit_value;
-    mp_dedup_init(&s->dedup, h->dedup_key, settings->window_ns, MP_DEDUPE_IDS_MAX);
+    mp_dedup_init(&s->dedup, &h->ids, h->dedup_key, settings->window_ns,
+                  MP_DEDUPE_IDS_MAX);
     s->limit_timer.fire = fire_limit;
     mp_list_init(&s->waiters);
     return s;
@@ -819,7 +823,7 @@ void mp_stream_free(struct mp_stream *s, bool tell)
     mp_bus_unserve(s->host->bus, s->service);
     mp_nats_free(s);
     mp_timer_cancel(s->host->timers, &s->limit_timer);
-    mp_ranges_fini(&s->gone);
+    mp_stream_acked_free(s);
     mp_list_remove(&s->node);
     mp_stream_publish_fini(s, tell ? MEMPHIS_NOT_FOUND : MEMPHIS_CLOSED);
     mp_dedup_fini(&s->dedup);

@@ -91,12 +91,15 @@ struct mp_stream_host {
     const uint64_t *now_ns;   /* broker time of this turn */
     struct mp_wall wall;      /* what is shown for broker times */
     uint64_t dedup_key[2];
+    struct mp_dedup_budget ids;
+    uint64_t ids_told, ids_told_ns; /* of those that went early: what the log says */
     struct mp_list serving;  /* groups with a pull and perhaps a message */
     struct mp_list held;     /* groups all of whose clients read too slowly */
     struct mp_list dirty;    /* groups with progress to log */
     uint64_t dirty_since_ns; /* of the oldest one; 0: none. To come: not before then */
     bool urgent;             /* somebody waits for a progress: log it this turn */
     struct mp_dead_hooks dead;
+    struct mp_list looks;        /* acked.c: whose groups have settled something */
     struct mp_list scans;        /* that have something to do now: scan.h */
     struct mp_list unheard;      /* push consumers without a subscriber: consumer.h */
     uint64_t subjects_bytes;     /* of the indexes by subject of all streams ... */
@@ -127,9 +130,9 @@ struct mp_stream {
     struct mp_map groups; /* durable name -> struct mp_stream_group */
     uint32_t next_gid;
     struct mp_service *service;
-    struct mp_timer limit_timer; /* age: the oldest message's end; acked: a look */
+    struct mp_timer limit_timer; /* the oldest message's end */
     uint64_t proposed_first;     /* floor on its way */
-    struct mp_ranges gone;       /* MP_LIMIT_ACKED: removed, or on their way */
+    struct mp_acked *acked;      /* MP_LIMIT_ACKED: what was removed; NULL: nothing */
     struct mp_list waiters;      /* for a cold read, besides the groups */
     struct mp_list node;         /* broker's list of streams */
     uint64_t age_max_ns;         /* UINT64_MAX: messages do not expire */
@@ -277,6 +280,8 @@ uint64_t mp_stream_group_unseen(const struct mp_stream_group *g); /* num_pending
 
 /* -- turn -- */
 
+/* Removes what all groups have acknowledged since the last look (MP_LIMIT_ACKED). */
+void mp_streams_look(struct mp_stream_host *h);
 /* Serves the groups of h->serving; those that have more for the next turn stay there.
  * A group none of whose pulls has a client with room for its next message is held back.
  */

@@ -57,7 +57,7 @@ MUTANTS = [
     ("expired-delivered", "stream/deliver.c",
      "matches(g, &out->entry) && !mp_stream_is_expired(s, &out->entry)) {",
      "matches(g, &out->entry)) {", "expired messages are delivered until the floor comes"),
-    ("id-not-known", "stream/publish.c", "mp_dedup_put(&s->dedup, id, e.seq, now);", "(void)now;",
+    ("id-not-known", "stream/publish.c", "note_id(s, id, e.seq, now);", "(void)note_id;",
      "ids are not remembered"),
     ("duplicate-of-last", "stream/publish.c", "wait_for(s, a, seq, true);",
      "wait_for(s, a, s->proposed_last, true);", "a duplicate is answered with the newest sequence"),

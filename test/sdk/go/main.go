@@ -1,6 +1,7 @@
 // The official Go SDK (memphis.go), unmodified, against memphisd.
 //
-// Usage: sdk_go PORT, with DAEMON_RESTART naming a command that restarts memphisd. Prints
+// Usage: sdk_go PORT, with DAEMON_RESTART naming a command that restarts memphisd. With
+// TLS_FILES naming a folder of certificates: by TLS, and only what a transport can harm. Prints
 // one line "ok - ..." or "FAILED - ..." per check and ends with "N passed, N failed".
 package main
 
@@ -20,6 +21,7 @@ import (
 
 var (
 	port, _        = strconv.Atoi(os.Args[1])
+	files          = os.Getenv("TLS_FILES")
 	run            = strconv.FormatInt(time.Now().UnixMilli()%1000000000, 10)
 	passed, failed int
 )
@@ -43,9 +45,13 @@ func must[T any](v T, err error) T {
 }
 
 func connect(password string) (*memphis.Conn, error) {
-	return memphis.Connect("127.0.0.1", "root", memphis.Password(password), memphis.Port(port),
+	options := []memphis.Option{memphis.Password(password), memphis.Port(port),
 		memphis.Reconnect(true), memphis.MaxReconnect(20),
-		memphis.ReconnectInterval(time.Second)) // nine attempts at most
+		memphis.ReconnectInterval(time.Second)} // nine attempts at most
+	if files != "" {
+		options = append(options, memphis.Tls(files+"/client.pem", files+"/client.key", files+"/ca.pem"))
+	}
+	return memphis.Connect("127.0.0.1", "root", options...)
 }
 
 // Payloads in the order of their arrival, until `want` are there.
@@ -226,10 +232,12 @@ func main() {
 		err != nil && strings.Contains(strings.ToLower(err.Error()), "authorization"), err)
 	c := must(connect("memphis"))
 	groups(c)
-	redelivery(c)
-	startPositions(c)
-	idempotence(c)
-	asynchronous(c)
+	if files == "" {
+		redelivery(c)
+		startPositions(c)
+		idempotence(c)
+		asynchronous(c)
+	}
 	restart(c)
 	c.Close()
 }

@@ -38,7 +38,7 @@ static void a_station_is_made_listed_and_removed(void **state)
     assert_null(station(w, "orders.eu"));
     refused(w, NULL, "station_remove", "{\"name\":\"orders.eu\"}", MEMPHIS_NOT_FOUND,
             "Station orders.eu does not exist");
-    says(w, NULL, "station_list", "{}", "{\"stations\":[]}");
+    says(w, NULL, "station_list", "{}", "{\"stations\":[],\"next\":null}");
     world_free(w);
 }
 
@@ -119,12 +119,48 @@ static void USR_10_an_application_sees_and_makes_its_own_stations(void **state)
     world_free(w);
 }
 
+static void stations_are_listed_in_pages(void **state)
+{
+    struct world *w = world_with_users();
+    char out[512], next[64], json[128];
+    (void)state;
+
+    for (char c = 'a'; c <= 'e'; c++) {
+        snprintf(json, sizeof json, "{\"name\":\"%s.%c\",\"partitions_number\":%d}",
+                 c % 2 != 0 ? "in" : "other", c, c == 'd' ? 10000 : 1);
+        says(w, NULL, "station_create", json, "{}");
+    }
+    read_page(w, NULL, "station_list", "{\"limit\":3}", "name", out, next);
+    assert_string_equal(out, "in.a other.b in.c");
+    assert_string_equal(next, "in.c");
+    /* So many partitions are enough for a turn. */
+    read_page(w, NULL, "station_list", "{\"after\":\"IN.c\"}", "name", out, next);
+    assert_string_equal(out, "other.d");
+    read_page(w, NULL, "station_list", "{\"after\":\"other.d\"}", "name", out, next);
+    assert_string_equal(out, "in.e");
+    assert_string_equal(next, "null");
+    says(w, NULL, "user_set_permissions",
+         "{\"username\":\"app\",\"allow_read_permissions\":[\"in.*\"]}", "{}");
+    read_page(w, "app", "station_list", "{\"limit\":2}", "name", out, next);
+    assert_string_equal(out, "in.a in.c");
+    assert_string_equal(next, "in.c");
+    read_page(w, "app", "station_list", "{\"limit\":2,\"after\":\"in.c\"}", "name", out,
+              next);
+    assert_string_equal(out, "in.e");
+    assert_string_equal(next, "null");
+    refused(w, NULL, "station_list", "{\"after\":\"x\"}", MEMPHIS_NOT_FOUND, "gone");
+    refused(w, "app", "station_list", "{\"after\":\"other.b\"}", MEMPHIS_NOT_FOUND,
+            "gone"); /* whether it is there is none of his business */
+    world_free(w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         leak_checked(a_station_is_made_listed_and_removed),
         leak_checked(STA_24_chosen_messages_are_removed),
         leak_checked(arguments_that_make_no_sense_are_refused),
+        leak_checked(stations_are_listed_in_pages),
         leak_checked(USR_10_an_application_sees_and_makes_its_own_stations),
     };
 

@@ -376,7 +376,7 @@ static void who_waits_for_partitions_that_find_no_room_hears_it_and_may_ask_agai
     while (station(w, "orders") == NULL)
         turn(w);
     assert_int_equal(said.count, 0);
-    w->broker->data_log->sink.failed(w->broker, MP_STREAM_TAG, MEMPHIS_NO_SPACE);
+    w->broker->data_log->sink.lost(w->broker, MEMPHIS_NO_SPACE);
 
     assert_int_equal(said.status, MEMPHIS_NO_SPACE);
     assert_string_equal(said.text,

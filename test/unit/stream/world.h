@@ -154,6 +154,7 @@ static inline void turn(struct world *w)
 {
     begin_turn(w);
     mp_scans_run(&w->host);
+    mp_streams_look(&w->host);
     mp_streams_serve(&w->host, 4096, 4 << 20);
     mp_streams_log_progress(&w->host);
     if (!w->is_broken)
