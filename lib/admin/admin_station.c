@@ -152,6 +152,7 @@ static void put_station(struct mp_json_writer *w, struct mp_station *s)
     mp_json_object(w, NULL);
     mp_json_put_str(w, "name", s->name);
     mp_json_put_text(w, "created_at", mp_slice(time, MP_TIME_TEXT_SIZE));
+    mp_json_put_bool(w, "is_native", o->native);
     mp_json_put_uint(w, "partitions_number", o->partitions);
     mp_json_put_str(w, "retention_type", retentions[o->retention]);
     mp_json_put_uint(w, "retention_value", o->retention_value);

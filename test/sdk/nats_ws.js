@@ -102,6 +102,51 @@ async function pull(nc, name, want) {
   return got
 }
 
+async function all(messages, get) {
+  const got = []
+  for await (const m of messages) got.push(get(m))
+  return got
+}
+
+async function streams(nc) {
+  const jsm = await nc.jetstreamManager()
+  const js = nc.jetstream()
+  await jsm.streams.add({ name: 'WS', subjects: ['ws.>'] })
+  for (let i = 0; i < 5; i++) await js.publish('ws.a', text.encode(String(i)))
+  const ordered = await (await js.consumers.get('WS')).fetch({ max_messages: 5, expires: 3000 })
+  const got = await all(ordered, (m) => `${text.decode(m.data)}:${m.info.pending}`)
+  check('an ordered consumer gets all of a stream', got.join() === '0:4,1:3,2:2,3:1,4:0', got)
+  await jsm.consumers.add('WS', { durable_name: 'd', ack_policy: 'explicit' })
+  let n = 0
+  for await (const m of await (await js.consumers.get('WS', 'd')).consume({ max_messages: 3 })) {
+    m.ack()
+    if (++n === 5) break
+  }
+  const kv = await js.views.kv('ws', { history: 4 })
+  await kv.put('a', text.encode('1'))
+  await kv.put('a', text.encode('2'))
+  check('a bucket is filled and read', (await kv.get('a')).string() === '2')
+  const history = await all(await kv.history({ key: 'a' }), (e) => e.string())
+  check('and shows its history', history.join() === '1,2', history)
+  check('and its keys', (await all(await kv.keys(), (k) => k)).join() === 'a')
+  const seen = []
+  setTimeout(() => kv.put('b', text.encode('x')), 100)
+  for await (const e of await kv.watch()) {
+    seen.push(e.key)
+    if (e.key === 'b') break
+  }
+  check('and is watched', seen.join() === 'a,b', seen)
+  await kv.purge('a')
+  check('and purged', (await kv.get('a')).operation === 'PURGE' && await kv.destroy())
+  const objects = await js.views.os('ws')
+  await objects.putBlob({ name: 'file' }, new Uint8Array(300000).fill(7))
+  const blob = await objects.getBlob('file')
+  await objects.delete('file')
+  check('an object goes in, out and away',
+    blob.length === 300000 && blob.every((b) => b === 7) && (await objects.list()).length === 0)
+  check('streams are removed', await objects.destroy() && await jsm.streams.delete('WS'))
+}
+
 async function restart(nc, name) {
   const states = []
   ;(async () => {
@@ -128,6 +173,7 @@ async function main() {
   await messages(nc)
   await requests(nc)
   await large(nc)
+  await streams(nc)
   await restart(nc, await station(nc))
   const closed = nc.closed()
   await nc.drain()

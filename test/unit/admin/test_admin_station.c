@@ -42,6 +42,30 @@ static void a_station_is_made_listed_and_removed(void **state)
     world_free(w);
 }
 
+static void STA_30_a_stream_of_a_nats_client_is_listed_and_removed(void **state)
+{
+    struct world *w = world_new();
+    struct mp_nats_config *c;
+    struct mp_station_settings s;
+    (void)state;
+
+    says(w, NULL, "station_create", "{\"name\":\"s\"}", "{}");
+    assert_int_equal(mp_nats_config_parse(MP_STR("{\"name\":\"KV_x\"}"), &c, NULL),
+                     MEMPHIS_OK);
+    mp_station_settings_nats(c, &s);
+    mp_station_create(w->broker, "kv_x", &s, "root", (struct mp_then){ 0 });
+    settle_down(w);
+    mp_nats_config_free(c);
+    assert_int_equal(call(w, NULL, "station_list", "{}"), MEMPHIS_OK);
+    assert_non_null(strstr(said_by_verb.json, "\"name\":\"s\""));
+    assert_non_null(strstr(said_by_verb.json, "\"is_native\":true"));
+    assert_non_null(strstr(said_by_verb.json, "\"name\":\"kv_x\""));
+    assert_non_null(strstr(said_by_verb.json, "\"is_native\":false"));
+    says(w, NULL, "station_remove", "{\"name\":\"KV_x\"}", "{}");
+    assert_null(mp_broker_stream(w->broker, MP_STR("KV_x")));
+    world_free(w);
+}
+
 static void STA_24_chosen_messages_are_removed(void **state)
 {
     struct world *w = world_with_users();
@@ -202,6 +226,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         leak_checked(a_station_is_made_listed_and_removed),
+        leak_checked(STA_30_a_stream_of_a_nats_client_is_listed_and_removed),
         leak_checked(STA_24_chosen_messages_are_removed),
         leak_checked(STA_28_what_dead_letters_do_is_changed),
         leak_checked(arguments_that_make_no_sense_are_refused),

@@ -112,6 +112,13 @@ static void subjects_are_judged_by_the_station_in_them(void **state)
         { "$JS.ACK.out$1.group.1.5.5.99.0", false, false },
         { "$JS.API.STREAM.CREATE.out$1", true, false },
         { "$JS.API.STREAM.MSG.GET.out$1", false, false },
+        { "$JS.FC.in#a$1.group.1", true, false },
+        { "$JS.API.DIRECT.GET.in#a$1.x.y", true, false },
+        { "$JS.API.DIRECT.GET.out$1", false, false },
+        { "$JS.API.STREAM.PURGE.in#a$1", false, false },
+        { "$JS.API.STREAM.PURGE.out$1", true, false },
+        { "$JS.API.STREAM.MSG.DELETE.in#a$1", false, false },
+        { "$JS.API.STREAM.MSG.DELETE.out$1", true, false },
         { "$memphis_functions_updates_out", true, true },
         { "$memphis_configurations_updates.init.out", true, true },
         /* of others, of all, of none */

@@ -638,6 +638,46 @@ static void the_service_that_came_first_wins(void **state)
     mp_bus_free(b);
 }
 
+static void a_last_service_gets_what_no_other_wants(void **state)
+{
+    struct mp_bus *b = mp_bus_new(1);
+    struct service last, other;
+
+    (void)state;
+    serve(b, &last, "*.final", MP_SERVICE_LAST);
+    serve(b, &other, "orders.final", 0);
+    publish(b, NULL, "orders.final");
+    assert_int_equal(last.count, 0);
+    assert_int_equal(other.count, 1);
+    publish(b, NULL, "more.final");
+    assert_int_equal(last.count, 1);
+    mp_bus_unserve(b, last.handle);
+    mp_bus_unserve(b, other.handle);
+    mp_bus_free(b);
+}
+
+static void note_pattern(void *ctx, memphis_slice pattern)
+{
+    copy_text(ctx, pattern);
+}
+
+static void a_watcher_hears_of_subscriptions(void **state)
+{
+    struct mp_bus *b = mp_bus_new(1);
+    struct listener l;
+    char seen[64] = "";
+
+    (void)state;
+    join(b, &l);
+    subscribe(&l, "before", "");
+    mp_bus_watch(b, note_pattern, seen);
+    assert_string_equal(seen, "");
+    subscribe(&l, "a.*", "group");
+    assert_string_equal(seen, "a.*");
+    mp_bus_leave(b, &l.client);
+    mp_bus_free(b);
+}
+
 static void subscribers_hear_what_goes_to_a_service_with_a_tap(void **state)
 {
     struct mp_bus *b = mp_bus_new(1);
@@ -823,6 +863,8 @@ int main(void)
         leak_checked(a_request_goes_to_the_service_and_to_nobody_else),
         leak_checked(a_service_that_refuses_counts_as_no_responder),
         leak_checked(the_service_that_came_first_wins),
+        leak_checked(a_last_service_gets_what_no_other_wants),
+        leak_checked(a_watcher_hears_of_subscriptions),
         leak_checked(subscribers_hear_what_goes_to_a_service_with_a_tap),
         leak_checked(a_tap_works_for_subjects_of_any_length),
         leak_checked(a_service_may_end_itself_or_be_ended_by_a_listener),

@@ -120,6 +120,8 @@ static void compare_read(struct world *w, const struct model *m, uint64_t seq)
     }
     assert_int_equal(s, MEMPHIS_OK);
     check_entry(&got.entry, 7, at);
+    assert_true(mp_partition_has(p, at));
+    assert_int_equal(mp_partition_has(p, seq), seq == at);
     mp_stored_release(&got);
 }
 

@@ -12,6 +12,8 @@ static struct world *world(const char *settings)
     };
     char text[512];
 
+    if (strstr(settings, "interest") != NULL)
+        s.limit = MP_LIMIT_ACKED;
     snprintf(text, sizeof(text), "{'name':'S','subjects':['s.>']%s}", settings);
     for (char *p = text; *p != 0; p++)
         *p = *p == '\'' ? '"' : *p;
@@ -401,6 +403,31 @@ static void an_update_changes_the_filter(void **state)
     world_free(w);
 }
 
+static void with_interest_a_message_stays_until_all_have_settled_it(void **state)
+{
+    struct world *w = world(",'retention':'interest','max_msgs':4");
+
+    (void)state;
+    send(w, "s.a", "nobody is interested");
+    pass(w, 20);
+    assert_false(mp_log_has(w->log, PID, 1));
+    consumer(w, ",'ack_policy':'explicit'");
+    for (int i = 0; i < 3; i++)
+        send(w, "s.a", "m");
+    fetch(w, 3);
+    settle(group(w, "c"), 3, "+ACK");
+    settle_down(w);
+    pass(w, 20);
+    assert_true(mp_log_has(w->log, PID, 2));
+    assert_false(mp_log_has(w->log, PID, 3));
+    assert_true(mp_log_has(w->log, PID, 4));
+    for (int i = 0; i < 4; i++) /* the other limit holds as well */
+        send(w, "s.a", "m");
+    pass(w, 20);
+    assert_false(mp_log_has(w->log, PID, 2));
+    world_free(w);
+}
+
 static void a_work_queue_lets_go_of_what_is_acknowledged(void **state)
 {
     struct world *w = world(",'retention':'workqueue'");
@@ -439,6 +466,7 @@ int main(void)
         cmocka_unit_test(a_consumer_that_nobody_uses_goes),
         cmocka_unit_test(a_consumer_survives_a_start),
         cmocka_unit_test(an_update_changes_the_filter),
+        cmocka_unit_test(with_interest_a_message_stays_until_all_have_settled_it),
         cmocka_unit_test(a_work_queue_lets_go_of_what_is_acknowledged),
     };
 

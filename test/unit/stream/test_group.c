@@ -634,6 +634,26 @@ static void work_in_progress_restarts_the_deadline(void **state)
     mp_group_fini(&g);
 }
 
+static void a_delivery_may_have_a_deadline_of_its_own(void **state)
+{
+    struct mp_group g;
+    uint64_t seq;
+
+    (void)state;
+    mp_group_init(&g, &THREE, 1);
+    give(&g, 1, 0, &seq);
+    mp_group_delay(&g, 1, 300);
+    mp_group_delay(&g, 2, 5); /* not delivered: nothing happens */
+    mp_group_tick(&g, 299, never, NULL);
+    assert_int_equal(give(&g, 1, 299, &seq), 0);
+    mp_group_delay(&g, 1, 400); /* and once more */
+    mp_group_tick(&g, 399, never, NULL);
+    assert_int_equal(give(&g, 1, 399, &seq), 0);
+    mp_group_tick(&g, 400, never, NULL);
+    assert_int_equal(give(&g, 1, 400, &seq), 2);
+    mp_group_fini(&g);
+}
+
 static void a_time_beyond_the_end_of_time_is_its_end(void **state)
 {
     struct mp_group_config c = { .ack_wait_ns = UINT64_MAX, .deliveries_max = 3,
@@ -868,8 +888,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         leak_checked(a_group_equals_its_model_under_random_operations_and_replay),
         leak_checked(a_delivery_that_nobody_saw_is_not_counted),
-        leak_checked(
-            a_counted_delivery_that_nobody_saw_is_made_again_with_its_count),
+        leak_checked(a_counted_delivery_that_nobody_saw_is_made_again_with_its_count),
         leak_checked(a_message_returns_after_its_ack_deadline),
         leak_checked(the_third_delivery_waits_until_its_count_is_committed),
         leak_checked(after_its_last_delivery_a_message_is_dead_once),
@@ -878,6 +897,7 @@ int main(void)
         leak_checked(what_one_progress_delivers_and_buries_holds_no_floor_back),
         leak_checked(what_was_dying_dies_after_a_start_and_is_not_delivered),
         leak_checked(work_in_progress_restarts_the_deadline),
+        leak_checked(a_delivery_may_have_a_deadline_of_its_own),
         leak_checked(a_time_beyond_the_end_of_time_is_its_end),
         leak_checked(nacked_messages_come_in_the_order_of_their_nacks),
         leak_checked(a_delay_that_is_cut_short_is_short_after_a_start_too),

@@ -93,6 +93,23 @@ static void heartbeats_come_at_their_interval_and_a_message_restarts_it(void **s
     mp_pulls_fini(&p);
 }
 
+static void a_standing_request_is_never_complete(void **state)
+{
+    struct mp_pulls p;
+    struct mp_pull_request r = { .batch = 1, .heartbeat_ns = 10 };
+    struct mp_pull *q;
+
+    (void)state;
+    mp_pulls_init(&p);
+    assert_int_equal(mp_pull_add(&p, &r, MP_STR("in"), 0, &q), MEMPHIS_OK);
+    q->is_standing = true;
+    for (int i = 0; i < 100; i++)
+        assert_false(mp_pull_served(&p, q, 1, 5));
+    assert_int_equal(p.count, 1);
+    assert_int_equal(mp_pulls_due_ns(&p), 15);
+    mp_pulls_fini(&p);
+}
+
 static void the_513th_request_is_refused_and_the_others_stay(void **state)
 {
     struct mp_pulls p;
@@ -131,6 +148,7 @@ int main(void)
         leak_checked(without_an_expiry_it_waits_for_ever),
         leak_checked(an_expiry_beyond_the_end_of_time_does_not_wrap),
         leak_checked(heartbeats_come_at_their_interval_and_a_message_restarts_it),
+        leak_checked(a_standing_request_is_never_complete),
         leak_checked(the_513th_request_is_refused_and_the_others_stay),
         leak_checked(a_byte_budget_shrinks_with_each_message),
     };
