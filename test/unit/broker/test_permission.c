@@ -106,6 +106,13 @@ static void subjects_are_judged_by_the_station_in_them(void **state)
         { "$JS.API.STREAM.DELETE.in#a$1", false, false },
         { "$memphis_schema_updates_in#a", true, true },
         { "$memphis_dls_in#a.group", true, true },
+        { "$memphis_dls_in#a_group", true, true },
+        { "$memphis_dls_in#a_b_group", true, true },
+        { "$memphis_dls_in#a_b.group", false, false },
+        { "$memphis_dls_in#a_", false, false },
+        { "$memphis_dls_in#b_group", false, false },
+        { "$memphis_dls_", false, false },
+        { "$memphis_dls__", false, false },
         /* of "out", which may be written */
         { "out$1.final", true, false },
         { "out.final", true, false },
