@@ -3,6 +3,7 @@
 #include "base/limits.h"
 #include "base/mem.h"
 #include "base/str.h"
+#include "bus/subject.h"
 
 #include <string.h>
 
@@ -202,12 +203,23 @@ static bool may_use_old_token(const struct mp_grants *g, uint32_t needs,
     return false;
 }
 
+/* Whoever knows its first token: who made it up, and who is to answer there. With a
+ * wildcard in that place it would be the inboxes of all; no SDK asks for them. */
+static bool is_own_inbox(memphis_slice subject)
+{
+    memphis_slice token = mp_subject_token(subject, 1);
+
+    return !mp_slice_equal(token, MP_STR("*")) && !mp_slice_equal(token, MP_STR(">"));
+}
+
 bool mp_grants_subject(const struct mp_grants *g, bool publish, memphis_slice subject)
 {
     const uint8_t door = publish ? PUBLISH : SUBSCRIBE;
 
-    if (g == NULL || mp_slice_starts(subject, MP_STR("_INBOX.")))
+    if (g == NULL)
         return true;
+    if (mp_slice_starts(subject, MP_STR("_INBOX.")))
+        return is_own_inbox(subject);
     for (size_t i = 0; i < sizeof always / sizeof always[0]; i++)
         if (mp_slice_equal(subject, mp_slice_text(always[i])))
             return true;

@@ -136,7 +136,14 @@ static void subjects_are_judged_by_the_station_in_them(void **state)
         { "", false, false },
         /* everybody's */
         { "_INBOX.abc.1", true, true },
-        { "_INBOX.>", true, true },
+        { "_INBOX.abc", true, true },
+        { "_INBOX.abc.*", true, true },
+        { "_INBOX.abc.>", true, true },
+        { "_INBOX.a*.>", true, true }, /* no wildcard */
+        { "_INBOX.>", false, false },
+        { "_INBOX.*", false, false },
+        { "_INBOX.*.x", false, false },
+        { "_INBOX.*.>", false, false },
         { "_INBOX", false, false },
         { "$memphis_station_creations", true, true },
         { "$memphis_schema_attachments", true, true },
