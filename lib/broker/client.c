@@ -285,8 +285,9 @@ static struct mp_consumer_row *consumer_find(struct mp_station *s, const char *n
 {
     struct mp_consumer_row *row = NULL;
 
-    while ((row = mp_meta_consumer_next(s->broker->meta, s->id, row)) != NULL)
-        if (same(row->name, name) && same(row->connection_id, connection_id))
+    connection_id = borrow(connection_id);
+    while ((row = mp_meta_consumer_of(s->broker->meta, connection_id, row)) != NULL)
+        if (row->station_id == s->id && same(row->name, name))
             return row;
     return NULL;
 }
