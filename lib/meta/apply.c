@@ -294,7 +294,8 @@ static void producer_add(struct mp_meta *m, const struct mp_command *c,
     struct mp_producer_row *row = new_row(c, sizeof *row, &own);
     *row = own.u.producer;
     mp_assert(row->station_id == s->row.id);
-    insert(&s->producers, &row->of_station, offsetof(struct mp_producer_row, of_station));
+    insert(&s->producers, &row->of_station,
+           offsetof(struct mp_producer_row, of_station));
     insert(&make_members(m, row->connection_id)->producers, &row->of_connection,
            offsetof(struct mp_producer_row, of_connection));
     *e = (struct effect){ .row = row, .id = row->id, .changed = true };
@@ -353,7 +354,8 @@ static void consumer_add(struct mp_meta *m, const struct mp_command *c,
     struct mp_consumer_row *row = new_row(c, sizeof *row, &own);
     *row = own.u.consumer;
     mp_assert(row->station_id == s->row.id);
-    insert(&s->consumers, &row->of_station, offsetof(struct mp_consumer_row, of_station));
+    insert(&s->consumers, &row->of_station,
+           offsetof(struct mp_consumer_row, of_station));
     insert(&make_members(m, row->connection_id)->consumers, &row->of_connection,
            offsetof(struct mp_consumer_row, of_connection));
     *e = (struct effect){ .row = row, .id = row->id, .changed = true };

@@ -10,7 +10,7 @@
  * upwards (storage-design 12). A constraint that SQLite refuses is a bug of ours.
  * Apply is deterministic: ids and times are inside the command.
  *
- * Not here: messages, group positions, what is connected right now (broker/client.h).
+ * Not here: messages, group positions, what is connected now (broker/connection.h).
  *
  * Thread: core; db.c's statements run on the SQLite worker.
  */
