@@ -198,7 +198,7 @@ static void meta_applied(void *ctx, const struct mp_command *c, memphis_status r
         mp_operation_fail(op, result, "it exists already");
     mp_station_applied(b, c, result, row, tag);
     mp_user_applied(b, c, result);
-    mp_connections_applied(b, c, result, tag);
+    mp_connections_applied(b, c, result, row, tag);
     if (op != NULL)
         mp_operation_done(op);
 }

@@ -248,26 +248,63 @@ static void row_dropped(struct mp_broker *b, const char *id)
     arm(b);
 }
 
-void mp_connections_applied(struct mp_broker *b, const struct mp_command *c,
-                            memphis_status result, uint64_t tag)
+/* Its connection came back while the command was on its way: the row comes again. */
+static void restore(struct mp_broker *b, uint16_t kind, const void *row)
 {
+    struct mp_command c = { 0 };
+
+    if (kind == MP_COMMAND_PRODUCER_DROP) {
+        c.kind = MP_COMMAND_PRODUCER_ADD;
+        c.u.producer = *(const struct mp_producer_row *)row;
+        c.u.producer.id = mp_meta_next_row_id(b->meta);
+        c.time_ns = c.u.producer.created_ns;
+    } else {
+        c.kind = MP_COMMAND_CONSUMER_ADD;
+        c.u.consumer = *(const struct mp_consumer_row *)row;
+        c.u.consumer.id = mp_meta_next_row_id(b->meta);
+        c.time_ns = c.u.consumer.created_ns;
+    }
+    (void)mp_meta_propose(b->meta, &c, MP_STREAM_TAG);
+}
+
+static void row_swept(struct mp_broker *b, uint16_t kind, const char *id,
+                      const void *row)
+{
+    if (mp_connection_is_up(b, id)) {
+        restore(b, kind, row);
+        return;
+    }
+    b->idle.producers += kind == MP_COMMAND_PRODUCER_DROP;
+    b->idle.consumers += kind == MP_COMMAND_CONSUMER_DROP;
+    b->counters.idle_removed++;
+}
+
+void mp_connections_applied(struct mp_broker *b, const struct mp_command *c,
+                            memphis_status result, const void *row, uint64_t tag)
+{
+    const char *id;
     bool is_own = b->idle.batch != NULL && mp_operation_of(tag) == b->idle.batch;
 
     if (b->starting || result != MEMPHIS_OK)
         return;
-    if (c->kind == MP_COMMAND_PRODUCER_ADD) {
-        row_added(b, c->u.producer.connection_id);
-    } else if (c->kind == MP_COMMAND_CONSUMER_ADD) {
-        row_added(b, c->u.consumer.connection_id);
-    } else if (is_own) {
-        b->idle.producers += c->kind == MP_COMMAND_PRODUCER_DROP;
-        b->idle.consumers += c->kind == MP_COMMAND_CONSUMER_DROP;
-        b->counters.idle_removed++;
-    } else if (c->kind == MP_COMMAND_PRODUCER_DROP) {
-        row_dropped(b, c->u.producer.connection_id);
-    } else if (c->kind == MP_COMMAND_CONSUMER_DROP) {
-        row_dropped(b, c->u.consumer.connection_id);
+    switch (c->kind) {
+    case MP_COMMAND_PRODUCER_ADD:
+    case MP_COMMAND_PRODUCER_DROP:
+        id = c->u.producer.connection_id;
+        break;
+    case MP_COMMAND_CONSUMER_ADD:
+    case MP_COMMAND_CONSUMER_DROP:
+        id = c->u.consumer.connection_id;
+        break;
+    default:
+        return;
     }
+    if (c->kind == MP_COMMAND_PRODUCER_ADD || c->kind == MP_COMMAND_CONSUMER_ADD)
+        row_added(b, id);
+    else if (is_own)
+        row_swept(b, c->kind, id, row);
+    else
+        row_dropped(b, id);
 }
 
 /* === Start and end === */

@@ -37,7 +37,7 @@ memphis_status mp_connections_keep(struct mp_broker *b, uint32_t hours,
 void mp_connections_init(struct mp_broker *b);
 void mp_connections_started(struct mp_broker *b); /* the catalogue is complete */
 void mp_connections_applied(struct mp_broker *b, const struct mp_command *c,
-                            memphis_status result, uint64_t tag);
+                            memphis_status result, const void *row, uint64_t tag);
 void mp_connections_free(struct mp_broker *b);
 
 #endif

@@ -191,15 +191,18 @@ static void CSM_26_a_row_of_an_id_that_never_connected_is_idle(void **state)
     (void)state;
     produce(w, "p", "nobody");
     settle_down(w);
-    wait_seconds(w, 2 * HOUR);
-    consume(w, "c", "nobody"); /* a sign of life */
+    wait_seconds(w, HOUR);
+    mp_connection_down(w->broker, "a");
+    wait_seconds(w, HOUR);
+    consume(w, "c", "nobody"); /* a sign of life: "a" is the oldest now */
     settle_down(w);
-    wait_seconds(w, 3 * HOUR - 10);
+    wait_seconds(w, 2 * HOUR);
+    assert_int_equal(producers(w, "a"), 0);
+    wait_seconds(w, HOUR - 10);
     assert_int_equal(producers(w, "nobody") + consumers(w, "nobody"), 2);
     wait_seconds(w, 10);
     assert_int_equal(producers(w, "nobody") + consumers(w, "nobody"), 0);
-    assert_int_equal(w->broker->connections.count, 2); /* and it is forgotten */
-    mp_connection_down(w->broker, "a");
+    assert_int_equal(w->broker->connections.count, 1); /* and it is forgotten */
     mp_connection_down(w->broker, "b");
     world_free(w);
 }
@@ -341,6 +344,30 @@ static void a_client_may_drop_what_is_swept(void **state)
     world_free(w);
 }
 
+static void a_connection_that_comes_while_its_rows_go_has_them_again(void **state)
+{
+    struct world *w = world_of_two();
+    uint64_t created = mp_meta_consumer_of(w->broker->meta, "a", NULL)->created_ns;
+
+    (void)state;
+    mp_connection_down(w->broker, "a");
+    mp_disk_advance(w->disk, (3ull * HOUR + 1) * 1000000000);
+    turn(w); /* the commands are on their way */
+    assert_int_equal(producers(w, "a") + consumers(w, "a"), 2);
+    mp_connection_up(w->broker, "a");
+    settle_down(w);
+    pass(w, 100);
+    assert_int_equal(w->broker->counters.idle_removed, 0);
+    assert_int_equal(producers(w, "a"), 1);
+    assert_int_equal(consumers(w, "a"), 1);
+    struct mp_consumer_row *row = mp_meta_consumer_of(w->broker->meta, "a", NULL);
+    assert_string_equal(row->group, "billing");
+    assert_int_equal(row->created_ns, created);
+    restart(w);
+    assert_int_equal(producers(w, "a") + consumers(w, "a"), 2);
+    world_free(w);
+}
+
 static memphis_status append_fails(struct mp_log *log, const struct mp_entry *entries,
                                    size_t n, uint64_t tag)
 {
@@ -406,6 +433,7 @@ int main(void)
         leak_checked(a_sweep_of_many_rows_takes_many_turns),
         leak_checked(an_id_whose_rows_were_dropped_is_forgotten),
         leak_checked(a_client_may_drop_what_is_swept),
+        leak_checked(a_connection_that_comes_while_its_rows_go_has_them_again),
         leak_checked(a_full_disk_leaves_it_to_the_next_sweep),
         leak_checked(how_long_can_be_set_and_holds_at_once),
     };
