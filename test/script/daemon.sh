@@ -217,6 +217,11 @@ kill -TERM $pid
 wait $pid
 for h in 0 31 x -1; do says 2 "is not a value" --dls_retention_hours=$h; done
 check "dead letters are kept for 1 to 30 hours" $?
+bad=0
+for h in 0 169 x -1; do
+    says 2 "is not a value" --gc_producer_consumer_retention_hours=$h || bad=1
+done
+check "producers and consumers without a client are kept for 1 to 168 hours" $bad
 says 2 "is not a value" -ldd 1e9; check "a duration out of range is a usage error" $?
 
 # More connections than descriptors, while the log needs new files.
