@@ -19,8 +19,9 @@
 
 enum {
     HANDSHAKE_S = 5,      /* from its turn to the first words inside */
-    HANDSHAKES_MAX = 512, /* each takes about 50 KiB */
+    HANDSHAKES_MAX = 128, /* so few that a slow processor does all in HANDSHAKE_S */
     LAST_WORDS_S = 2,     /* how long a client is waited for at the end */
+    FAREWELL_MS = 100,
     STALL_S = 12,         /* a session closes a slow reader after 10 */
     STOP_S = 1,
     READ_CIPHER = 64 * 1024, /* at a time */
@@ -39,6 +40,11 @@ enum stage {
     REFUSED,   /* it was told why, and may read it */
 };
 
+/* The end of TLS is told FAREWELL_MS behind the last bytes, unless the client ends it:
+ * Go's TLS hands bytes and the end over together if both are there, and nats.go then
+ * drops the bytes, an -ERR that says why. */
+enum farewell { NOT_YET, HELD_BACK, DUE };
+
 struct end { /* of a tunnel */
     int fd;
     struct event *readable, *writable;
@@ -55,9 +61,10 @@ struct tunnel {
     struct end client, core;
     struct event *deadline;
     struct tls *tls;
-    bool has_spoken;               /* the client, inside of TLS */
+    bool has_spoken; /* the client, inside of TLS */
+    enum farewell farewell;
     struct tunnel *next, **link;
-    struct tunnel *queue_next;     /* QUEUED, or with a step to do */
+    struct tunnel *queue_next; /* QUEUED, or with a step to do */
     bool is_in_queue;
     char peer[INET6_ADDRSTRLEN];
 };
@@ -213,18 +220,6 @@ static void tunnel_free(struct tunnel *t)
         event_base_loopbreak(all->base);
 }
 
-static void on_deadline(evutil_socket_t fd, short what, void *ctx)
-{
-    struct tunnel *t = ctx;
-
-    (void)fd, (void)what;
-    if (!t->client.is_told) { /* else: it was waited for long enough */
-        t->all->counters.late++;
-        complain(t, "no TLS handshake in time", "");
-    }
-    tunnel_free(t);
-}
-
 /* === Output === */
 
 static void give(struct end *e, const void *bytes, size_t size)
@@ -254,7 +249,7 @@ static void on_plain(void *ctx, const void *bytes, size_t size)
 {
     struct tunnel *t = ctx;
 
-    if (!t->has_spoken && !t->client.is_told)
+    if (!t->has_spoken && !t->core.has_ended)
         event_del(t->deadline);
     t->has_spoken = true;
     give(&t->core, bytes, size);
@@ -272,6 +267,7 @@ static void last_words(struct tunnel *t)
 /* Passes the ends on: what follows nothing is told so. */
 static void pass_ends(struct tunnel *t)
 {
+    static const struct timeval pause = { 0, FAREWELL_MS * 1000 };
     struct end *client = &t->client, *core = &t->core;
 
     if (client->has_ended && !core->is_told && evbuffer_get_length(core->rest) == 0) {
@@ -279,6 +275,12 @@ static void pass_ends(struct tunnel *t)
         shutdown(core->fd, SHUT_WR);
     }
     if (!core->has_ended || client->is_told || evbuffer_get_length(client->rest) > 0)
+        return;
+    if (t->farewell == NOT_YET && t->stage == OPEN) {
+        t->farewell = HELD_BACK;
+        event_add(t->deadline, &pause);
+    }
+    if (t->farewell == HELD_BACK && !client->has_ended && !t->all->stops)
         return;
     client->is_told = true;
     if (t->tls != NULL && tls_is_open(t->tls))
@@ -329,6 +331,23 @@ static void settle(struct tunnel *t)
     listen_to(client, !client->has_ended && t->stage != GREETING &&
                           t->stage != QUEUED && !t->is_in_queue &&
                           evbuffer_get_length(core->rest) == 0);
+}
+
+static void on_deadline(evutil_socket_t fd, short what, void *ctx)
+{
+    struct tunnel *t = ctx;
+
+    (void)fd, (void)what;
+    if (t->farewell == HELD_BACK && !t->client.is_told) {
+        t->farewell = DUE;
+        settle(t);
+        return;
+    }
+    if (!t->client.is_told) { /* else: it was waited for long enough */
+        t->all->counters.late++;
+        complain(t, "no TLS handshake in time", "");
+    }
+    tunnel_free(t);
 }
 
 static void on_writable(struct tunnel *t, struct end *e, short what)

@@ -17,6 +17,8 @@
  *                   storage_type, idempotency_window_in_ms}
  *   station_list {limit, after}               -> {stations: [..], next}
  *   station_purge {name, partition_number}       0, or not there: all partitions
+ *   station_set_dls {name, poison, schemaverse, dls_station}    those that are there;
+ *                                                dls_station "": none
  *   station_remove {name}
  *   message_remove {name, partition_number, sequences: [..]}    at most 4,096 at once
  *   dls_list {name, limit, after}             -> {letters: [..], next, total,

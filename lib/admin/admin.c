@@ -40,6 +40,8 @@ static const struct verb {
       "idempotency_window_in_ms" },
     { "station_list", ALL, mp_admin_station_list, "limit after" },
     { "station_purge", ALL, mp_admin_station_purge, "name partition_number" },
+    { "station_set_dls", ALL, mp_admin_station_set_dls,
+      "name poison schemaverse dls_station" },
     { "station_remove", ALL, mp_admin_station_remove, "name" },
     { "message_remove", ALL, mp_admin_message_remove,
       "name partition_number sequences" },

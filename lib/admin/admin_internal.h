@@ -56,6 +56,7 @@ void mp_admin_station_create(struct mp_admin_call *c);
 void mp_admin_station_list(struct mp_admin_call *c);
 void mp_admin_station_purge(struct mp_admin_call *c);
 void mp_admin_station_remove(struct mp_admin_call *c);
+void mp_admin_station_set_dls(struct mp_admin_call *c);
 void mp_admin_message_remove(struct mp_admin_call *c);
 void mp_admin_dls_list(struct mp_admin_call *c);
 void mp_admin_dls_resend(struct mp_admin_call *c);

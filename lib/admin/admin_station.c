@@ -302,3 +302,82 @@ void mp_admin_station_remove(struct mp_admin_call *c)
     if (s != NULL)
         mp_station_drop(c->broker, s, c->actor, mp_admin_then_done(c));
 }
+
+/* === What dead letters do === */
+
+struct dls_call {
+    struct mp_admin_call *call;
+    char dls_station[MP_NAME_MAX + 1];
+};
+
+/* The station for the copies is there, if one is wanted. */
+static void set_dls(void *ctx, memphis_status status, const char *text)
+{
+    struct dls_call *d = ctx;
+    struct mp_admin_call *c = d->call;
+    struct mp_station *s = mp_station_find(c->broker, mp_slice_text(c->name));
+    memphis_error err;
+
+    if (status == MEMPHIS_OK && (s == NULL || !mp_station_is_ready(s)))
+        status = mp_fail(&err, MEMPHIS_NOT_FOUND, "Station %s does not exist", c->name);
+    if (status != MEMPHIS_OK) {
+        mp_admin_fail(c, status, text[0] != 0 ? text : err.message);
+    } else {
+        struct mp_station_settings settings = s->settings;
+        (void)mp_json_get_bool(c->args, "poison", &settings.dls_poison, NULL);
+        (void)mp_json_get_bool(c->args, "schemaverse", &settings.dls_schema, NULL);
+        if (mp_json_get(c->args, "dls_station") != NULL)
+            settings.dls_station = d->dls_station;
+        mp_station_change(s, &settings, mp_admin_then_done(c));
+    }
+    mp_free(d);
+}
+
+static memphis_status read_dls(struct mp_admin_call *c, struct dls_call *d,
+                               memphis_error *err)
+{
+    bool flag;
+    const char *name = NULL;
+    memphis_status st = mp_json_get_bool(c->args, "poison", &flag, err);
+
+    if (st == MEMPHIS_OK)
+        st = mp_json_get_bool(c->args, "schemaverse", &flag, err);
+    if (st == MEMPHIS_OK)
+        st = mp_json_get_text(c->args, "dls_station", &name, err);
+    if (st != MEMPHIS_OK || name == NULL || name[0] == 0)
+        return st;
+    if (strlen(name) > MP_NAME_MAX)
+        return mp_name_check(mp_slice_text(name), "Station", err);
+    memcpy(d->dls_station, name, strlen(name) + 1);
+    mp_fold_lower(d->dls_station, strlen(name));
+    st = mp_name_check(mp_slice_text(d->dls_station), "Station", err);
+    if (st == MEMPHIS_OK && strcmp(d->dls_station, c->name) == 0)
+        st = mp_fail(err, MEMPHIS_INVALID, "a station keeps no copies for itself");
+    if (st == MEMPHIS_OK && !mp_grants_station(c->grants, MP_MAY_WRITE,
+                                               mp_slice_text(d->dls_station)))
+        st = mp_fail(err, MEMPHIS_DENIED, "user %s is not allowed to access station %s",
+                     c->actor, d->dls_station);
+    return st;
+}
+
+void mp_admin_station_set_dls(struct mp_admin_call *c)
+{
+    struct mp_station *s = mp_admin_station(c, MP_MAY_WRITE, "change");
+    struct dls_call *d;
+    memphis_error err;
+
+    if (s == NULL)
+        return;
+    d = mp_alloc(sizeof(*d));
+    d->call = c;
+    memphis_status st = read_dls(c, d, &err);
+    if (st != MEMPHIS_OK) {
+        mp_free(d);
+        mp_admin_fail(c, st, err.message);
+    } else if (d->dls_station[0] != 0) {
+        mp_station_ensure(c->broker, d->dls_station, true, c->actor,
+                          (struct mp_then){ set_dls, d });
+    } else {
+        set_dls(d, MEMPHIS_OK, "");
+    }
+}

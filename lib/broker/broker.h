@@ -28,6 +28,7 @@
 #include "stream/stream.h"
 
 struct mp_broker;
+struct mp_station;
 
 /* Input and output of one session, as the turn sees it. Embedded in the owner. */
 struct mp_source {
@@ -107,6 +108,8 @@ struct mp_broker {
     void *ctx;
     /* The SDKs' door: a station is gone; who asked for that hears it later. */
     void (*station_removed)(struct mp_broker *b, const char *name);
+    /* Likewise: what dead letters do may be otherwise now. */
+    void (*station_changed)(struct mp_broker *b, const struct mp_station *s);
 };
 
 /* Opens, recovers (blocks), is ready for turns when it returns OK. */

@@ -533,9 +533,15 @@ static void take_settings(struct mp_broker *b, const struct mp_station_row *row)
         return;
     mp_free((void *)(uintptr_t)s->settings.stream);
     s->settings.stream = mp_strdup(row->settings.stream);
+    mp_free((void *)(uintptr_t)s->settings.dls_station);
+    s->settings.dls_station = mp_strdup(row->settings.dls_station);
+    s->settings.dls_poison = row->settings.dls_poison;
+    s->settings.dls_schema = row->settings.dls_schema;
     s->settings.retention = row->settings.retention;
     s->settings.retention_value = row->settings.retention_value;
     s->settings.idempotency_ms = row->settings.idempotency_ms;
+    if (!b->starting && s->settings.native && b->station_changed != NULL)
+        b->station_changed(b, s);
 }
 
 void mp_station_applied(struct mp_broker *b, const struct mp_command *c,
@@ -848,11 +854,12 @@ void mp_station_settings_nats(const struct mp_nats_config *c,
     }
 }
 
-/* A change: the metadata first, then the partition. */
+/* A change: the metadata first, then the partitions, if it is theirs, too. */
 struct change {
     struct mp_broker *broker;
     struct mp_then then;
     uint32_t station_id;
+    bool is_theirs;
 };
 
 static void changed(void *ctx, memphis_status status, const char *text)
@@ -861,19 +868,25 @@ static void changed(void *ctx, memphis_status status, const char *text)
     struct mp_station *s = station_by_id(c->broker, c->station_id);
     struct mp_then then = c->then;
     struct mp_operation *op;
+    bool is_theirs = c->is_theirs;
 
     mp_free(c);
-    if (status != MEMPHIS_OK || s == NULL) {
+    if (status != MEMPHIS_OK || s == NULL || !is_theirs) {
         answer(then, s == NULL ? MEMPHIS_NOT_FOUND : status, text);
         return;
     }
     op = mp_operation_new(s->broker, then);
     status = append_partitions(s, PARTITION_CONFIGURE, mp_operation_tag(op));
     if (status != MEMPHIS_OK) { /* the next start does it */
-        mp_operation_fail(op, status, "the stream could not be changed");
+        mp_operation_fail(op, status, "the station could not be changed");
         mp_operation_done(op);
     }
     mp_operation_done(op);
+}
+
+static bool is_same_text(const char *a, const char *b)
+{
+    return strcmp(a != NULL ? a : "", b != NULL ? b : "") == 0;
 }
 
 void mp_station_change(struct mp_station *s, const struct mp_station_settings *settings,
@@ -887,13 +900,20 @@ void mp_station_change(struct mp_station *s, const struct mp_station_settings *s
     memphis_status st;
 
     mp_assert(mp_station_is_ready(s));
-    *change = (struct change){ b, then, s->id };
+    *change = (struct change){ b, then, s->id,
+                               settings->retention != s->settings.retention ||
+                                   settings->retention_value !=
+                                       s->settings.retention_value ||
+                                   settings->idempotency_ms !=
+                                       s->settings.idempotency_ms ||
+                                   !is_same_text(settings->stream,
+                                                 s->settings.stream) };
     c.u.station = *mp_meta_station_by_id(b->meta, s->id);
     c.u.station.settings = *settings;
     op = mp_operation_new(b, (struct mp_then){ changed, change });
     st = mp_meta_propose(b->meta, &c, mp_operation_tag(op));
     if (st != MEMPHIS_OK) {
-        mp_operation_fail(op, st, "the stream could not be changed");
+        mp_operation_fail(op, st, "the station could not be changed");
         mp_operation_done(op);
     }
     mp_operation_done(op);

@@ -60,7 +60,8 @@ void mp_station_create(struct mp_broker *b, const char *name,
  * with defaults when it does not exist; else NOT_FOUND. */
 void mp_station_ensure(struct mp_broker *b, const char *name, bool make,
                        const char *user, struct mp_then then);
-/* A stream of a NATS client gets other settings; its station is READY. */
+/* Other settings for a station that is READY: of a stream of a NATS client, or of what
+ * dead letters do. */
 void mp_station_change(struct mp_station *s, const struct mp_station_settings *settings,
                        struct mp_then then);
 /* The settings of the station of such a stream. `c` outlives them. */

@@ -7,7 +7,6 @@ longer things may take. Prints "ok - ..." lines, ends with "N passed, N failed".
 import base64
 import os
 import re
-import resource
 import select
 import shutil
 import signal
@@ -251,6 +250,18 @@ def strangers():
         check("the log names them", "a client without TLS is refused (127.0.0.1, port" in f.read())
 
 
+def last_bytes():
+    """What the server says last is read before its end is there: nats.go drops bytes that come with an end."""
+    c = Client(login=False)
+    c.say(CONNECT.replace(b"memphis", b"wrong"))
+    got = c.s.recv(1000)
+    began = time.time()
+    end = select.select([c.s], [], [], 0.05)[0] == []
+    rest = ending(c.s)
+    check("an -ERR comes before the end", got.startswith(b"-ERR 'Authorization") and end and rest == b"" and
+          time.time() - began < 1, f"{time.time() - began:.2f} s")
+
+
 def half_closed():
     watcher = Client()
     watcher.say(b"SUB h 1\r\n")
@@ -279,55 +290,59 @@ def half_closed():
     check("and one that vanishes was heard", True)
 
 
+def crowd_comes(sockets):
+    """Their handshakes, all at once."""
+    machines = {}
+    for s in sockets:
+        inside, outside = ssl.MemoryBIO(), ssl.MemoryBIO()
+        machines[s] = (context().wrap_bio(inside, outside, server_hostname="localhost"), inside, outside)
+    ready = list(machines)
+    while machines:
+        for s in ready:
+            tls, inside, outside = machines[s]
+            try:
+                tls.do_handshake()
+                del machines[s]
+            except ssl.SSLWantReadError:
+                pass
+            s.sendall(outside.read())
+        ready = select.select(list(machines), [], [], 20 * FACTOR)[0] if machines else []
+        for s in ready:
+            machines[s][1].write(s.recv(65536))
+
+
 def crowd():
     """Two hundred handshakes at once: who is connected does not wait for them."""
     c = Client()
+    before = counters()
     quiet = [c.ping() for _ in range(200)]
     sockets = [dial() for _ in range(200)]
-    hellos, ended = [], threading.Event()
-    for s in sockets:
-        inside, outside = ssl.MemoryBIO(), ssl.MemoryBIO()
-        tls = context().wrap_bio(inside, outside, server_hostname="localhost")
-        try:
-            tls.do_handshake()
-        except ssl.SSLWantReadError:
-            hellos.append((s, tls, inside, outside, outside.read()))
-    busy, core = [], []
-
-    def watch():
-        while not ended.is_set():
-            busy.append(c.ping())
-            began = time.perf_counter()
-            counters()
-            core.append((time.perf_counter() - began) * 1000)
-
-    for s, _, _, _, hello in hellos:
-        s.sendall(hello)
-    t = threading.Thread(target=watch)
     began = time.perf_counter()
-    t.start()
-    for s, *_ in hellos:
-        s.recv(1, socket.MSG_PEEK)  # the server has done the costly part
+    child = os.fork()
+    if child == 0:
+        try:
+            crowd_comes(sockets)
+            os._exit(0)
+        finally:
+            os._exit(1)
+    busy, core, status = [], [], (0, 0)
+    while status[0] == 0:
+        busy.append(c.ping())
+        asked = time.perf_counter()
+        counters()
+        core.append((time.perf_counter() - asked) * 1000)
+        status = os.waitpid(child, os.WNOHANG)
     took = (time.perf_counter() - began) * 1000
-    ended.set()
-    t.join()
-    for s, tls, inside, outside, _ in hellos:
-        while True:
-            try:
-                tls.do_handshake()
-                s.sendall(outside.read())
-                break
-            except ssl.SSLWantReadError:
-                s.sendall(outside.read())
-                inside.write(s.recv(65536))
-    check("200 handshakes at once are done", True, f"{took:.0f} ms for the server's first half")
-    worst, middle = max(busy), statistics.median(busy)
-    check("a connected client is served between them", len(busy) >= 10 and middle < 25 * FACTOR,
-          f"ping {statistics.median(quiet):.2f} ms in quiet, {middle:.2f} meanwhile, {worst:.2f} at worst, of {len(busy)}")
-    check("and the core does none of them", statistics.median(core) < 10 * FACTOR,
-          f"monitoring page {statistics.median(core):.2f} ms, {max(core):.2f} at worst")
+    while counters()[0] - before[0] < 200 and time.perf_counter() - began < 20 * FACTOR:
+        time.sleep(0.01)  # in TLS 1.3 the client is done first
     for s in sockets:
         s.close()
+    check("200 handshakes at once are done", status[1] == 0 and counters()[0] - before[0] == 200, f"{took:.0f} ms")
+    check("a connected client is served between them", len(busy) >= 10 and max(busy) < took / 4,
+          f"ping {statistics.median(quiet):.2f} ms in quiet, {statistics.median(busy):.2f} meanwhile, "
+          f"{max(busy):.2f} at worst, of {len(busy)}")
+    check("and the core does none of them", statistics.median(core) < 10 * FACTOR,
+          f"monitoring page {statistics.median(core):.2f} ms, {max(core):.2f} at worst")
 
 
 def make_station(c):
@@ -434,15 +449,14 @@ def stalled_end(began, late, deaf, before):
 
 def full():
     """More stalled handshakes than may be at a time: a good client gets its turn."""
-    resource.setrlimit(resource.RLIMIT_NOFILE, (4096, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
-    held = [dial() for _ in range(600)]
+    held = [dial() for _ in range(200)]
     for s in held:
         s.sendall(b"\x16\x03\x01")
     time.sleep(0.3)
     began = time.time()
     Client().ping()
     took = time.time() - began
-    check("600 stalled handshakes, and another waits for its turn, no longer than their limit",
+    check("200 stalled handshakes, and another waits for its turn, no longer than their limit",
           2 < took < 7 * FACTOR, f"{took:.1f} s")
     for s in held:
         s.close()
@@ -466,6 +480,7 @@ def main():
     renegotiation()
     pieces()
     half_closed()
+    last_bytes()
     reload()
     crowd()
     stalled_end(*waiting, before)

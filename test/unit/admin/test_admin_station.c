@@ -97,6 +97,50 @@ static void STA_24_chosen_messages_are_removed(void **state)
     world_free(w);
 }
 
+static void STA_28_what_dead_letters_do_is_changed(void **state)
+{
+    struct world *w = world_with_users();
+    (void)state;
+
+    says(w, NULL, "station_create", "{\"name\":\"s\",\"partitions_number\":2}", "{}");
+    says(w, NULL, "station_set_dls", "{\"name\":\"s\",\"poison\":false}", "{}");
+    assert_false(station(w, "s")->settings.dls_poison);
+    assert_true(station(w, "s")->settings.dls_schema); /* is not named: stays */
+    says(w, NULL, "station_set_dls",
+         "{\"name\":\"S\",\"schemaverse\":false,\"dls_station\":\"Graves\"}", "{}");
+    assert_false(station(w, "s")->settings.dls_poison);
+    assert_false(station(w, "s")->settings.dls_schema);
+    assert_string_equal(station(w, "s")->settings.dls_station, "graves");
+    assert_non_null(station(w, "graves")); /* was made */
+    publish(w, "s$2.final", "still a station");
+    settle_down(w);
+    restart(w);
+    assert_false(station(w, "s")->settings.dls_poison);
+    assert_string_equal(station(w, "s")->settings.dls_station, "graves");
+    assert_int_equal(last_of(w, "s", 2), 1);
+    says(w, NULL, "station_set_dls",
+         "{\"name\":\"s\",\"poison\":true,\"dls_station\":\"\"}", "{}");
+    assert_true(station(w, "s")->settings.dls_poison);
+    assert_string_equal(station(w, "s")->settings.dls_station, "");
+    refused(w, NULL, "station_set_dls", "{\"name\":\"s\",\"dls_station\":\"S\"}",
+            MEMPHIS_INVALID, "for itself");
+    refused(w, NULL, "station_set_dls", "{\"name\":\"s\",\"dls_station\":\"a b\"}",
+            MEMPHIS_INVALID, "alphanumeric");
+    refused(w, NULL, "station_set_dls", "{\"name\":\"s\",\"poison\":1}",
+            MEMPHIS_INVALID, "poison");
+    refused(w, NULL, "station_set_dls", "{\"name\":\"nowhere\"}", MEMPHIS_NOT_FOUND,
+            "does not exist");
+    says(w, NULL, "user_set_permissions",
+         "{\"username\":\"app\",\"allow_read_permissions\":[],"
+         "\"allow_write_permissions\":[\"s\"]}",
+         "{}");
+    refused(w, "app", "station_set_dls", "{\"name\":\"graves\",\"poison\":true}",
+            MEMPHIS_DENIED, "not allowed");
+    refused(w, "app", "station_set_dls", "{\"name\":\"s\",\"dls_station\":\"graves\"}",
+            MEMPHIS_DENIED, "not allowed");
+    world_free(w);
+}
+
 static void arguments_that_make_no_sense_are_refused(void **state)
 {
     static const char *const cases[] = {
@@ -184,6 +228,7 @@ int main(void)
         leak_checked(a_station_is_made_listed_and_removed),
         leak_checked(STA_30_a_stream_of_a_nats_client_is_listed_and_removed),
         leak_checked(STA_24_chosen_messages_are_removed),
+        leak_checked(STA_28_what_dead_letters_do_is_changed),
         leak_checked(arguments_that_make_no_sense_are_refused),
         leak_checked(stations_are_listed_in_pages),
         leak_checked(USR_10_an_application_sees_and_makes_its_own_stations),
