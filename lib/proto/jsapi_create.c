@@ -25,6 +25,9 @@ static const struct mp_jsapi_error
     no_index = { 500, 10012,
                  "the last message of each subject is only known of NATS streams" },
     queue_acks = { 400, 10098, "workqueue stream requires explicit ack" },
+    queue_pull = { 400, 10084,
+                   "consumer in pull mode requires explicit ack policy on workqueue "
+                   "stream" },
     queue_start = { 400, 10101, "consumer must be deliver all on workqueue stream" },
     queue_second = { 400, 10099,
                      "multiple non-filtered consumers not allowed on workqueue "
@@ -132,7 +135,7 @@ static const struct mp_jsapi_error *check_queue(const struct mp_stream *s,
     if (s->nats == NULL || s->nats->config->retention != MP_NATS_WORKQUEUE)
         return NULL;
     if (o->ack != MP_ACK_EXPLICIT)
-        return &queue_acks;
+        return o->deliver_subject != NULL ? &queue_acks : &queue_pull;
     if (o->policy != MP_START_ALL)
         return &queue_start;
     for (uint32_t i = 0; (g = mp_map_next(&s->groups, &i)) != NULL;) {
@@ -331,14 +334,23 @@ static void create(struct mp_jsapi_call *c, struct mp_stream *s, const struct as
 
 static void refuse_config(struct mp_jsapi_call *c, const memphis_error *err)
 {
+    static const struct {
+        const char *part;
+        int err_code;
+    } known[] = { { "start sequence is not set", 10094 },
+                  { "bad request", 10003 },
+                  { "start time is not set", 10094 },
+                  { "cannot overlap", 10138 },
+                  { "FilterSubjects specified", 10136 },
+                  { "backoff values", 10116 },
+                  { "has wildcards", 10079 },
+                  { "needs heartbeats", 10108 },
+                  { "require a delivery subject", 10088 } };
     struct mp_jsapi_error e = { 500, 10012, err->message };
 
-    if (strstr(err->message, "start sequence is not set") != NULL)
-        e = (struct mp_jsapi_error){ 400, 10094, err->message };
-    else if (strstr(err->message, "bad request") != NULL)
-        e = (struct mp_jsapi_error){ 400, 10003, err->message };
-    else if (strstr(err->message, "cannot overlap") != NULL)
-        e = (struct mp_jsapi_error){ 400, 10136, err->message };
+    for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++)
+        if (strstr(err->message, known[i].part) != NULL)
+            e = (struct mp_jsapi_error){ 400, known[i].err_code, err->message };
     mp_jsapi_fail(c, &e);
 }
 

@@ -84,8 +84,9 @@ static void fail(struct mp_jsapi_call *c, bool direct, const struct mp_jsapi_err
         mp_jsapi_fail(c, e);
         return;
     }
-    m.headers = e->code == 404 ? MP_STR("NATS/1.0 404 Message Not Found\r\n\r\n")
-                               : MP_STR("NATS/1.0 408 Bad Request\r\n\r\n");
+    m.headers = e->code == 404      ? MP_STR("NATS/1.0 404 Message Not Found\r\n\r\n")
+                : c->body.size == 0 ? MP_STR("NATS/1.0 408 Empty Request\r\n\r\n")
+                                    : MP_STR("NATS/1.0 408 Bad Request\r\n\r\n");
     mp_bus_deliver(c->broker->bus, c->reply, &m);
 }
 

@@ -270,6 +270,7 @@ static const struct mp_refusal
     WRONG_SUBJECT_SEQ = { MEMPHIS_INVALID, 400, 10071, "wrong last sequence: " },
     WRONG_ID = { MEMPHIS_INVALID, 400, 10070, "wrong last msg ID: " },
     NO_ROLLUP = { MEMPHIS_UNSUPPORTED, 500, 10111, "rollup not permitted" },
+    BAD_ROLLUP = { MEMPHIS_INVALID, 500, 10111, "rollup value invalid" },
     NO_TTL = { MEMPHIS_UNSUPPORTED, 400, 10166, "per-message TTL is disabled" },
     TOO_BIG = { MEMPHIS_TOO_BIG, 400, 10054, "message size exceeds maximum allowed" },
     FULL = { MEMPHIS_FULL, 503, 10077, "maximum messages exceeded" },
@@ -312,7 +313,7 @@ check_headers(struct mp_stream *s, const struct mp_message *m, char detail[24])
     bool all;
 
     if (mp_header_find(h, "Nats-Rollup").data != NULL && !is_rollup(s->nats, h, &all))
-        return &NO_ROLLUP;
+        return s->nats->config->allow_rollup ? &BAD_ROLLUP : &NO_ROLLUP;
     if (mp_header_find(h, "Nats-TTL").size > 0)
         return &NO_TTL;
     v = mp_header_find(h, "Nats-Expected-Last-Msg-Id");

@@ -123,11 +123,17 @@ static void what_cannot_be_has_its_error(void **state)
         { "CREATE.N.d", "'durable_name':'e'", "'err_code':10017" },
         { "CREATE.N.d.n.a", "'name':'d','filter_subject':'n.b'", "'err_code':10131" },
         { "CREATE.N.d", "'name':'d','filter_subjects':['n.*','n.a']",
-          "'err_code':10136" },
+          "'err_code':10138" },
         { "CREATE.N.d", "'name':'d','filter_subject':'a..b'", "'err_code':10003" },
         { "CREATE.N.d", "'name':'d','deliver_policy':'by_start_sequence'",
           "'err_code':10094" },
         { "CREATE.N.d", "'name':'d','rate_limit_bps':9", "rate limits are not" },
+        { "CREATE.N.d", "'name':'d','filter_subject':'n.a','filter_subjects':['n.b']",
+          "'err_code':10136" },
+        { "CREATE.N.d", "'name':'d','deliver_subject':'a.*'", "'err_code':10079" },
+        { "CREATE.N.d", "'name':'d','deliver_subject':'a','flow_control':true",
+          "'err_code':10108" },
+        { "CREATE.N.d", "'name':'d','idle_heartbeat':1000000000", "'err_code':10088" },
         { "CREATE.none.d", "'name':'d'", "'err_code':10056" },
         { "CREATE.N.d", "'name':'d','ack_policy':5", "'err_code':10012" },
     };
@@ -149,7 +155,7 @@ static void consumers_of_a_work_queue_share_nothing(void **state)
 
     (void)state;
     world_with_stream(&w, ",'retention':'workqueue','max_consumers':2");
-    expect(&w, "CREATE.N.a", "'name':'a'", "'err_code':10098");
+    expect(&w, "CREATE.N.a", "'name':'a'", "'err_code':10084");
     expect(&w, "CREATE.N.a",
            "'name':'a','ack_policy':'explicit','deliver_policy':'new'",
            "'err_code':10101");
@@ -160,7 +166,7 @@ static void consumers_of_a_work_queue_share_nothing(void **state)
     expect(&w, "CREATE.N.b",
            "'name':'b','ack_policy':'explicit',"
            "'filter_subjects':['n.b','n.*']",
-           "'err_code':10136");
+           "'err_code':10138");
     expect(&w, "CREATE.N.b.n.*",
            "'name':'b','ack_policy':'explicit','filter_subject':'n.*'",
            "'err_code':10100");

@@ -50,7 +50,7 @@ static void a_direct_get_answers_with_the_message(void **state)
                         "NATS/1.0 404 Message Not Found\r\n\r\n");
     assert_string_equal(direct(&w, "D", "{'seq':30}"),
                         "NATS/1.0 404 Message Not Found\r\n\r\n");
-    assert_string_equal(direct(&w, "D", ""), "NATS/1.0 408 Bad Request\r\n\r\n");
+    assert_string_equal(direct(&w, "D", ""), "NATS/1.0 408 Empty Request\r\n\r\n");
     assert_string_equal(direct(&w, "D", "{'multi_last':['d.>']}"),
                         "NATS/1.0 408 Bad Request\r\n\r\n");
     assert_null(direct(&w, "N", "{'seq':1}")); /* it does not allow that */
