@@ -167,7 +167,7 @@ type T struct {
 func (t *T) name(what string) string { return t.base + "-" + what + "-" + run }
 
 func (t *T) try(user string, options ...memphis.Option) (*memphis.Conn, error) {
-	all := []memphis.Option{memphis.Port(port), memphis.Reconnect(true), memphis.MaxReconnect(9),
+	all := []memphis.Option{memphis.Port(port), memphis.Reconnect(true), memphis.MaxReconnect(-1),
 		memphis.ReconnectInterval(300 * time.Millisecond), memphis.Timeout(15 * time.Second)}
 	c, err := memphis.Connect("127.0.0.1", user, append(all, options...)...)
 	if err == nil {

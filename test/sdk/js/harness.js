@@ -81,7 +81,7 @@ class T {
 
   async connect(options = {}) {
     const m = createMemphisInstance()
-    const login = { host: '127.0.0.1', port, username: 'root', reconnect: true, maxReconnect: 9, reconnectIntervalMs: 300, timeoutMs: 15000, suppressLogs: true }
+    const login = { host: '127.0.0.1', port, username: 'root', reconnect: true, maxReconnect: -1, reconnectIntervalMs: 300, timeoutMs: 15000, suppressLogs: true }
     if (!options.connectionToken) login.password = 'memphis'
     await m.connect({ ...login, ...options })
     this.clients.push(m)

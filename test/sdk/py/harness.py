@@ -110,7 +110,7 @@ class T:
 
     async def connect(self, user="root", password="memphis", port=PORT, **how):
         m = Memphis()
-        options = dict(reconnect=True, max_reconnect=9, reconnect_interval_ms=300,
+        options = dict(reconnect=True, max_reconnect=-1, reconnect_interval_ms=300,
                        timeout_ms=15000)
         options.update(how)
         if "connection_token" not in options:
