@@ -4,6 +4,7 @@
 #   make V=1                            shows the commands
 #   make SAN=address,undefined test     likewise SAN=thread
 #   make CC=clang test                  each compiler and sanitizer has its own folder
+#   make TLS=openssl run                memphisd-openssl; else the TLS of memphisd is mbedTLS
 
 MAKEFLAGS += --no-builtin-rules
 .SUFFIXES:
@@ -26,11 +27,14 @@ SANFLAGS := $(if $(SAN),-fsanitize=$(SAN) -fno-sanitize-recover=all \
             -fno-omit-frame-pointer -DMP_DEBUG)
 CFLAGS_ALL := -std=c11 -D_GNU_SOURCE $(OPT) $(WARN) -fPIC -fvisibility=hidden \
               -ffunction-sections -fdata-sections -Iinclude $(SANFLAGS) $(CFLAGS)
+TLS := mbedtls
+MEMPHISD := $B/memphisd$(if $(filter-out mbedtls,$(TLS)),-$(TLS))
 LIBS := -lsqlite3 -lcjson -lmbedcrypto -lcrypt -lpthread
 
 LIB_SRC := $(sort $(wildcard lib/*/*.c))
 LIB_OBJ := $(LIB_SRC:%.c=$B/%.o)
-SERVER_OBJ := $(patsubst %.c,$B/%.o,$(sort $(wildcard server/*.c)))
+SERVER_SRC := $(filter-out server/tls_mbedtls.c server/tls_openssl.c,$(wildcard server/*.c))
+SERVER_OBJ := $(patsubst %.c,$B/%.o,$(sort $(SERVER_SRC)))
 SUPPORT_OBJ := $(patsubst %.c,$B/%.o,$(sort $(wildcard test/support/*.c)))
 TEST_BIN := $(patsubst %.c,$B/%,$(sort $(wildcard test/unit/*/test_*.c test/sim/test_*.c)))
 EXAMPLE_BIN := $(patsubst %.c,$B/%,$(sort $(wildcard examples/*.c)))
@@ -38,7 +42,7 @@ BENCH_BIN := $(patsubst %.c,$B/%,$(sort $(wildcard bench/*.c)))
 
 .PHONY: all lib deps run test unit test-programs tidy sdk sdk-deps sdk-switched-off bench \
         clean install
-all: lib $B/memphisd $(EXAMPLE_BIN)
+all: lib $(MEMPHISD) $(EXAMPLE_BIN)
 lib: $B/libmemphis.a $B/libmemphis.so $B/libmemphis.pc
 
 $B/lib/%.o: lib/%.c
@@ -74,9 +78,13 @@ $B/libmemphis.pc: Makefile tools/make-pc
 $B/libsupport.a: $(SUPPORT_OBJ)
 	$(Q)mkdir -p $(@D) && rm -f $@ && ar rcs $@ $^
 
-$B/memphisd: $(SERVER_OBJ) $B/libmemphis.a
+$B/memphisd: TLS_LIBS := -lmbedtls -lmbedx509
+$B/memphisd-openssl: TLS_LIBS := -lssl -lcrypto
+$B/memphisd: $B/server/tls_mbedtls.o
+$B/memphisd-openssl: $B/server/tls_openssl.o
+$B/memphisd $B/memphisd-openssl: $(SERVER_OBJ) $B/libmemphis.a
 	$(call say,LINK,$@)
-	$(Q)$(CC) $(SANFLAGS) -o $@ $^ -Wl,--gc-sections -levent $(LIBS)
+	$(Q)$(CC) $(SANFLAGS) -o $@ $(filter %.o,$^) $B/libmemphis.a -Wl,--gc-sections -levent $(TLS_LIBS) $(LIBS)
 
 $B/examples/%: examples/%.c $B/libmemphis.a
 	$(call say,LINK,$@)
@@ -93,12 +101,15 @@ $B/test/%: $B/test/%.o $B/libsupport.a $B/libmemphis.a
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(SANFLAGS) -o $@ $^ -lcmocka $(LIBS)
 
+# Objects of programs are kept: without this each second build makes them again.
+.SECONDARY:
+
 deps:
-	@tools/deps
+	@tools/deps $(if $(filter openssl,$(TLS)),libssl-dev)
 
 run: deps
-	@$(MAKE) --no-print-directory -s $B/memphisd
-	@$B/memphisd $(ARGS)
+	@$(MAKE) --no-print-directory -s $(MEMPHISD)
+	@$(MEMPHISD) $(ARGS)
 
 # Everything that a developer's machine can run in ten minutes.
 test: deps
@@ -126,10 +137,10 @@ sdk-switched-off: $B/memphisd
 bench: $B/memphisd $(BENCH_BIN)
 	@bench/run $B
 
-install: lib $B/memphisd
+install: lib $(MEMPHISD)
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/include/memphis \
 	    $(DESTDIR)$(PREFIX)/lib/pkgconfig
-	install -m 755 $B/memphisd $(DESTDIR)$(PREFIX)/bin/
+	install -m 755 $(MEMPHISD) $(DESTDIR)$(PREFIX)/bin/memphisd
 	install -m 644 include/memphis/*.h $(DESTDIR)$(PREFIX)/include/memphis/
 	install -m 644 $B/libmemphis.a $(DESTDIR)$(PREFIX)/lib/
 	install -m 755 $B/libmemphis.so $(DESTDIR)$(PREFIX)/lib/$(SONAME)
@@ -141,5 +152,5 @@ clean:
 	rm -rf build
 
 -include test/wire/rules.mk bench/rules.mk test/fuzz/rules.mk test/sim/rules.mk
--include $(LIB_OBJ:.o=.d) $(SERVER_OBJ:.o=.d) $(SUPPORT_OBJ:.o=.d) $(TEST_BIN:=.d) \
+-include $(LIB_OBJ:.o=.d) $(SERVER_OBJ:.o=.d) $(wildcard $B/server/tls_*.d) $(SUPPORT_OBJ:.o=.d) $(TEST_BIN:=.d) \
     $(EXAMPLE_BIN:=.d) $(BENCH_BIN:=.d)

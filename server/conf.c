@@ -8,7 +8,7 @@
 #include <string.h>
 #include <strings.h>
 
-enum kind { TEXT, ANY, PORT, SIZE, SWITCH, PASSWORD, TRUTH };
+enum kind { TEXT, ANY, PORT, SIZE, SWITCH, PASSWORD, TRUTH, SECONDS, HOURS };
 
 static const struct option {
     const char *name, *alias; /* without dashes */
@@ -36,8 +36,26 @@ static const struct option {
     { "mp", "max_payload", "MEMPHIS_MAX_PAYLOAD", SIZE,
       offsetof(struct conf, max_payload), "1M",
       "bytes of one message, headers included: 1K to 8M" },
+    { "tls", "tls", NULL, SWITCH, offsetof(struct conf, tls), NULL,
+      "TLS on the ports of SDKs and WebSockets: docs/tls.md" },
+    { "tlscert", "tls_cert", NULL, ANY, offsetof(struct conf, tls_cert), "",
+      "file with the server's certificate and its chain" },
+    { "tlskey", "tls_key", NULL, ANY, offsetof(struct conf, tls_key), "",
+      "file with its private key; SIGHUP reads both anew" },
+    { "tlscacert", "tls_ca_cert", NULL, ANY, offsetof(struct conf, tls_ca), "",
+      "file with the authority of clients' certificates; they may come without" },
+    { "tlsverify", "tls_verify", NULL, SWITCH, offsetof(struct conf, tls_verify), NULL,
+      "a client must have a certificate of --tlscacert" },
     { "accept-loss", "accept_loss", NULL, SWITCH, offsetof(struct conf, accept_loss),
       NULL, "start although stored data is damaged; keep all that verifies" },
+    { "dlh", "dls_retention_hours", NULL, HOURS, offsetof(struct conf, dls_hours), "3",
+      "hours for which a dead letter is kept after its last change, 1 to 30" },
+    { "dlb", "dls_max_bytes", NULL, SIZE, offsetof(struct conf, dls_max_bytes), "1G",
+      "bytes of all dead letters, with K, M, G; the oldest go first" },
+    { "ldd", "lame_duck_duration", NULL, SECONDS, offsetof(struct conf, lame_duck_ms),
+      "120", "seconds in which SIGUSR2 closes all clients before it stops" },
+    { "ldg", "lame_duck_grace_period", NULL, SECONDS, offsetof(struct conf, grace_ms),
+      "10", "seconds of them in which all clients are still served" },
     { "D", "debug", NULL, SWITCH, offsetof(struct conf, debug), NULL, "log more" },
     { "v", "version", NULL, SWITCH, offsetof(struct conf, version), NULL,
       "print the version and stop" },
@@ -55,6 +73,8 @@ static const struct option {
 enum {
     OPTIONS = sizeof(options) / sizeof(options[0]),
     MEMORY_LEAST = 4 << 20,
+    SECONDS_MAX = 86400,
+    HOURS_MAX = 30,
     PAYLOAD_LEAST = 1 << 10,
     PAYLOAD_MOST = 8 << 20 /* of the library */
 };
@@ -70,8 +90,10 @@ void conf_help(void)
             snprintf(left, sizeof(left), "-%s, --%s", o->name, o->alias);
         else
             snprintf(left, sizeof(left), "environment %s", o->env);
-        printf("  %-28s %s%s%s%s\n", left, o->help, o->fallback ? " (default " : "",
-               o->fallback ? o->fallback : "", o->fallback ? ")" : "");
+        bool has_default = o->fallback != NULL && o->fallback[0] != 0;
+
+        printf("  %-28s %s%s%s%s\n", left, o->help, has_default ? " (default " : "",
+               has_default ? o->fallback : "", has_default ? ")" : "");
     }
 }
 
@@ -121,6 +143,7 @@ static int set(struct conf *c, const struct option *o, char *value, const char *
     void *field = (char *)c + o->offset;
     char *end;
     unsigned long n;
+    double seconds;
 
     switch (o->kind) {
     case SWITCH:
@@ -153,6 +176,18 @@ static int set(struct conf *c, const struct option *o, char *value, const char *
             return 0;
         fprintf(stderr, "memphisd: %s must have 1 to 72 bytes.\n", shown);
         return 1;
+    case SECONDS: /* "0.5", too */
+        seconds = strtod(value, &end);
+        if (value[0] < '0' || value[0] > '9' || *end != 0 || seconds > SECONDS_MAX)
+            break;
+        *(uint64_t *)field = (uint64_t)(seconds * 1000);
+        return 0;
+    case HOURS:
+        n = strtoul(value, &end, 10);
+        if (value[0] < '0' || value[0] > '9' || *end != 0 || n < 1 || n > HOURS_MAX)
+            break;
+        *(uint32_t *)field = (uint32_t)n;
+        return 0;
     case PORT:
         errno = 0;
         n = strtoul(value, &end, 10);
@@ -213,13 +248,31 @@ static int read_flags(struct conf *c, int argc, char **argv)
     return 0;
 }
 
+/* Each of the flags switches TLS on: half a configuration must not mean none. */
+static int check_tls(struct conf *c)
+{
+    c->tls |= c->tls_cert[0] != 0 || c->tls_key[0] != 0 || c->tls_ca[0] != 0 ||
+              c->tls_verify;
+    if (c->tls && (c->tls_cert[0] == 0 || c->tls_key[0] == 0)) {
+        fprintf(stderr, "memphisd: TLS needs both --tlscert FILE and --tlskey FILE.\n");
+        return 2;
+    }
+    if (c->tls_verify && c->tls_ca[0] == 0) {
+        fprintf(stderr, "memphisd: --tlsverify needs --tlscacert FILE: whose "
+                        "certificates are good?\n");
+        return 2;
+    }
+    return 0;
+}
+
 int conf_read(struct conf *c, int argc, char **argv)
 {
+    int rc;
+
     memset(c, 0, sizeof(*c));
     for (int i = 0; i < OPTIONS; i++) {
         const struct option *o = &options[i];
         char *env = o->env != NULL ? getenv(o->env) : NULL;
-        int rc;
 
         if (o->fallback == NULL)
             continue;
@@ -229,5 +282,6 @@ int conf_read(struct conf *c, int argc, char **argv)
         if (rc != 0)
             return rc;
     }
-    return read_flags(c, argc, argv);
+    rc = read_flags(c, argc, argv);
+    return rc != 0 ? rc : check_tls(c);
 }

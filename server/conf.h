@@ -19,6 +19,12 @@ struct conf {
     const char *token;
     const char *users; /* of the first start: YAML; "": none */
     uint64_t memory_max, disk_reserve, max_payload;
+    uint32_t dls_hours;
+    uint64_t dls_max_bytes;
+    uint64_t lame_duck_ms, grace_ms;
+    bool tls; /* with a certificate and a key, at least; "": no such file */
+    const char *tls_cert, *tls_key, *tls_ca;
+    bool tls_verify;
     bool accept_loss, debug, version, help;
     bool addr_given;
 };

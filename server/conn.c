@@ -1,4 +1,4 @@
-/* One TCP connection: bytes between a socket and a memphis_session.
+/* One connection: bytes between a socket, or a tunnel's end, and a memphis_session.
  *
  * Reading goes through one buffer of the server straight into the session; what the
  * session can not take (FULL) is held and fed again, and reading pauses meanwhile.
@@ -254,7 +254,9 @@ void conn_accept(struct server *s, enum door door, int fd, const char *peer)
 {
     struct conn *c = calloc(1, sizeof(*c));
     memphis_pipe pipe = { .write = pipe_write, .close = pipe_close, .ctx = c };
-    memphis_session_options o = { .peer = peer, .websocket = door == DOOR_WEBSOCKET };
+    memphis_session_options o = { .peer = peer,
+                                  .websocket = door == DOOR_WEBSOCKET,
+                                  .tls = s->tunnels != NULL };
 
     if (c == NULL) {
         evutil_closesocket(fd);
@@ -280,6 +282,18 @@ void conn_accept(struct server *s, enum door door, int fd, const char *peer)
     s->conns = c;
     s->conns_count++;
     loop_wants_step(s); /* INFO */
+}
+
+void conn_close_one(struct server *s)
+{
+    struct conn *c = s->conns;
+
+    while (c != NULL && c->closing)
+        c = c->next;
+    if (c == NULL)
+        return;
+    memphis_session_close(c->session);
+    loop_wants_step(s);
 }
 
 void conn_close_all(struct server *s)

@@ -1,5 +1,7 @@
 #include "server.h"
 
+#include "tunnel.h"
+
 #include <arpa/inet.h>
 #include <errno.h>
 #include <event2/listener.h>
@@ -19,30 +21,35 @@ static void peer_text(const struct sockaddr *a, char *out, size_t size)
         snprintf(out, size, "unknown");
 }
 
+static void refuse(struct server *s, int fd)
+{
+    if (!s->is_full)
+        fprintf(stderr,
+                "memphisd: connections are refused: %u are open and the limit of "
+                "descriptors is near; raise it with ulimit -n.\n",
+                s->conns_count);
+    evutil_closesocket(fd);
+}
+
 static void on_accept(struct evconnlistener *l, evutil_socket_t fd,
                       struct sockaddr *addr, int size, void *ctx)
 {
     struct server *s = ctx;
     enum door door = l == s->listeners[DOOR_TCP] ? DOOR_TCP : DOOR_WEBSOCKET;
-    int one = 1;
+    int one = 1, inside = -1;
     char peer[INET6_ADDRSTRLEN];
 
     (void)size;
-    if (fd >= s->fd_max) { /* the store needs descriptors, too */
-        if (!s->is_full)
-            fprintf(stderr,
-                    "memphisd: connections are refused: %u are open and the limit of "
-                    "descriptors is near; raise it with ulimit -n.\n",
-                    s->conns_count);
-        s->is_full = true;
-        evutil_closesocket(fd);
-        return;
-    }
-    s->is_full = false;
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one,
                sizeof(one)); /* turns gather writes */
     peer_text(addr, peer, sizeof(peer));
-    conn_accept(s, door, fd, peer);
+    if (fd < s->fd_max) /* the store needs descriptors, too */
+        inside = s->tunnels != NULL ? tunnel_open(s, (int)door, fd, peer) : fd;
+    if (inside >= 0)
+        conn_accept(s, door, inside, peer);
+    else
+        refuse(s, fd);
+    s->is_full = inside < 0;
 }
 
 static void on_pause_end(evutil_socket_t fd, short what, void *ctx)

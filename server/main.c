@@ -2,6 +2,7 @@
  * loop; of stop: no new connections, last turn, sync, exit. */
 #include "server.h"
 
+#include "tunnel.h"
 #include "users.h"
 
 #include <limits.h>
@@ -46,9 +47,17 @@ static void on_signal(evutil_socket_t sig, short what, void *ctx)
 {
     struct server *s = ctx;
 
-    (void)sig, (void)what;
-    listener_stop(s);
-    event_base_loopexit(s->base, NULL);
+    (void)what;
+    if (sig == SIGHUP) {
+        tunnels_reload(s);
+    } else if (sig == SIGUSR2) {
+        lame_duck_begin(s);
+    } else if (sig == SIGTERM && s->is_lame_duck) {
+        fprintf(stderr, "memphisd: already leaving; SIGINT stops at once.\n");
+    } else {
+        listener_stop(s);
+        event_base_loopexit(s->base, NULL);
+    }
 }
 
 static int open_store(struct server *s)
@@ -68,6 +77,8 @@ static int open_store(struct server *s)
         .memory_max = s->conf.memory_max,
         .disk_reserve = s->conf.disk_reserve,
         .max_payload = (uint32_t)s->conf.max_payload,
+        .dls_retention_hours = s->conf.dls_hours,
+        .dls_max_bytes = s->conf.dls_max_bytes,
         .session_port = s->conf.port,
         .websocket_port = s->conf.ws_port,
         .session_host = s->conf.addr,
@@ -93,9 +104,9 @@ static void greet(const struct server *s, unsigned users)
 
     printf("memphisd %s\n", memphis_version_text());
     printf("  store    %s (%s)\n", c->store_dir, memphis_recovery_text(s->broker));
-    printf("  SDKs     %s:%u\n", c->addr, c->port);
+    printf("  SDKs     %s:%u%s\n", c->addr, c->port, c->tls ? " (TLS)" : "");
     if (c->ws_port != 0)
-        printf("  browser  ws://%s:%u\n", c->addr, c->ws_port);
+        printf("  browser  ws%s://%s:%u\n", c->tls ? "s" : "", c->addr, c->ws_port);
     if (c->http_port != 0)
         printf("  monitor  http://127.0.0.1:%u/healthz\n", c->http_port);
     if (c->addr_given && strncmp(c->addr, "127.", 4) != 0 &&
@@ -106,12 +117,15 @@ static void greet(const struct server *s, unsigned users)
     if (!c->has_passwords)
         printf("  users    share CONNECTION_TOKEN%s\n",
                strcmp(c->token, "memphis") == 0 ? ", which has its default" : "");
-    printf("Send a first message, from the source folder:\n"
-           "  pip install memphis-py 'protobuf<5'\n"
-           "  python3 examples/first.py %s %u\n"
-           "  make && build/examples/hello build/hello-data   # in C, no server\n"
-           "Stop with Ctrl-C; everything acknowledged is on disk.\n",
-           host, c->port);
+    if (c->tls)
+        printf("SDKs need the files of docs/tls.md to connect.\n");
+    else
+        printf("Send a first message, from the source folder:\n"
+               "  pip install memphis-py 'protobuf<5'\n"
+               "  python3 examples/first.py %s %u\n"
+               "  make && build/examples/hello build/hello-data   # in C, no server\n",
+               host, c->port);
+    printf("Stop with Ctrl-C; everything acknowledged is on disk.\n");
     fflush(stdout);
 }
 
@@ -134,16 +148,21 @@ static void raise_limit(struct server *s)
 
 static int start(struct server *s)
 {
-    static const int numbers[] = { SIGINT, SIGTERM };
-    int rc = open_store(s);
+    /* The last one only with certificates. */
+    static const int numbers[SIGNALS] = { SIGINT, SIGTERM, SIGUSR2, SIGHUP };
+    int signals = s->conf.tls ? SIGNALS : SIGNALS - 1;
+    int rc = tunnels_start(s);
 
+    if (rc == 0)
+        rc = open_store(s);
     if (rc == 0)
         rc = listener_start(s);
     if (rc == 0)
         rc = monitor_start(s);
     if (rc == 0)
         rc = loop_start(s);
-    for (int i = 0; rc == 0 && i < 2; i++) {
+    for (int i = 0; rc == 0 && i < signals; i++) {
+        signal(numbers[i], SIG_IGN); /* what holds once the loop is over: see stop */
         s->signals[i] = evsignal_new(s->base, numbers[i], on_signal, s);
         if (s->signals[i] == NULL || event_add(s->signals[i], NULL) != 0)
             rc = 1;
@@ -151,13 +170,16 @@ static int start(struct server *s)
     return rc;
 }
 
+/* Another signal must not end what the first one began. */
 static void stop(struct server *s)
 {
     listener_stop(s);
+    lame_duck_stop(s);
     monitor_stop(s);
     conn_close_all(s);
+    tunnels_stop(s);
     loop_stop(s);
-    for (int i = 0; i < 2; i++)
+    for (int i = 0; i < SIGNALS; i++)
         if (s->signals[i] != NULL)
             event_free(s->signals[i]);
     memphis_close(s->broker);

@@ -1,6 +1,8 @@
 /* Port 8222 on loopback: is it alive, and a page that says what this is. */
 #include "server.h"
 
+#include "tunnel.h"
+
 #include <errno.h>
 #include <event2/buffer.h>
 #include <event2/http.h>
@@ -24,8 +26,27 @@ static void reply(struct evhttp_request *req, int code, const char *type,
 
 static void on_healthz(struct evhttp_request *req, void *ctx)
 {
-    (void)ctx;
-    reply(req, 200, "application/json", "{\"status\":\"ok\"}");
+    const struct server *s = ctx;
+
+    if (s->is_lame_duck)
+        reply(req, 500, "application/json",
+              "{\"status\":\"error\",\"error\":\"lame duck: no new connections\"}");
+    else
+        reply(req, 200, "application/json", "{\"status\":\"ok\"}");
+}
+
+static void put_tls(const struct server *s, char *body, size_t size)
+{
+    size_t n = strlen(body);
+
+    if (s->tunnels == NULL)
+        return;
+    const struct tunnel_counters *c = tunnels_counters(s);
+    snprintf(body + n, size - n,
+             "TLS: opened %llu, failed %llu, too late %llu, refused for want of it "
+             "%llu\n",
+             (unsigned long long)c->opened, (unsigned long long)c->failed,
+             (unsigned long long)c->late, (unsigned long long)c->plain);
 }
 
 static void on_root(struct evhttp_request *req, void *ctx)
@@ -46,6 +67,7 @@ static void on_root(struct evhttp_request *req, void *ctx)
              (unsigned long long)st.partitions, (unsigned long long)st.sessions,
              (unsigned long long)st.stored, (unsigned long long)st.delivered,
              (unsigned long long)st.acked);
+    put_tls(s, body, sizeof(body));
     reply(req, 200, "text/plain", body);
 }
 

@@ -1,72 +1,10 @@
 #include "users.h"
 
 #include "server.h"
+#include "users_text.h"
 
 #include <stdio.h>
 #include <string.h>
-
-/* === The text === */
-
-static bool is_break(char c)
-{
-    return c == 0 || c == '\n' || c == '\r';
-}
-
-/* Up to the quote, or to the end of a plain scalar. A text that is too long is "". */
-static void read_scalar(const char **at, char out[USERS_TEXT_MAX])
-{
-    const char *p = *at;
-    char quote = *p == '"' || *p == '\'' ? *p++ : 0;
-    size_t n = 0;
-
-    while (quote != 0 ? *p != quote && *p != 0
-                      : !is_break(*p) && strchr(",}]:", *p) == NULL &&
-                            !(*p == '#' && p > *at && p[-1] == ' ')) {
-        if (n < USERS_TEXT_MAX)
-            out[n] = *p;
-        n++;
-        p++;
-    }
-    *at = p + (quote != 0 && *p == quote);
-    while (quote == 0 && n > 0 && n <= USERS_TEXT_MAX && out[n - 1] == ' ')
-        n--;
-    out[n < USERS_TEXT_MAX ? n : 0] = 0;
-}
-
-/* The next key or value. False: the end. */
-static bool next_scalar(const char **at, char out[USERS_TEXT_MAX])
-{
-    for (;;) {
-        *at += strspn(*at, " \t\r\n{}[],:-");
-        if (**at != '#')
-            break;
-        *at += strcspn(*at, "\n");
-    }
-    if (**at == 0)
-        return false;
-    read_scalar(at, out);
-    return true;
-}
-
-bool users_next(struct users_reader *r)
-{
-    char text[USERS_TEXT_MAX];
-
-    r->user[0] = r->password[0] = 0;
-    while (next_scalar(&r->at, text)) {
-        if (strcmp(text, "mgmt") == 0 || strcmp(text, "client") == 0)
-            r->section = text[0];
-        else if (r->section != 0 && strcmp(text, "user") == 0)
-            (void)next_scalar(&r->at, r->user);
-        else if (r->section != 0 && strcmp(text, "password") == 0)
-            (void)next_scalar(&r->at, r->password);
-        if (r->user[0] != 0 && r->password[0] != 0)
-            return true;
-    }
-    return false;
-}
-
-/* === The broker === */
 
 static void look(void *ctx, memphis_status status, memphis_slice json)
 {
@@ -88,38 +26,62 @@ static void put_text(char *out, size_t size, const char *key, const char *text)
     snprintf(out + n, size - n, "\"");
 }
 
-static bool add(struct server *s, const struct users_reader *r)
+struct load {
+    struct server *server;
+    unsigned count;
+};
+
+static bool add(void *ctx, const struct users_entry *e)
 {
+    struct load *l = ctx;
     memphis_error err = { 0 };
     char json[1024] = "";
 
-    put_text(json, sizeof(json), "username", r->user);
-    put_text(json, sizeof(json), "password", r->password);
+    put_text(json, sizeof(json), "username", e->user);
+    put_text(json, sizeof(json), "password", e->password);
     put_text(json, sizeof(json), "user_type",
-             r->section == 'm' ? "management" : "application");
+             e->is_management ? "management" : "application");
     size_t size = strlen(json);
     json[size++] = '}';
-    if (memphis_admin(s->broker, NULL, "user_add", (memphis_slice){ json, size }, NULL,
-                      NULL, &err) == MEMPHIS_OK)
+    if (memphis_admin(l->server->broker, NULL, "user_add",
+                      (memphis_slice){ json, size }, NULL, NULL, &err) == MEMPHIS_OK) {
+        l->count++;
         return true;
+    }
     fprintf(stderr,
             "memphisd: user '%s' of INITIAL_CONFIG_FILE is not made, nor those behind "
             "it: %s.\n",
-            r->user, err.message);
+            e->user, err.message);
     return false;
 }
 
+static bool only_read(void *ctx, const struct users_entry *e)
+{
+    (void)ctx;
+    (void)e;
+    return true;
+}
+
+/* A text with a fault makes none: the rest would never come, as later starts have users
+ * already. */
 unsigned users_load(struct server *s)
 {
-    struct users_reader r = { .at = s->conf.users };
+    struct load l = { .server = s };
+    struct users_fault fault;
     bool has_users = true;
-    unsigned count = 0;
 
     if (s->conf.users[0] == 0)
         return 0;
     (void)memphis_admin(s->broker, NULL, "user_list", (memphis_slice){ "{}", 2 }, look,
                         &has_users, NULL);
-    while (!has_users && users_next(&r) && add(s, &r)) /* at the first start only */
-        count++;
-    return count;
+    if (has_users) /* at the first start only */
+        return 0;
+    if (users_read(s->conf.users, only_read, NULL, &fault))
+        (void)users_read(s->conf.users, add, &l, &fault);
+    else
+        fprintf(stderr,
+                "memphisd: no user of INITIAL_CONFIG_FILE is made: line %u, column %u: "
+                "%s.\n",
+                fault.line, fault.column, fault.what);
+    return l.count;
 }

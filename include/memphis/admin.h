@@ -8,18 +8,28 @@
  *             team, position, description, avatar_id, allow_read_permissions: [..],
  *             allow_write_permissions: [..], deny_read_permissions: [..],
  *             deny_write_permissions: [..]}        without lists: all stations
- *   user_list {}                              -> {users: [..]}
- *   user_remove {username}                       his sessions end
+ *   user_list {limit, after}                  -> {users: [..], next}
+ *   user_remove {username}                       his sessions end; root alone removes
+ *                                                management users
  *   user_set_password {username, password}
  *   user_set_permissions {username, the four lists}
  *   station_create {name, partitions_number, retention_type, retention_value,
  *                   storage_type, idempotency_window_in_ms}
- *   station_list {}                           -> {stations: [..]}
+ *   station_list {limit, after}               -> {stations: [..], next}
  *   station_purge {name, partition_number}       0, or not there: all partitions
+ *   station_set_dls {name, poison, schemaverse, dls_station}    those that are there;
+ *                                                dls_station "": none
  *   station_remove {name}
- *   dls_list {name, limit}                    -> {letters: [..], total, resend: {..}}
- *   dls_resend {name, ids: [..]}                 without ids: all, in the background
- *   dls_drop {name, ids: [..]}                   without ids: all; who may write
+ *   message_remove {name, partition_number, sequences: [..]}    at most 4,096 at once
+ *   dls_list {name, limit, after}             -> {letters: [..], next, total,
+ *                                                 resend: {..}}
+ *   dls_resend {name, ids: [..]}                 or all: true, in the background
+ *   dls_drop {name, ids: [..]}                   or all: true; who may write
+ *
+ * Lists come in pages of `limit` (100; at most 1,000) or less: while `next` is not null
+ * there is more, `after` it. NOT_FOUND: that one is gone, the list begins again.
+ *
+ * A key that a verb does not have, or that comes twice, is refused.
  *
  * A pattern of a list is a station's name, or has stars, each for one or more
  * characters: "prod.*". To read is to consume; to write is to produce, and to make or

@@ -41,7 +41,9 @@ typedef struct memphis_session_options {
                          example by Unix peer credentials) */
     uint32_t websocket; /* not 0: the pipe is that of an HTTP client that asks for a
                            WebSocket (RFC 6455); the protocol is inside its frames */
-    uint32_t reserved0;
+    uint32_t tls; /* not 0: the pipe's transport encrypts. INFO says so (tls_required);
+                     it goes out at once, before a handshake or inside. CONNECT has 30
+                     seconds instead of two: how long a handshake takes you guard */
     uint64_t reserved[5];
 } memphis_session_options;
 
@@ -71,6 +73,12 @@ MEMPHIS_API void memphis_session_close(memphis_session *s);
 /* Ends the session (the peer is gone, or close() was called). No callback afterwards.
  */
 MEMPHIS_API void memphis_session_free(memphis_session *s);
+
+/* Tells every peer, now and when a session begins, that this broker goes soon (INFO
+ * with "ldm":true, NATS client protocol): clients that know other servers move. Nothing
+ * else changes; when to close the sessions is the caller's choice, and there is no way
+ * back. `err` may be NULL. CLOSED, BROKEN, MISUSE, NOMEM, TIMEOUT. */
+MEMPHIS_API memphis_status memphis_lame_duck(memphis_broker *b, memphis_error *err);
 
 #ifdef __cplusplus
 }

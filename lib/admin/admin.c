@@ -15,23 +15,39 @@ enum {
     ALL = MANAGERS | APPLICATION /* the handler looks at his permissions */
 };
 
+enum { LIMIT_DEFAULT = 100, LIMIT_MAX = 1000 };
+
+#define LISTS                                                                          \
+    "allow_read_permissions allow_write_permissions deny_read_permissions "            \
+    "deny_write_permissions"
+
 static const struct verb {
     const char *name;
     uint32_t who;
     void (*handle)(struct mp_admin_call *c);
+    const char *keys; /* a misspelt one is refused, not left out */
 } verbs[] = {
-    { "user_add", MANAGERS, mp_admin_user_add },
-    { "user_list", MANAGERS, mp_admin_user_list },
-    { "user_remove", MANAGERS, mp_admin_user_remove },
-    { "user_set_password", MANAGERS, mp_admin_user_set_password },
-    { "user_set_permissions", MANAGERS, mp_admin_user_set_permissions },
-    { "station_create", ALL, mp_admin_station_create },
-    { "station_list", ALL, mp_admin_station_list },
-    { "station_purge", ALL, mp_admin_station_purge },
-    { "station_remove", ALL, mp_admin_station_remove },
-    { "dls_list", ALL, mp_admin_dls_list },
-    { "dls_resend", ALL, mp_admin_dls_resend },
-    { "dls_drop", ALL, mp_admin_dls_drop },
+    { "user_add", MANAGERS, mp_admin_user_add,
+      "username password user_type full_name team position description "
+      "avatar_id " LISTS },
+    { "user_list", MANAGERS, mp_admin_user_list, "limit after" },
+    { "user_remove", MANAGERS, mp_admin_user_remove, "username" },
+    { "user_set_password", MANAGERS, mp_admin_user_set_password, "username password" },
+    { "user_set_permissions", MANAGERS, mp_admin_user_set_permissions,
+      "username " LISTS },
+    { "station_create", ALL, mp_admin_station_create,
+      "name partitions_number retention_type retention_value storage_type "
+      "idempotency_window_in_ms" },
+    { "station_list", ALL, mp_admin_station_list, "limit after" },
+    { "station_purge", ALL, mp_admin_station_purge, "name partition_number" },
+    { "station_set_dls", ALL, mp_admin_station_set_dls,
+      "name poison schemaverse dls_station" },
+    { "station_remove", ALL, mp_admin_station_remove, "name" },
+    { "message_remove", ALL, mp_admin_message_remove,
+      "name partition_number sequences" },
+    { "dls_list", ALL, mp_admin_dls_list, "name limit after" },
+    { "dls_resend", ALL, mp_admin_dls_resend, "name ids all" },
+    { "dls_drop", ALL, mp_admin_dls_drop, "name ids all" },
 };
 
 /* === Answers === */
@@ -93,6 +109,32 @@ memphis_status mp_admin_text(const struct mp_admin_call *c, const char *key,
     return st;
 }
 
+memphis_status mp_admin_limit(const struct mp_admin_call *c, uint32_t *out,
+                              memphis_error *err)
+{
+    int64_t limit = LIMIT_DEFAULT;
+    memphis_status st = mp_json_get_int(c->args, "limit", &limit, err);
+
+    if (st == MEMPHIS_OK && (limit < 1 || limit > LIMIT_MAX))
+        st = mp_fail(err, MEMPHIS_INVALID, "limit is a number from 1 to %d", LIMIT_MAX);
+    *out = (uint32_t)limit;
+    return st;
+}
+
+void mp_admin_put_next(struct mp_json_writer *w, const char *next)
+{
+    if (next != NULL)
+        mp_json_put_str(w, "next", next);
+    else
+        mp_json_put_null(w, "next");
+}
+
+void mp_admin_no_after(struct mp_admin_call *c)
+{
+    mp_admin_fail(c, MEMPHIS_NOT_FOUND,
+                  "what `after` names is gone: begin the list again");
+}
+
 /* === A call === */
 
 static const struct verb *find_verb(memphis_slice name)
@@ -150,6 +192,8 @@ void mp_admin(struct mp_broker *b, const char *actor, memphis_slice verb,
     else if ((v->who >> c->type & 1) == 0)
         mp_admin_fail(c, MEMPHIS_DENIED,
                       "only root and management users may do that");
+    else if (mp_json_check_keys(c->args, v->keys, &err) != MEMPHIS_OK)
+        mp_admin_fail(c, MEMPHIS_INVALID, err.message);
     else
         v->handle(c);
 }

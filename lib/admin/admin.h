@@ -11,7 +11,7 @@
  * is {"error": "<sentence>"}. Names of keys are those of http-api.md.
  *
  * Who may: root everything; management users everything but others' passwords and the
- * removal of root; application users only verbs about stations, as far as their
+ * removal of managers; application users only verbs about stations, as far as their
  * permissions go. An actor that is no user may nothing.
  *
  * Thread: core.

@@ -5,13 +5,13 @@
 #include "base/str.h"
 #include "broker/dls.h"
 
-enum { LIST_DEFAULT = 100, LIST_MAX = 1000, IDS_MAX = 100000 };
+enum { IDS_MAX = 100000 };
 
 static const char *const reasons[] = { "", "unacked", "nacked", "schema" };
 
 /* === The letters that a verb is about === */
 
-/* `ids` not there: all of them. */
+/* `ids`, or `all` true. */
 struct ids {
     uint32_t *items;
     size_t count;
@@ -22,10 +22,13 @@ static memphis_status read_ids(const struct mp_admin_call *c, struct ids *out,
                                memphis_error *err)
 {
     const struct mp_json_value *list = mp_json_get(c->args, "ids");
-    memphis_status st = MEMPHIS_OK;
+    bool has_ids = !mp_json_is_null(list);
 
-    *out = (struct ids){ .is_all = mp_json_is_null(list) };
-    if (out->is_all)
+    *out = (struct ids){ 0 };
+    memphis_status st = mp_json_get_bool(c->args, "all", &out->is_all, err);
+    if (st == MEMPHIS_OK && out->is_all == has_ids)
+        st = mp_fail(err, MEMPHIS_INVALID, "say ids: [..], or all: true");
+    if (st != MEMPHIS_OK || out->is_all)
         return st;
     size_t count = mp_json_count(list);
     if (!mp_json_is_array(list) || count > IDS_MAX)
@@ -95,33 +98,55 @@ static void put_row(struct mp_json_writer *w, const struct mp_dead_row *row)
     mp_json_object_end(w);
 }
 
-/* Oldest change first, at most `limit`; `total` says how many there are. */
+/* The letter behind which the list goes on; NULL: from the start. False: it was
+ * refused. */
+static bool take_after(struct mp_admin_call *c, struct mp_station *s, uint32_t *limit,
+                       struct mp_dead_row **row)
+{
+    int64_t after = 0;
+    memphis_error err;
+    memphis_status st = mp_admin_limit(c, limit, &err);
+
+    *row = NULL;
+    if (st == MEMPHIS_OK)
+        st = mp_json_get_int(c->args, "after", &after, &err);
+    if (st != MEMPHIS_OK) {
+        mp_admin_fail(c, st, err.message);
+        return false;
+    }
+    if (mp_json_is_null(mp_json_get(c->args, "after")))
+        return true;
+    if (after >= 1 && after <= INT32_MAX)
+        *row = mp_dls_find(c->broker, (uint32_t)after);
+    if (*row != NULL && (*row)->station == s)
+        return true;
+    mp_admin_no_after(c);
+    return false;
+}
+
+/* Oldest change first; `total` says how many there are. */
 void mp_admin_dls_list(struct mp_admin_call *c)
 {
     struct mp_station *s = mp_admin_station(c, MP_MAY_READ, "access");
     struct mp_buf out = { 0 };
     struct mp_json_writer w = { .out = &out };
-    struct mp_dead_row *row = NULL;
-    int64_t limit = LIST_DEFAULT;
-    uint64_t total = 0;
-    memphis_error err;
+    struct mp_dead_row *row, *next;
+    uint32_t limit;
 
-    if (s == NULL)
+    if (s == NULL || !take_after(c, s, &limit, &row))
         return;
-    if (mp_json_get_int(c->args, "limit", &limit, &err) != MEMPHIS_OK) {
-        mp_admin_fail(c, MEMPHIS_INVALID, err.message);
-        return;
-    }
-    limit = limit < 0 ? 0 : limit > LIST_MAX ? LIST_MAX : limit;
     struct mp_resend_progress resend;
     mp_dls_resend_progress(s, &resend);
     mp_json_object(&w, NULL);
     mp_json_array(&w, "letters");
-    while ((row = mp_dls_next(s, row)) != NULL)
-        if (total++ < (uint64_t)limit)
-            put_row(&w, row);
+    while ((next = mp_dls_next(s, row)) != NULL && limit-- > 0)
+        put_row(&w, row = next);
     mp_json_array_end(&w);
-    mp_json_put_uint(&w, "total", total);
+    if (next != NULL)
+        mp_json_put_uint(&w, "next", row->id);
+    else
+        mp_json_put_null(&w, "next");
+    mp_json_put_uint(&w, "total", s->dead_count);
     mp_json_object(&w, "resend");
     mp_json_put_bool(&w, "is_running", resend.is_running);
     mp_json_put_uint(&w, "done", resend.done);

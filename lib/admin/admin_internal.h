@@ -33,6 +33,14 @@ struct mp_then mp_admin_then_done(struct mp_admin_call *c);
 memphis_status mp_admin_text(const struct mp_admin_call *c, const char *key,
                              const char **out, memphis_error *err);
 
+/* Of a list: `limit` (100), at most 1,000. What there is beyond it the caller asks for
+ * with `after`: "next" of the answer, null when there is nothing. */
+memphis_status mp_admin_limit(const struct mp_admin_call *c, uint32_t *out,
+                              memphis_error *err);
+void mp_admin_put_next(struct mp_json_writer *w, const char *next); /* NULL: null */
+/* Instead of an answer: `after` is gone. */
+void mp_admin_no_after(struct mp_admin_call *c);
+
 /* The station of the key "name", which the actor may `needs`; `verb` is for the words.
  * NULL: it was refused. */
 struct mp_station *mp_admin_station(struct mp_admin_call *c, uint32_t needs,
@@ -48,6 +56,8 @@ void mp_admin_station_create(struct mp_admin_call *c);
 void mp_admin_station_list(struct mp_admin_call *c);
 void mp_admin_station_purge(struct mp_admin_call *c);
 void mp_admin_station_remove(struct mp_admin_call *c);
+void mp_admin_station_set_dls(struct mp_admin_call *c);
+void mp_admin_message_remove(struct mp_admin_call *c);
 void mp_admin_dls_list(struct mp_admin_call *c);
 void mp_admin_dls_resend(struct mp_admin_call *c);
 void mp_admin_dls_drop(struct mp_admin_call *c);

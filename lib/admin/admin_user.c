@@ -162,17 +162,36 @@ static void put_user(struct mp_json_writer *w, const struct mp_user_row *u)
     mp_json_object_end(w);
 }
 
+/* In the order in which they were made. */
 void mp_admin_user_list(struct mp_admin_call *c)
 {
     struct mp_buf out = { 0 };
     struct mp_json_writer w = { .out = &out };
     const struct mp_user_row *u;
+    const char *after = NULL, *last = NULL;
+    uint32_t at = 0, limit;
+    memphis_error err;
+    memphis_status st = mp_admin_limit(c, &limit, &err);
 
+    if (st == MEMPHIS_OK)
+        st = mp_json_get_text(c->args, "after", &after, &err);
+    if (st != MEMPHIS_OK) {
+        mp_admin_fail(c, st, err.message);
+        return;
+    }
+    if (after != NULL &&
+        !mp_meta_user_behind(c->broker->meta, mp_slice_text(after), &at)) {
+        mp_admin_no_after(c);
+        return;
+    }
     mp_json_object(&w, NULL);
     mp_json_array(&w, "users");
-    for (uint32_t i = 0; (u = mp_meta_user_next(c->broker->meta, &i)) != NULL;)
+    while ((u = mp_meta_user_next(c->broker->meta, &at)) != NULL && limit-- > 0) {
         put_user(&w, u);
+        last = u->name;
+    }
     mp_json_array_end(&w);
+    mp_admin_put_next(&w, u != NULL ? last : NULL);
     mp_json_object_end(&w);
     mp_admin_finish(c, mp_buf_slice(&out));
     mp_buf_fini(&out);
@@ -196,12 +215,18 @@ static bool take_user(struct mp_admin_call *c)
     return true;
 }
 
+/* Who could remove another manager could make him anew, with a password of his own. */
 void mp_admin_user_remove(struct mp_admin_call *c)
 {
+    const struct mp_user_row *row;
+
     if (!take_user(c))
         return;
+    row = mp_meta_user(c->broker->meta, mp_slice_text(c->name));
     if (strcmp(c->name, c->actor) == 0 && c->type != MP_USER_ROOT)
         mp_admin_fail(c, MEMPHIS_DENIED, "nobody removes himself");
+    else if (row != NULL && row->type != MP_USER_APPLICATION && c->type != MP_USER_ROOT)
+        mp_admin_fail(c, MEMPHIS_DENIED, "only root removes management users");
     else
         mp_user_drop(c->broker, c->name, mp_admin_then_done(c));
 }

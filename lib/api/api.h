@@ -58,11 +58,15 @@ struct memphis_broker {
     /* sessions */
     struct mp_list sessions;
     uint32_t sessions_count, sessions_up; /* all; those that are logged in */
-    struct mp_session_host host, ws_host; /* they differ in the port of INFO */
-    struct mp_server_info info, ws_info;
+    uint64_t sessions_held;               /* bytes that came from the others */
+    /* By websocket and tls of a session's options: they differ in what INFO says. */
+    struct mp_session_host hosts[2][2];
+    struct mp_server_info infos[2][2];
     struct mp_session_counters counters;
     char *session_host_name;
     _Atomic uint64_t inbox_number;
+    struct mp_source produces; /* core: those that wait for room in the log */
+    struct api_held *held, **held_last;
     _Atomic uint64_t async_bytes; /* of asynchronous messages not called back yet */
     uint64_t async_bytes_max;
     memphis_stats stats; /* under lock: as of the last turn */
@@ -128,6 +132,9 @@ void api_tell_loop(memphis_broker *b, uint64_t next_ns);
 /* MANUAL: sleeps until something is due, at most `wait_ms`. */
 void api_idle(memphis_broker *b, uint64_t next_ns, uint64_t wait_ms);
 
+void api_produces_init(memphis_broker *b);
+void api_produces_let_in(memphis_broker *b); /* full or not: what comes
+                                              * now was called later */
 void api_sessions_init(memphis_broker *b, const memphis_options *o);
 void api_sessions_close(memphis_broker *b);
 /* Of struct mp_broker: who may less, or is gone. */

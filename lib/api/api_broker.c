@@ -133,6 +133,7 @@ static void publish_stats(memphis_broker *b)
     o->dead_letters = dls.letters;
     o->dead_letters_bytes = dls.bytes;
     o->dead_letters_dropped = dls.forced;
+    o->message_ids_dropped = b->core->streams.ids.dropped;
 }
 
 /* What callers wait for is told once a turn, whatever many calls it finished. */
@@ -410,6 +411,7 @@ static void open_core(void *ctx)
     if (o->name != NULL)
         mp_format(b->core->name, sizeof(b->core->name), "%.63s", o->name);
     mp_list_init(&b->consumers);
+    api_produces_init(b);
     api_sessions_init(b, o);
     mp_sdk_start(b->core);
     mp_jsapi_start(b->core);
@@ -543,6 +545,7 @@ static void close_core(void *ctx)
         return;
     api_consumers_close(b);
     api_sessions_close(b);
+    api_produces_let_in(b);
     finish_work(b);
     mp_admin_stop(b->core);
     mp_sdk_stop(b->core);

@@ -19,6 +19,7 @@ struct memphis_session {
     memphis_pipe pipe;
     struct mp_auth_check *check; /* a verdict is out */
     char *connection_id;         /* counted as up; NULL: not */
+    size_t held;                 /* came before that: in the broker's sessions_held */
 };
 
 static memphis_session *of_session(const struct mp_session *s)
@@ -43,9 +44,6 @@ static void on_verdict(void *ctx, bool accepted, const char *user)
     memphis_session *h = ctx;
 
     h->check = NULL;
-    /* Removed while his verdict was out? (root's row may not be made yet.) */
-    if (accepted && strcmp(user, "root") != 0 && user_row(h->b, user) == NULL)
-        accepted = false;
     mp_session_verdict(h->s, accepted, user);
 }
 
@@ -58,6 +56,12 @@ static void authenticate(void *ctx, struct mp_session *s,
     mp_auth_cancel(h->check); /* a second CONNECT overtakes the first */
     h->check = NULL;
     h->check = mp_auth_check(b->core->auth, c, on_verdict, h);
+}
+
+static void held_no_more(memphis_session *h)
+{
+    h->b->sessions_held -= h->held;
+    h->held = 0;
 }
 
 static void went_up(void *ctx, struct mp_session *s)
@@ -74,6 +78,7 @@ static void went_up(void *ctx, struct mp_session *s)
         b->sessions_up++;
     mp_free(h->connection_id);
     h->connection_id = mp_strdup(id != NULL ? id : "");
+    held_no_more(h);
     mp_connection_up(b->core, h->connection_id);
     if (h->connection_id[0] != 0)
         mp_sdk_connection_up(b->core, h->connection_id);
@@ -104,6 +109,7 @@ static void went_down(void *ctx, struct mp_session *s)
 
     mp_auth_cancel(h->check);
     h->check = NULL;
+    held_no_more(h);
     mp_broker_forget_source(b->core, &h->source);
     if (h->connection_id == NULL)
         return;
@@ -177,7 +183,7 @@ void api_sessions_init(memphis_broker *b, const memphis_options *o)
 
     mp_list_init(&b->sessions);
     b->session_host_name = mp_strdup(o->session_host ? o->session_host : "127.0.0.1");
-    b->info = (struct mp_server_info){
+    struct mp_server_info info = {
         .server_id = b->core->server_id,
         .server_name = b->core->name,
         .host = b->session_host_name,
@@ -185,11 +191,10 @@ void api_sessions_init(memphis_broker *b, const memphis_options *o)
         .payload_max = o->max_payload ? o->max_payload : MP_PAYLOAD_MAX_DEFAULT,
         .auth_required = true,
     };
-    b->host = (struct mp_session_host){
+    struct mp_session_host host = {
         .bus = b->core->bus,
         .timers = &b->core->timers,
         .logger = &b->logger,
-        .info = &b->info,
         .counters = &b->counters,
         .output_max = share < MP_OUTPUT_BACKLOG_MAX ? share : MP_OUTPUT_BACKLOG_MAX,
         .authenticate = authenticate,
@@ -201,10 +206,15 @@ void api_sessions_init(memphis_broker *b, const memphis_options *o)
         .now_ms = now_ms,
         .ctx = b,
     };
-    b->ws_info = b->info;
-    b->ws_info.port = o->websocket_port ? o->websocket_port : 7770;
-    b->ws_host = b->host;
-    b->ws_host.info = &b->ws_info;
+    for (int ws = 0; ws < 2; ws++)
+        for (int tls = 0; tls < 2; tls++) {
+            b->infos[ws][tls] = info;
+            b->infos[ws][tls].tls_required = tls != 0;
+            if (ws != 0)
+                b->infos[ws][tls].port = o->websocket_port ? o->websocket_port : 7770;
+            b->hosts[ws][tls] = host;
+            b->hosts[ws][tls].info = &b->infos[ws][tls];
+        }
 }
 
 void api_sessions_close(memphis_broker *b)
@@ -232,6 +242,8 @@ static void run_new(struct api_call *c)
     struct mp_session_pipe pipe = { h->pipe.write, h->pipe.close, h->pipe.ctx };
     const char *peer = n->o != NULL && n->o->peer != NULL ? n->o->peer : "local";
     const char *user = n->o != NULL ? n->o->user : NULL;
+    bool is_ws = n->o != NULL && n->o->websocket != 0;
+    bool is_tls = n->o != NULL && n->o->tls != 0;
 
     if (b->sessions_count >= MP_CONNECTIONS_MAX) {
         api_finish(c, MEMPHIS_FULL, "there are 65,536 sessions already");
@@ -242,11 +254,11 @@ static void run_new(struct api_call *c)
     h->source.work = source_work;
     h->source.has_input = source_has_input;
     h->source.flush = source_flush;
-    if (n->o != NULL && n->o->websocket != 0) {
-        h->ws = mp_ws_pipe_new(&b->ws_host, &pipe, peer, user);
+    if (is_ws) {
+        h->ws = mp_ws_pipe_new(&b->hosts[1][is_tls], &pipe, peer, user);
         h->s = mp_ws_pipe_session(h->ws);
     } else {
-        h->s = mp_session_new(&b->host, &pipe, peer, user);
+        h->s = mp_session_new(&b->hosts[0][is_tls], &pipe, peer, user);
     }
     mp_session_set_ctx(h->s, h);
     mp_list_push_back(&b->sessions, &h->node);
@@ -269,8 +281,7 @@ memphis_status memphis_session_new(memphis_broker *b, const memphis_pipe *pipe,
         return mp_fail(err, MEMPHIS_INVALID,
                        "a session needs a broker, a pipe and an output");
     if (!api_reserved_is_zero(pipe->reserved, 2) ||
-        (o != NULL &&
-         (o->reserved0 != 0 || !api_reserved_is_zero(o->reserved, 5))))
+        (o != NULL && !api_reserved_is_zero(o->reserved, 5)))
         return mp_fail(err, MEMPHIS_INVALID, "reserved words must be zero");
     st = api_may_wait(b, err);
     if (st != MEMPHIS_OK)
@@ -305,14 +316,35 @@ struct feed_call {
     memphis_status status;
 };
 
+/* What many strangers send ahead of their verdicts must not add up. */
+static bool is_too_much(memphis_session *h, size_t size)
+{
+    memphis_broker *b = h->b;
+
+    if (h->connection_id != NULL)
+        return false;
+    if (h->held + size > MP_AUTH_HELD_SMALL &&
+        b->sessions_held + size > MP_AUTH_HELD_TOTAL_MAX)
+        return true;
+    h->held += size;
+    b->sessions_held += size;
+    return false;
+}
+
 static void feed_guarded(void *ctx)
 {
     struct feed_call *f = ctx;
 
     mp_broker_enter(f->h->b->core);
+    f->status = MEMPHIS_CLOSED;
     if (f->h->s == NULL)
-        f->status = MEMPHIS_CLOSED;
-    else if (f->h->ws != NULL)
+        return;
+    if (is_too_much(f->h, f->size)) {
+        f->h->b->counters.auth_failures++;
+        mp_session_close(f->h->s, "Authorization Violation");
+        return;
+    }
+    if (f->h->ws != NULL)
         f->status = mp_ws_pipe_feed(f->h->ws, f->bytes, f->size);
     else
         f->status = mp_session_feed(f->h->s, f->bytes, f->size);
@@ -392,6 +424,35 @@ void memphis_session_drained(memphis_session *s, size_t bytes)
     c->bytes = bytes;
     (void)api_run(&c->call, UINT32_MAX, NULL); /* broken: nothing to credit any more */
     api_call_unref(&c->call);
+}
+
+static void run_lame_duck(struct api_call *c)
+{
+    memphis_broker *b = c->b;
+
+    for (int i = 0; i < 4; i++)
+        b->infos[i / 2][i % 2].lame_duck = true;
+    for (struct mp_list *l = b->sessions.next; l != &b->sessions; l = l->next)
+        mp_session_send_info(mp_container_of(l, memphis_session, node)->s);
+    api_finish(c, MEMPHIS_OK, "");
+}
+
+memphis_status memphis_lame_duck(memphis_broker *b, memphis_error *err)
+{
+    struct api_call *c;
+    memphis_status st;
+
+    if (b == NULL)
+        return mp_fail(err, MEMPHIS_INVALID, "there is no broker");
+    st = api_may_wait(b, err);
+    if (st != MEMPHIS_OK)
+        return st;
+    c = api_call_new(b, sizeof(*c), run_lame_duck);
+    if (c == NULL)
+        return mp_fail(err, MEMPHIS_NOMEM, "no memory for a call");
+    st = api_run(c, api_default_wait(b), err);
+    api_call_unref(c);
+    return st;
 }
 
 static void run_close(struct api_call *c)

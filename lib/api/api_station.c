@@ -188,6 +188,7 @@ static void run_drop(struct api_call *call)
     struct named_call *c = (struct named_call *)(void *)call;
     struct mp_station *s = mp_station_find(call->b->core, mp_slice_text(c->s->name));
 
+    api_produces_let_in(call->b);
     if (s == NULL)
         api_finish(call, MEMPHIS_NOT_FOUND, "the station does not exist any more");
     else
@@ -199,6 +200,7 @@ static void run_purge(struct api_call *call)
     struct named_call *c = (struct named_call *)(void *)call;
     struct mp_station *s = mp_station_find(call->b->core, mp_slice_text(c->s->name));
 
+    api_produces_let_in(call->b);
     if (s == NULL || !mp_station_is_ready(s))
         api_finish(call, MEMPHIS_NOT_FOUND, "the station does not exist any more");
     else
@@ -355,10 +357,9 @@ static void on_produced(void *ctx, const struct mp_receipt *r)
         api_finish(&c->call, r->status, text_of(r->status));
 }
 
-static void run_produce(struct api_call *call)
+static void produce(struct produce_call *c)
 {
-    struct produce_call *c = (struct produce_call *)(void *)call;
-    struct mp_station *s = mp_station_find(call->b->core, mp_slice_text(c->s->name));
+    struct mp_station *s = mp_station_find(c->call.b->core, mp_slice_text(c->s->name));
     struct mp_receipt none = { .status = MEMPHIS_NOT_FOUND };
     struct mp_stream *stream;
 
@@ -372,6 +373,89 @@ static void run_produce(struct api_call *call)
     }
     mp_stream_produce(stream, c->headers, mp_slice(c->data, c->size), c->id,
                       on_produced, c);
+}
+
+/* A session's bytes wait in its input while the log is full; produces wait here, and a
+ * turn takes them like those bytes. */
+struct api_held {
+    struct api_held *next;
+    struct produce_call *c;
+    char lent[]; /* a copy of what the caller of memphis_produce may take back */
+};
+
+static void hold(memphis_broker *b, struct produce_call *c)
+{
+    size_t lent = c->p == NULL ? c->size + c->id.size : 0;
+    struct api_held *h = mp_alloc(sizeof(*h) + lent);
+
+    h->c = c;
+    if (lent > 0) {
+        if (c->size > 0)
+            memcpy(h->lent, c->data, c->size);
+        if (c->id.size > 0)
+            memcpy(h->lent + c->size, c->id.data, c->id.size);
+        c->data = h->lent;
+        c->id.data = h->lent + c->size;
+    }
+    h->next = NULL;
+    *b->held_last = h;
+    b->held_last = &h->next;
+    mp_broker_wants_turn(b->core, &b->produces);
+}
+
+/* The oldest one gets in; returns its bytes. */
+static size_t let_in(memphis_broker *b)
+{
+    struct api_held *h = b->held;
+    size_t bytes = bytes_of(h->c);
+
+    b->held = h->next;
+    if (b->held == NULL)
+        b->held_last = &b->held;
+    produce(h->c);
+    mp_free(h);
+    return bytes;
+}
+
+static void run_produce(struct api_call *call)
+{
+    struct produce_call *c = (struct produce_call *)(void *)call;
+
+    if (call->b->held != NULL || mp_broker_is_full(call->b->core))
+        hold(call->b, c);
+    else
+        produce(c);
+}
+
+static size_t produces_work(struct mp_source *s, size_t bytes_max, uint32_t *operations)
+{
+    memphis_broker *b = mp_container_of(s, memphis_broker, produces);
+    size_t bytes = 0;
+
+    while (b->held != NULL && bytes < bytes_max && *operations > 0 &&
+           !mp_broker_is_full(b->core)) {
+        bytes += let_in(b);
+        --*operations;
+    }
+    return bytes;
+}
+
+static bool produces_has_input(struct mp_source *s)
+{
+    return mp_container_of(s, memphis_broker, produces)->held != NULL;
+}
+
+void api_produces_init(memphis_broker *b)
+{
+    b->produces.work = produces_work;
+    b->produces.has_input = produces_has_input;
+    b->held_last = &b->held;
+}
+
+void api_produces_let_in(memphis_broker *b)
+{
+    while (b->held != NULL)
+        (void)let_in(b);
 }
 
 /* murmur3, 32 bits, seed 31: the partition that Go and Python choose for a key. */
@@ -454,9 +538,9 @@ static memphis_status check_produce(memphis_producer *p, const void *data, size_
     if (o != NULL && o->partition > p->s->partitions)
         return mp_fail(err, MEMPHIS_INVALID, "station '%s' has %u partitions",
                        p->s->name, p->s->partitions);
-    if (size > p->s->b->info.payload_max)
+    if (size > p->s->b->infos[0][0].payload_max)
         return mp_fail(err, MEMPHIS_TOO_BIG, "a message has at most %u bytes",
-                       p->s->b->info.payload_max);
+                       p->s->b->infos[0][0].payload_max);
     return measure_headers(p->name, o, headers_size, err);
 }
 

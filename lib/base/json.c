@@ -430,6 +430,37 @@ const struct mp_json_value *mp_json_get(const struct mp_json_value *v, const cha
     return found == NULL || cJSON_IsNull(found) ? NULL : value_of(found);
 }
 
+/* Which of `known` it is, as a bit; 0: none. */
+static uint32_t known_key(const char *key, const char *known)
+{
+    memphis_slice rest = mp_slice_text(known);
+
+    for (uint32_t bit = 1; rest.size > 0; bit <<= 1) {
+        mp_assert(bit != 0);
+        if (mp_slice_equal_fold(mp_slice_split(&rest, ' '), mp_slice_text(key)))
+            return bit;
+    }
+    return 0;
+}
+
+memphis_status mp_json_check_keys(const struct mp_json_value *object, const char *known,
+                                  memphis_error *err)
+{
+    uint32_t seen = 0;
+
+    for (const cJSON *c = node_of(object)->child; c != NULL; c = c->next) {
+        uint32_t bit = known_key(c->string, known);
+        if (bit == 0)
+            return mp_fail(err, MEMPHIS_INVALID, "there is no key '%.40s', but: %s",
+                           c->string, known[0] != 0 ? known : "none");
+        if ((seen & bit) != 0)
+            return mp_fail(err, MEMPHIS_INVALID, "the key '%.40s' is there twice",
+                           c->string);
+        seen |= bit;
+    }
+    return MEMPHIS_OK;
+}
+
 void mp_json_each_text(const struct mp_json_value *v,
                        void (*fn)(void *ctx, const char *key, const char *text),
                        void *ctx)

@@ -29,6 +29,10 @@ bool mp_json_is_null(const struct mp_json_value *v); /* or missing */
 /* NULL: no such key, or null, or v is no object. A key that is written exactly so goes
  * before one that differs in case, the first before a second. */
 const struct mp_json_value *mp_json_get(const struct mp_json_value *v, const char *key);
+/* Each key is one of `known` (apart by blanks), and none comes twice; else INVALID with
+ * a sentence. At most 32 are known. */
+memphis_status mp_json_check_keys(const struct mp_json_value *object, const char *known,
+                                  memphis_error *err);
 /* Members of an object whose value is a text; nothing for anything else. */
 void mp_json_each_text(const struct mp_json_value *v,
                        void (*fn)(void *ctx, const char *key, const char *text),

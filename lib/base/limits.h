@@ -18,6 +18,7 @@ enum {
     MP_PULLS_WAITING_MAX = 512,        /* per group and partition */
     MP_PENDING_MAX = 1000000,          /* unsettled messages of a group and partition */
     MP_DEDUPE_IDS_MAX = 4000000,       /* per partition */
+    MP_DEDUPE_SHARE = 16,              /* of memory_max, for all of them: a 16th */
     MP_PARTITIONS_MAX = 10000,         /* per station */
     MP_GROUPS_MAX = 10000,             /* per partition */
     MP_NAME_MAX = 128,                 /* station, producer, consumer, group */
@@ -29,7 +30,9 @@ enum {
     MP_JSON_VALUES_MAX = 1 << 20,      /* in one text; each takes 80 bytes */
     MP_WS_HEAD_MAX = 8 << 10,          /* the request that opens a WebSocket */
     MP_WS_MESSAGE_MAX = 64 << 20,      /* its frames with their headers, on the wire */
-    MP_AUTH_HELD_INPUT_MAX = 64 << 10, /* held while a verdict is out */
+    MP_AUTH_HELD_INPUT_MAX = 64 << 10, /* held while a verdict is out ... */
+    MP_AUTH_HELD_TOTAL_MAX = 16 << 20, /* ... of all; beyond it only of those that */
+    MP_AUTH_HELD_SMALL = 8 << 10,      /* have little more than a CONNECT */
 
     MP_CHUNK_SIZE = 64 << 10,          /* log memory comes in chunks of this size */
     MP_ENTRY_BYTES_MAX = 1 << 20,      /* one shard entry (one commit) ... */
@@ -46,6 +49,7 @@ enum {
     MP_PROGRESS_DELAY_MS = 5,          /* acks wait at most this long for a log entry */
     MP_COVER_DELAY_MS = 1000,          /* then an idle log covers its last batch */
     MP_AUTH_TIMEOUT_MS = 2000,         /* CONNECT must come within */
+    MP_AUTH_TIMEOUT_TLS_MS = 30000,    /* behind a handshake, which has its own */
     MP_PING_INTERVAL_MS = 120000,
     MP_PINGS_OUT_MAX = 2,
     MP_WRITE_STALL_MS = 10000,         /* a slow reader is closed after */
@@ -60,6 +64,7 @@ enum {
 };
 
 #define MP_MEMORY_MAX_DEFAULT (256ull << 20)
+#define MP_SUBJECTS_BYTES_DEFAULT (MP_MEMORY_MAX_DEFAULT / 16) /* indexes by subject */
 #define MP_DLS_BYTES_MAX_DEFAULT (1ull << 30)
 #define MP_MEMORY_MAX_FLOOR (4ull << 20)
 #define MP_DISK_RESERVE_MAX (1ull << 30) /* of the default: 5 % of the file system */

@@ -220,6 +220,15 @@ void *mp_map_remove(struct mp_map *m, memphis_slice key)
     return value;
 }
 
+bool mp_map_behind(const struct mp_map *m, memphis_slice key, uint32_t *at)
+{
+    const struct mp_map_item *item = find_item(m, key, hash_of(m, key));
+
+    if (item != NULL)
+        *at = (uint32_t)(item - m->items) + 1;
+    return item != NULL;
+}
+
 void *mp_map_next(const struct mp_map *m, uint32_t *at)
 {
     while (*at < m->items_count) {

@@ -36,6 +36,8 @@ void *mp_map_remove(struct mp_map *m, memphis_slice key);      /* the value or N
 /* for (uint32_t i = 0; (v = mp_map_next(m, &i)) != NULL;) ... Removing the current
  * item inside the loop is allowed, putting is not. */
 void *mp_map_next(const struct mp_map *m, uint32_t *at);
+/* *at for what follows that key; false: it is not there. */
+bool mp_map_behind(const struct mp_map *m, memphis_slice key, uint32_t *at);
 
 /* SipHash-1-3 for tables, and SipHash-2-4 with 128 bits. */
 uint64_t mp_siphash(const uint64_t key[2], const void *data, size_t size);

@@ -2,9 +2,15 @@
  *
  * Users are metadata rows with a bcrypt hash; "root" is made at the first start, and
  * its hash is made anew (on a worker, after listening) only when the configured
- * password no longer verifies. bcrypt takes 50 ms: checks run on a worker of their own,
- * and a verified (user, password) is remembered for the process as an HMAC under a
+ * password no longer verifies. bcrypt takes 50 ms: on a worker of its own, one password
+ * at a time, in turn for each address (peer.h), new hashes first. What it has confirmed
+ * is remembered for the process, as an HMAC of password, hash and address under a
  * random key. Unknown users cost the same time as wrong passwords.
+ *
+ *   a login -> remembered for that address -> accepted at once
+ *          `-> its address pauses? waits --.
+ *           `-----------------------------> its turn -> bcrypt -> told, if the user
+ *                                                        still has the judged hash
  *
  * Thread: core; bcrypt on the worker.
  */
@@ -38,8 +44,10 @@ struct mp_credentials {
 /* fn is called later, on the core, perhaps before it returns (remembered). The handle
  * cancels it (fn is not called any more); NULL when it was answered at once.
  *
- * Whoever guesses waits: after ten refusals in a minute to one address its next
- * verdicts come one second later each, ten at most; others do not feel it. */
+ * Whoever guesses waits: after ten refusals in a minute an address has a pause after
+ * each further one, a second longer each, ten at most, in which none of its passwords
+ * is looked at but remembered ones. At most 16 of its logins wait then, none longer
+ * than ten seconds; the others are refused unheard. Other addresses do not feel it. */
 struct mp_auth_check *mp_auth_check(struct mp_auth *a, const struct mp_credentials *c,
                                     mp_auth_fn fn, void *ctx);
 void mp_auth_cancel(struct mp_auth_check *c); /* NULL-safe */

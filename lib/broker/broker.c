@@ -9,6 +9,7 @@
 #include "broker/client.h"
 #include "broker/dls.h"
 #include "broker/user.h"
+#include "stream/scan.h"
 
 #include <inttypes.h>
 
@@ -87,17 +88,12 @@ static void meta_failed(void *ctx, uint64_t tag, memphis_status status)
     mp_operation_done(op);
 }
 
-/* One append of a log comes back, and so do all of it that are not applied. */
-static void entries_failed(struct mp_broker *b, const struct mp_log *log, uint64_t tag,
-                           memphis_status status)
+/* Everything of that log that is not applied. */
+static void entries_lost(struct mp_broker *b, const struct mp_log *log,
+                         memphis_status status)
 {
     struct mp_list *l, *next;
 
-    if (status == MEMPHIS_NO_SPACE) /* removals have operations' tags */
-        mp_dls_failed(b, log);
-    meta_failed(b, tag, status);
-    if (tag != MP_STREAM_TAG)
-        return;
     for (l = b->all_streams.next; l != &b->all_streams; l = next) {
         struct mp_stream *s = mp_container_of(l, struct mp_stream, node);
 
@@ -105,22 +101,24 @@ static void entries_failed(struct mp_broker *b, const struct mp_log *log, uint64
         if (s->log == log)
             mp_stream_failed(s, status);
     }
+    if (status == MEMPHIS_NO_SPACE)
+        mp_dls_failed(b, log); /* may append, so when all streams know */
     b->wall_told_ns = mp_wall_offset(&b->streams.wall);
     mp_stations_failed(b, log, status);
 }
 
-static void data_failed(void *ctx, uint64_t tag, memphis_status status)
+static void data_lost(void *ctx, memphis_status status)
 {
     struct mp_broker *b = ctx;
 
-    entries_failed(b, b->data_log, tag, status);
+    entries_lost(b, b->data_log, status);
 }
 
-static void memory_failed(void *ctx, uint64_t tag, memphis_status status)
+static void memory_lost(void *ctx, memphis_status status)
 {
     struct mp_broker *b = ctx;
 
-    entries_failed(b, b->memory_log, tag, status);
+    entries_lost(b, b->memory_log, status);
 }
 
 static void log_ready(void *ctx, uint32_t pid)
@@ -171,7 +169,8 @@ static void set_sinks(struct mp_broker *b)
 {
     struct mp_log_sink sink = {
         .apply = data_apply,
-        .failed = data_failed,
+        .lost = data_lost,
+        .failed = meta_failed,
         .ready = log_ready,
         .state = log_state,
         .restore = log_restore,
@@ -181,7 +180,7 @@ static void set_sinks(struct mp_broker *b)
 
     b->data_log->sink = sink;
     sink.apply = memory_apply;
-    sink.failed = memory_failed;
+    sink.lost = memory_lost;
     b->memory_log->sink = sink;
 }
 
@@ -320,9 +319,16 @@ open_replica(struct mp_broker *b, const struct mp_broker_options *o, memphis_err
         .ctx = b,
     };
     memphis_status st = mp_replica_open(&r, &b->replica, err);
+    uint64_t disk = o->env->disk_bytes(o->env);
 
+    b->streams.subjects_bytes_max = r.memory_max / 16;
     if (st != MEMPHIS_OK)
         return st;
+    if (disk > 0 && o->disk_reserve >= disk)
+        mp_logf(b->logger, MEMPHIS_LOG_WARN, "broker",
+                "Of a disk of %llu bytes %llu are to stay free: messages are read and "
+                "acknowledged, none is stored (disk_reserve).",
+                (unsigned long long)disk, (unsigned long long)o->disk_reserve);
     b->meta_log = mp_replica_log(b->replica, MP_SHARD_META);
     b->data_log = mp_replica_log(b->replica, MP_SHARD_DATA);
     b->memory_log = mp_replica_log(b->replica, MP_SHARD_MEMORY);
@@ -413,6 +419,8 @@ memphis_status mp_broker_open(const struct mp_broker_options *o, struct mp_broke
     mp_mailbox_init(&b->mailbox, o->wake, o->ctx);
     b->env->mailbox = &b->mailbox;
     init_parts(b);
+    b->streams.ids.bytes_max =
+        (o->memory_max ? o->memory_max : MP_MEMORY_MAX_DEFAULT) / MP_DEDUPE_SHARE;
     st = open_replica(b, o, err);
     if (st == MEMPHIS_OK) {
         mp_dls_new(b);
@@ -479,7 +487,7 @@ void mp_broker_abandon(struct mp_broker *b)
 
 /* === The turn === */
 
-static bool log_is_full(const struct mp_broker *b)
+bool mp_broker_is_full(const struct mp_broker *b)
 {
     return mp_log_is_full(b->data_log) || mp_log_is_full(b->memory_log);
 }
@@ -492,7 +500,7 @@ static void take_input(struct mp_broker *b)
     struct mp_list *l;
 
     mp_list_init(&again);
-    while (bytes < MP_TURN_BYTES_MAX && operations > 0 && !log_is_full(b) &&
+    while (bytes < MP_TURN_BYTES_MAX && operations > 0 && !mp_broker_is_full(b) &&
            (l = mp_list_pop_front(&b->sources)) != NULL) {
         struct mp_source *s = mp_container_of(l, struct mp_source, input_node);
 
@@ -547,8 +555,10 @@ static uint64_t next_due(const struct mp_broker *b)
  * this very turn counts: it has woken groups, and made room for input. */
 static bool has_more(struct mp_broker *b)
 {
-    return !mp_list_is_empty(&b->streams.serving) || mp_mailbox_has_mail(&b->mailbox) ||
-           (!mp_list_is_empty(&b->sources) && !log_is_full(b));
+    return !mp_list_is_empty(&b->streams.serving) ||
+           !mp_list_is_empty(&b->streams.scans) ||
+           !mp_list_is_empty(&b->streams.looks) || mp_mailbox_has_mail(&b->mailbox) ||
+           (!mp_list_is_empty(&b->sources) && !mp_broker_is_full(b));
 }
 
 void mp_broker_turn(struct mp_broker *b, uint64_t *next_ns)
@@ -564,6 +574,8 @@ void mp_broker_turn(struct mp_broker *b, uint64_t *next_ns)
     note_step(b);
     mp_timers_advance(&b->timers, b->now_ns / MS);
     take_input(b);
+    mp_scans_run(&b->streams);
+    mp_streams_look(&b->streams);
     mp_streams_serve(&b->streams, SERVE_MESSAGES_MAX, SERVE_BYTES_MAX);
     mp_streams_log_progress(&b->streams);
     if (!b->is_broken)
@@ -614,7 +626,8 @@ uint64_t mp_broker_wall_ns(const struct mp_broker *b)
 bool mp_broker_is_idle(const struct mp_broker *b)
 {
     return mp_replica_is_idle(b->replica) && mp_list_is_empty(&b->streams.dirty) &&
-           mp_list_is_empty(&b->operations) && mp_list_is_empty(&b->sources);
+           mp_list_is_empty(&b->streams.scans) && mp_list_is_empty(&b->operations) &&
+           mp_list_is_empty(&b->sources);
 }
 
 void mp_broker_break(struct mp_broker *b, const memphis_error *why)

@@ -28,6 +28,7 @@
 #include "stream/stream.h"
 
 struct mp_broker;
+struct mp_station;
 
 /* Input and output of one session, as the turn sees it. Embedded in the owner. */
 struct mp_source {
@@ -107,6 +108,8 @@ struct mp_broker {
     void *ctx;
     /* The SDKs' door: a station is gone; who asked for that hears it later. */
     void (*station_removed)(struct mp_broker *b, const char *name);
+    /* Likewise: what dead letters do may be otherwise now. */
+    void (*station_changed)(struct mp_broker *b, const struct mp_station *s);
 };
 
 /* Opens, recovers (blocks), is ready for turns when it returns OK. */
@@ -130,6 +133,7 @@ void mp_broker_enter(struct mp_broker *b);
 void mp_broker_wants_turn(struct mp_broker *b, struct mp_source *s);  /* has input */
 void mp_broker_wants_flush(struct mp_broker *b, struct mp_source *s); /* has output */
 void mp_broker_forget_source(struct mp_broker *b, struct mp_source *s);
+bool mp_broker_is_full(const struct mp_broker *b); /* no input until the log has room */
 
 uint64_t mp_broker_now_ms(const struct mp_broker *b);
 uint64_t mp_broker_wall_ns(const struct mp_broker *b);

@@ -87,10 +87,22 @@ static void propose(struct mp_broker *b, const struct mp_command *c,
     mp_operation_done(op);
 }
 
+/* Its subjects are its own, and an SDK knows none of them. */
+static bool is_refused(const struct mp_station *s, struct mp_then then)
+{
+    if (s->settings.native || s->settings.stream[0] == 0)
+        return false;
+    then.fn(then.ctx, MEMPHIS_UNSUPPORTED,
+            "the station is a stream of a NATS client; it is used with NATS clients");
+    return true;
+}
+
 void mp_producer_add(struct mp_station *s, const struct mp_producer_request *r,
                      struct mp_then then)
 {
     struct mp_broker *b = s->broker;
+    if (is_refused(s, then))
+        return;
     struct mp_operation *op = mp_operation_new(b, then);
     struct mp_command c = { .kind = MP_COMMAND_PRODUCER_ADD,
                             .time_ns = mp_broker_wall_ns(b) };
@@ -213,7 +225,7 @@ static void make_or_update(struct mp_stream *s, const struct mp_consumer_request
     } else if (g->group.config.ack_wait_ns != config.ack_wait_ns ||
                g->group.config.deliveries_max != config.deliveries_max) {
         /* The start position stays: an SDK cannot know the group's history. */
-        mp_stream_group_update_encode(g, &config, &batch->payload);
+        mp_stream_group_update_encode(g, &config, NULL, &batch->payload);
         batch_add(batch, s);
     }
 }
@@ -253,6 +265,8 @@ void mp_consumer_add(struct mp_station *s, const struct mp_consumer_request *r,
                      struct mp_then then)
 {
     struct mp_broker *b = s->broker;
+    if (is_refused(s, then))
+        return;
     struct mp_operation *op = mp_operation_new(b, then);
     struct mp_command c = { .kind = MP_COMMAND_CONSUMER_ADD,
                             .time_ns = mp_broker_wall_ns(b) };

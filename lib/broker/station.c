@@ -5,6 +5,7 @@
 #include "base/status.h"
 #include "base/str.h"
 #include "broker/dls.h"
+#include "stream/nats.h"
 
 #include <inttypes.h>
 
@@ -42,6 +43,7 @@ void mp_station_settings_default(struct mp_station_settings *s)
         .native = true,
         .schema = "",
         .dls_station = "",
+        .stream = "",
     };
 }
 
@@ -112,6 +114,14 @@ struct mp_station *mp_station_next(struct mp_broker *b, uint32_t *at)
     return mp_map_next(&b->stations, at);
 }
 
+bool mp_station_behind(struct mp_broker *b, memphis_slice name, uint32_t *at)
+{
+    char internal[MP_NAME_MAX + 1];
+
+    return internal_of(name, internal) &&
+           mp_map_behind(&b->stations, mp_slice_text(internal), at);
+}
+
 bool mp_station_is_ready(const struct mp_station *s)
 {
     return s->streams_open == s->settings.partitions;
@@ -133,6 +143,13 @@ struct mp_stream *mp_broker_stream(struct mp_broker *b, memphis_slice name)
 
     while (size > 0 && p[size - 1] != '$')
         size--;
+    if (size == 0) { /* a NATS stream: the only one of its station */
+        s = mp_station_find(b, name);
+        return s != NULL && s->streams[0] != NULL &&
+                       mp_slice_equal(name, mp_slice_text(s->streams[0]->name))
+                   ? s->streams[0]
+                   : NULL;
+    }
     if (size < 2 || !mp_parse_u64(mp_slice(p + size, name.size - size), &number) ||
         number > MP_PARTITIONS_MAX)
         return NULL;
@@ -158,6 +175,7 @@ static struct mp_station *station_new(struct mp_broker *b,
     s->settings.schema = mp_strdup(row->settings.schema ? row->settings.schema : "");
     s->settings.dls_station =
         mp_strdup(row->settings.dls_station ? row->settings.dls_station : "");
+    s->settings.stream = mp_strdup(row->settings.stream ? row->settings.stream : "");
     s->first_pid = row->first_pid;
     s->created_ns = row->created_ns;
     s->streams =
@@ -208,6 +226,7 @@ static void station_free(struct mp_station *s, bool tell)
     s->broker->counters.stations--;
     mp_free((void *)(uintptr_t)s->settings.schema);
     mp_free((void *)(uintptr_t)s->settings.dls_station);
+    mp_free((void *)(uintptr_t)s->settings.stream);
     mp_free(s->streams);
     mp_free(s->name);
     mp_free(s->internal);
@@ -228,6 +247,22 @@ struct mp_log *mp_station_log(const struct mp_station *s)
 {
     return s->settings.storage == MP_STORAGE_MEMORY ? s->broker->memory_log
                                                     : s->broker->data_log;
+}
+
+/* The row's name is in lower case; the stream's is in its configuration. */
+static void settings_of_nats(const struct mp_station *s, char *name, size_t name_size,
+                             struct mp_stream_settings *out)
+{
+    struct mp_nats_config *c;
+
+    out->nats = s->settings.stream;
+    if (mp_nats_config_parse(mp_slice_text(s->settings.stream), &c, NULL) != MEMPHIS_OK)
+        return; /* who decodes it will say so */
+    mp_format(name, name_size, "%s", c->name);
+    out->limit = c->retention == MP_NATS_INTEREST ? MP_LIMIT_ACKED : MP_LIMIT_NATS;
+    out->limit_value = 0;
+    out->window_ns = c->window_ns;
+    mp_nats_config_free(c);
 }
 
 static void settings_of_stream(const struct mp_station *s, uint32_t number, char *name,
@@ -251,6 +286,8 @@ static void settings_of_stream(const struct mp_station *s, uint32_t number, char
         .station_id = s->id,
         .number = number,
     };
+    if (s->settings.stream[0] != 0)
+        settings_of_nats(s, name, name_size, out);
 }
 
 static void put_partition_head(struct mp_buf *out, uint8_t op,
@@ -262,12 +299,13 @@ static void put_partition_head(struct mp_buf *out, uint8_t op,
     mp_buf_put_u32(out, s->id);
 }
 
-static void put_open(struct mp_buf *out, const struct mp_station *s, uint32_t number)
+static void put_open(struct mp_buf *out, uint8_t op, const struct mp_station *s,
+                     uint32_t number)
 {
     struct mp_stream_settings settings;
     char name[MP_NAME_MAX + 8];
 
-    put_partition_head(out, PARTITION_OPEN, s, number);
+    put_partition_head(out, op, s, number);
     settings_of_stream(s, number, name, sizeof(name), &settings);
     mp_stream_settings_encode(&settings, out);
 }
@@ -282,8 +320,8 @@ static memphis_status append_partitions(struct mp_station *s, uint8_t op, uint64
     memphis_status st;
 
     for (uint32_t i = 0; i < n; i++) {
-        if (op == PARTITION_OPEN)
-            put_open(&payload, s, i + 1);
+        if (op != PARTITION_DROP)
+            put_open(&payload, op, s, i + 1);
         else
             put_partition_head(&payload, op, s, i + 1);
         ends[i] = payload.size;
@@ -452,11 +490,15 @@ void mp_station_partition_applied(struct mp_broker *b, struct mp_log *log,
     station_id = mp_cursor_u32(&c);
     if (c.bad)
         return;
-    if (op == PARTITION_OPEN) {
+    if (op == PARTITION_OPEN || op == PARTITION_CONFIGURE) {
         memphis_status st = mp_stream_settings_decode(&c, &arena, &settings);
-        if (st == MEMPHIS_OK)
+        struct mp_stream *old = mp_broker_stream_by_pid(b, e->pid);
+        if (st == MEMPHIS_OK && op == PARTITION_CONFIGURE && old != NULL &&
+            old->nats != NULL && settings.nats != NULL)
+            mp_nats_configure(old, settings.nats, !b->starting);
+        else if (st == MEMPHIS_OK && op == PARTITION_OPEN)
             open_stream(b, log, e->pid, &settings);
-        else
+        else if (st != MEMPHIS_OK)
             cannot_read(b, e->pid, st);
     } else if (op == PARTITION_DROP) {
         drop_stream(b, e->pid, station_id, number);
@@ -483,6 +525,25 @@ static void wait_until_ready(struct mp_station *s, struct mp_then then,
         propose_open(s);
 }
 
+static void take_settings(struct mp_broker *b, const struct mp_station_row *row)
+{
+    struct mp_station *s = mp_station_find(b, mp_slice_text(row->name));
+
+    if (s == NULL)
+        return;
+    mp_free((void *)(uintptr_t)s->settings.stream);
+    s->settings.stream = mp_strdup(row->settings.stream);
+    mp_free((void *)(uintptr_t)s->settings.dls_station);
+    s->settings.dls_station = mp_strdup(row->settings.dls_station);
+    s->settings.dls_poison = row->settings.dls_poison;
+    s->settings.dls_schema = row->settings.dls_schema;
+    s->settings.retention = row->settings.retention;
+    s->settings.retention_value = row->settings.retention_value;
+    s->settings.idempotency_ms = row->settings.idempotency_ms;
+    if (!b->starting && s->settings.native && b->station_changed != NULL)
+        b->station_changed(b, s);
+}
+
 void mp_station_applied(struct mp_broker *b, const struct mp_command *c,
                         memphis_status result, void *row, uint64_t tag)
 {
@@ -493,6 +554,8 @@ void mp_station_applied(struct mp_broker *b, const struct mp_command *c,
         s = station_new(b, row);
         if (!b->starting)
             propose_open(s);
+    } else if (c->kind == MP_COMMAND_STATION_CHANGE && result == MEMPHIS_OK) {
+        take_settings(b, row);
     } else if (c->kind == MP_COMMAND_STATION_DROP && result == MEMPHIS_OK) {
         struct mp_station_row *r = row;
 
@@ -529,7 +592,7 @@ void mp_stations_each_open(struct mp_broker *b,
                                   .pid = s->first_pid + n - 1,
                                   .time_ns = b->now_ns };
             mp_buf_clear(&payload);
-            put_open(&payload, s, n);
+            put_open(&payload, PARTITION_OPEN, s, n);
             e.payload = mp_buf_slice(&payload);
             fn(to, &e);
         }
@@ -543,6 +606,9 @@ void mp_stations_finish_start(struct mp_broker *b)
     for (uint32_t i = 0; (s = mp_map_next(&b->stations, &i)) != NULL;)
         if (!mp_station_is_ready(s))
             propose_open(s); /* a crash came between the two steps; or memory storage */
+        else if (s->streams[0]->nats != NULL &&
+                 strcmp(s->streams[0]->settings.nats, s->settings.stream) != 0)
+            (void)append_partitions(s, PARTITION_CONFIGURE, MP_STREAM_TAG);
     drop_orphans(b);
 }
 
@@ -721,6 +787,133 @@ void mp_station_purge(struct mp_station *s, uint32_t number, struct mp_then then
     st = append_floors(s, from, to, mp_operation_tag(op));
     if (st != MEMPHIS_OK) {
         mp_operation_fail(op, st, "the station could not be purged");
+        mp_operation_done(op);
+    }
+    mp_operation_done(op);
+}
+
+/* One append that an operation waits for. */
+static void append_one(struct mp_station *s, const struct mp_entry *e,
+                       struct mp_then then, const char *text)
+{
+    struct mp_operation *op = mp_operation_new(s->broker, then);
+    memphis_status st = mp_log_append(mp_station_log(s), e, 1, mp_operation_tag(op));
+
+    if (st != MEMPHIS_OK) {
+        mp_operation_fail(op, st, text);
+        mp_operation_done(op);
+    }
+    mp_operation_done(op);
+}
+
+void mp_station_remove_messages(struct mp_station *s, uint32_t number,
+                                const uint64_t *seqs, size_t n, struct mp_then then)
+{
+    struct mp_buf payload = { 0 };
+    struct mp_entry e = { .type = MP_ENTRY_DELETE, .time_ns = s->broker->now_ns };
+
+    if (mp_station_stream(s, number) == NULL) {
+        answer(then, MEMPHIS_NOT_FOUND, "the partition does not exist");
+        return;
+    }
+    if (n == 0) {
+        answer(then, MEMPHIS_OK, "");
+        return;
+    }
+    mp_stream_removal_encode(seqs, n, &payload);
+    e.pid = s->first_pid + number - 1;
+    e.seq = seqs[0];
+    e.payload = mp_buf_slice(&payload);
+    append_one(s, &e, then, "the messages could not be removed");
+    mp_buf_fini(&payload);
+}
+
+/* === Streams of NATS clients === */
+
+void mp_station_settings_nats(const struct mp_nats_config *c,
+                              struct mp_station_settings *out)
+{
+    mp_station_settings_default(out);
+    out->native = false;
+    out->stream = c->text;
+    out->storage = c->memory ? MP_STORAGE_MEMORY : MP_STORAGE_FILE;
+    out->idempotency_ms = c->window_ns / MS;
+    out->dls_poison = out->dls_schema = false;
+    /* A station shows one kind: the first of them that is bounded. */
+    out->retention_value = 0;
+    if (c->retention != MP_NATS_LIMITS) {
+        out->retention = MP_RETAIN_ACKED;
+    } else if (c->age_max_ns > 0) {
+        out->retention_value = c->age_max_ns / (1000 * MS);
+    } else if (c->messages_max > 0) {
+        out->retention = MP_RETAIN_MESSAGES;
+        out->retention_value = c->messages_max;
+    } else if (c->bytes_max > 0) {
+        out->retention = MP_RETAIN_BYTES;
+        out->retention_value = c->bytes_max;
+    }
+}
+
+/* A change: the metadata first, then the partitions, if it is theirs, too. */
+struct change {
+    struct mp_broker *broker;
+    struct mp_then then;
+    uint32_t station_id;
+    bool is_theirs;
+};
+
+static void changed(void *ctx, memphis_status status, const char *text)
+{
+    struct change *c = ctx;
+    struct mp_station *s = station_by_id(c->broker, c->station_id);
+    struct mp_then then = c->then;
+    struct mp_operation *op;
+    bool is_theirs = c->is_theirs;
+
+    mp_free(c);
+    if (status != MEMPHIS_OK || s == NULL || !is_theirs) {
+        answer(then, s == NULL ? MEMPHIS_NOT_FOUND : status, text);
+        return;
+    }
+    op = mp_operation_new(s->broker, then);
+    status = append_partitions(s, PARTITION_CONFIGURE, mp_operation_tag(op));
+    if (status != MEMPHIS_OK) { /* the next start does it */
+        mp_operation_fail(op, status, "the station could not be changed");
+        mp_operation_done(op);
+    }
+    mp_operation_done(op);
+}
+
+static bool is_same_text(const char *a, const char *b)
+{
+    return strcmp(a != NULL ? a : "", b != NULL ? b : "") == 0;
+}
+
+void mp_station_change(struct mp_station *s, const struct mp_station_settings *settings,
+                       struct mp_then then)
+{
+    struct mp_broker *b = s->broker;
+    struct change *change = mp_alloc(sizeof(*change));
+    struct mp_command c = { .kind = MP_COMMAND_STATION_CHANGE,
+                            .time_ns = s->created_ns };
+    struct mp_operation *op;
+    memphis_status st;
+
+    mp_assert(mp_station_is_ready(s));
+    *change = (struct change){ b, then, s->id,
+                               settings->retention != s->settings.retention ||
+                                   settings->retention_value !=
+                                       s->settings.retention_value ||
+                                   settings->idempotency_ms !=
+                                       s->settings.idempotency_ms ||
+                                   !is_same_text(settings->stream,
+                                                 s->settings.stream) };
+    c.u.station = *mp_meta_station_by_id(b->meta, s->id);
+    c.u.station.settings = *settings;
+    op = mp_operation_new(b, (struct mp_then){ changed, change });
+    st = mp_meta_propose(b->meta, &c, mp_operation_tag(op));
+    if (st != MEMPHIS_OK) {
+        mp_operation_fail(op, st, "the station could not be changed");
         mp_operation_done(op);
     }
     mp_operation_done(op);

@@ -14,6 +14,7 @@
 #define MP_BROKER_STATION_H
 
 #include "broker/broker.h"
+#include "stream/nats_config.h"
 
 struct mp_station {
     struct mp_broker *broker;
@@ -46,6 +47,8 @@ struct mp_station *mp_station_find(struct mp_broker *b, memphis_slice name);
 bool mp_station_is_ready(const struct mp_station *s);
 struct mp_station *mp_station_next(struct mp_broker *b,
                                    uint32_t *at); /* as mp_map_next */
+/* As mp_map_behind; the name as for mp_station_find. */
+bool mp_station_behind(struct mp_broker *b, memphis_slice name, uint32_t *at);
 
 /* `name` is external, folded and checked by mp_name_check; settings are checked. An
  * existing station, or one that somebody else makes first, is left as it is: status
@@ -57,6 +60,13 @@ void mp_station_create(struct mp_broker *b, const char *name,
  * with defaults when it does not exist; else NOT_FOUND. */
 void mp_station_ensure(struct mp_broker *b, const char *name, bool make,
                        const char *user, struct mp_then then);
+/* Other settings for a station that is READY: of a stream of a NATS client, or of what
+ * dead letters do. */
+void mp_station_change(struct mp_station *s, const struct mp_station_settings *settings,
+                       struct mp_then then);
+/* The settings of the station of such a stream. `c` outlives them. */
+void mp_station_settings_nats(const struct mp_nats_config *c,
+                              struct mp_station_settings *out);
 /* Groups hear 409, data goes, rows go. NOT_FOUND: already gone. */
 void mp_station_drop(struct mp_broker *b, struct mp_station *s, const char *user,
                      struct mp_then then);
@@ -65,11 +75,17 @@ void mp_station_drop(struct mp_broker *b, struct mp_station *s, const char *user
  * sequences go on. Dead letters stay: mp_dls_drop. NOT_FOUND: no such partition. */
 void mp_station_purge(struct mp_station *s, uint32_t number, struct mp_then then);
 
+/* Messages of partition `number` go, in one commit: `seqs` ascending, at most
+ * MP_STREAM_REMOVALS_MAX; what is not there is no error. NOT_FOUND: no such
+ * partition. */
+void mp_station_remove_messages(struct mp_station *s, uint32_t number,
+                                const uint64_t *seqs, size_t n, struct mp_then then);
+
 /* The log of the shard in which its partitions are. */
 struct mp_log *mp_station_log(const struct mp_station *s);
 /* Partition `number` from 1; NULL: no such one (or not open). */
 struct mp_stream *mp_station_stream(struct mp_station *s, uint32_t number);
-/* By the stream's own name "orders#eu$1"; NULL: none. */
+/* By the stream's own name "orders#eu$1", or that of a NATS stream; NULL: none. */
 struct mp_stream *mp_broker_stream(struct mp_broker *b, memphis_slice name);
 
 /* -- broker.c's side -- */

@@ -53,6 +53,8 @@ struct mp_bus {
     uint32_t delivering;               /* depth */
     struct mp_subscription *dead_subs; /* chained by ctx */
     struct mp_service *dead_services;
+    void (*watch)(void *ctx, memphis_slice pattern);
+    void *watch_ctx;
 };
 
 /* === Life === */
@@ -150,7 +152,16 @@ memphis_status mp_bus_subscribe(struct mp_bus *b, struct mp_client *c,
     c->subscriptions_cost += cost;
     interest_changed(b, subject);
     *out = s;
+    if (b->watch != NULL)
+        b->watch(b->watch_ctx, subject);
     return MEMPHIS_OK;
+}
+
+void mp_bus_watch(struct mp_bus *b, void (*fn)(void *ctx, memphis_slice pattern),
+                  void *ctx)
+{
+    b->watch = fn;
+    b->watch_ctx = ctx;
 }
 
 static void subscription_free(struct mp_subscription *s)
@@ -186,6 +197,8 @@ struct mp_service *mp_bus_serve(struct mp_bus *b, memphis_slice pattern, uint32_
     s->ctx = ctx;
     s->flags = flags;
     s->order = b->next_service++;
+    if (flags & MP_SERVICE_LAST)
+        s->order |= 1ull << 63;
     s->node = mp_interest_add(&b->services, pattern, s);
     b->generation++;
     return s;

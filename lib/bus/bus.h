@@ -68,7 +68,10 @@ struct mp_client {
     uint32_t subscriptions_cost; /* of all together */
 };
 
-enum { MP_SERVICE_TAP = 1 };
+enum {
+    MP_SERVICE_TAP = 1,
+    MP_SERVICE_LAST = 2 /* only where no other service matches */
+};
 
 /* True: taken (there was a responder). False: as if nobody served the subject. */
 typedef bool (*mp_service_fn)(void *ctx, struct mp_client *from,
@@ -87,6 +90,10 @@ memphis_status mp_bus_subscribe(struct mp_bus *b, struct mp_client *c,
                                 memphis_slice subject, memphis_slice queue,
                                 struct mp_subscription **out);
 void mp_bus_unsubscribe(struct mp_bus *b, struct mp_subscription *s); /* frees it */
+
+/* `fn` hears of every subscription that is added; a second call replaces the first. */
+void mp_bus_watch(struct mp_bus *b, void (*fn)(void *ctx, memphis_slice pattern),
+                  void *ctx);
 
 /* The first service that matches, in order of registration, gets the message. */
 struct mp_service *mp_bus_serve(struct mp_bus *b, memphis_slice pattern, uint32_t flags,

@@ -133,7 +133,8 @@ static struct station *new_station(const struct mp_command *c)
     struct mp_command own;
     struct station *s = new_row(c, sizeof *s, &own);
 
-    mp_assert(c->kind == MP_COMMAND_STATION_CREATE);
+    mp_assert(c->kind == MP_COMMAND_STATION_CREATE ||
+              c->kind == MP_COMMAND_STATION_CHANGE);
     s->row = own.u.station;
     mp_list_init(&s->producers);
     mp_list_init(&s->consumers);
@@ -233,6 +234,29 @@ static void producer_add(struct mp_meta *m, const struct mp_command *c,
     *e = (struct effect){ .row = row, .id = row->id, .changed = true };
 }
 
+/* The whole row anew; its members, creator and times stay. */
+static void station_change(struct mp_meta *m, const struct mp_command *c,
+                           struct effect *e)
+{
+    const struct mp_station_row *wanted = &c->u.station;
+    struct station *old = mp_map_find(&m->stations, mp_slice_text(wanted->name));
+    struct mp_list *l;
+
+    if (old == NULL || old->row.id != wanted->id)
+        return;
+    struct station *s = new_station(c);
+    while ((l = mp_list_pop_front(&old->producers)) != NULL)
+        mp_list_push_back(&s->producers, l);
+    while ((l = mp_list_pop_front(&old->consumers)) != NULL)
+        mp_list_push_back(&s->consumers, l);
+    mp_map_remove(&m->stations, mp_slice_text(old->row.name));
+    mp_map_remove(&m->stations_by_id, id_key(&old->row.id));
+    mp_map_put(&m->stations, mp_slice_text(s->row.name), s);
+    mp_map_put(&m->stations_by_id, id_key(&s->row.id), s);
+    free_station(old);
+    *e = (struct effect){ .row = s, .id = s->row.id, .changed = true };
+}
+
 static void producer_drop(struct mp_meta *m, const struct mp_command *c,
                           struct effect *e)
 {
@@ -316,6 +340,7 @@ static void (*const handlers[])(struct mp_meta *m, const struct mp_command *c,
     [MP_COMMAND_CONSUMER_DROP] = consumer_drop,
     [MP_COMMAND_USER_PUT] = user_put,
     [MP_COMMAND_USER_DROP] = user_drop,
+    [MP_COMMAND_STATION_CHANGE] = station_change,
 };
 
 /* Decides and changes the catalogue. */
@@ -776,6 +801,11 @@ struct mp_user_row *mp_meta_user(struct mp_meta *m, memphis_slice name)
 struct mp_user_row *mp_meta_user_next(struct mp_meta *m, uint32_t *at)
 {
     return mp_map_next(&m->users, at);
+}
+
+bool mp_meta_user_behind(struct mp_meta *m, memphis_slice name, uint32_t *at)
+{
+    return mp_map_behind(&m->users, name, at);
 }
 
 struct mp_producer_row *mp_meta_producer_next(struct mp_meta *m, uint32_t station_id,

@@ -50,6 +50,7 @@ static const struct mp_field station_fields[] = {
     TEXT(15, u.station.settings.dls_station, "dls_station"),
     NUMBER(16, MP_FIELD_U32, u.station.first_pid, 0, "first_pid"),
     TEXT(17, u.station.created_by, "created_by"),
+    TEXT(18, u.station.settings.stream, "stream"),
 };
 
 static const struct mp_field producer_fields[] = {
@@ -124,6 +125,7 @@ static const struct mp_command_spec specs[] = {
     [MP_COMMAND_CONSUMER_DROP] = { "consumer_drop", &consumer_row, true },
     [MP_COMMAND_USER_PUT] = { "user_put", &user_row, false },
     [MP_COMMAND_USER_DROP] = { "user_drop", &user_row, true },
+    [MP_COMMAND_STATION_CHANGE] = { "station_change", &station_row, false },
 };
 enum { SPECS_COUNT = sizeof specs / sizeof specs[0] };
 
@@ -270,7 +272,7 @@ const char *mp_command_fault(const struct mp_command *c)
     }
     if (mp_command_row_name(c)[0] == 0)
         return "the name is empty";
-    if (c->kind == MP_COMMAND_STATION_CREATE)
+    if (c->kind == MP_COMMAND_STATION_CREATE || c->kind == MP_COMMAND_STATION_CHANGE)
         return station_fault(&c->u.station);
     if (c->kind == MP_COMMAND_PRODUCER_ADD && c->u.producer.id == 0)
         return "the producer has no id";

@@ -96,6 +96,7 @@ static const char *const migrations[] = {
     "ALTER TABLE users ADD COLUMN allow_write TEXT NOT NULL DEFAULT '';"
     "ALTER TABLE users ADD COLUMN deny_read TEXT NOT NULL DEFAULT '';"
     "ALTER TABLE users ADD COLUMN deny_write TEXT NOT NULL DEFAULT '';",
+    "ALTER TABLE stations ADD COLUMN stream TEXT NOT NULL DEFAULT '';",
 };
 enum { MIGRATIONS_COUNT = sizeof migrations / sizeof migrations[0] };
 
@@ -106,7 +107,7 @@ static const char position_sql[] =
 struct mp_db {
     sqlite3 *handle;
     sqlite3_stmt *store_position;
-    sqlite3_stmt *change[MP_COMMAND_USER_DROP + 1]; /* by command */
+    sqlite3_stmt *change[MP_COMMANDS_END]; /* by command */
     uint64_t committed_index;
     int32_t wal_pages;             /* in SQLite's log after the last commit */
     bool in_memory;
@@ -361,6 +362,14 @@ static void put_columns(struct mp_buf *sql, const struct mp_row_spec *row, bool 
     }
 }
 
+static void put_update(struct mp_buf *sql, const struct mp_row_spec *row)
+{
+    mp_buf_format(sql, " ON CONFLICT (%s) DO UPDATE SET ", row->order);
+    for (size_t i = 0; i < row->count; i++)
+        mp_buf_format(sql, "%s%s = excluded.%s", i > 0 ? ", " : "",
+                      row->fields[i].column, row->fields[i].column);
+}
+
 /* The statement of a command. A user is replaced, and dropped by name; what has an id
  * must be new, and is dropped by id. */
 static memphis_status prepare_change(struct mp_db *db, uint32_t kind,
@@ -381,6 +390,8 @@ static memphis_status prepare_change(struct mp_db *db, uint32_t kind,
         mp_buf_put_text(&sql, ") VALUES (");
         put_columns(&sql, spec->row, true);
         mp_buf_put_text(&sql, ")");
+        if (kind == MP_COMMAND_STATION_CHANGE) /* its members stay: no REPLACE */
+            put_update(&sql, spec->row);
     }
     mp_buf_put_u8(&sql, 0);
     memphis_status s = prepare(db, (const char *)sql.data, SQLITE_PREPARE_PERSISTENT,
@@ -394,7 +405,7 @@ static memphis_status prepare_all(struct mp_db *db, memphis_error *err)
     memphis_status s = prepare(db, position_sql, SQLITE_PREPARE_PERSISTENT,
                                &db->store_position, err);
 
-    for (uint32_t kind = 1; s == MEMPHIS_OK && kind <= MP_COMMAND_USER_DROP; kind++)
+    for (uint32_t kind = 1; s == MEMPHIS_OK && kind < MP_COMMANDS_END; kind++)
         s = prepare_change(db, kind, err);
     return s;
 }
@@ -460,7 +471,7 @@ void mp_db_close(struct mp_db *db)
     if (db == NULL)
         return;
     (void)sqlite3_finalize(db->store_position); /* they repeat errors of the past */
-    for (uint32_t kind = 0; kind <= MP_COMMAND_USER_DROP; kind++)
+    for (uint32_t kind = 0; kind < MP_COMMANDS_END; kind++)
         (void)sqlite3_finalize(db->change[kind]);
     int rc = sqlite3_close(db->handle);
     mp_assert(rc == SQLITE_OK); /* else a statement was left open */

@@ -37,6 +37,7 @@ struct mp_station_settings {
     bool native;             /* made by a Memphis request or the C API */
     const char *schema;      /* "": none. In a row: owned by the row */
     const char *dls_station; /* "": none */
+    const char *stream;      /* of a NATS client: its configuration (JSON); "": none */
 };
 
 /* Rows are owned by the catalogue and valid until the next apply. */
@@ -100,7 +101,9 @@ enum mp_command_kind { /* numbers are on disk: never reused */
                        MP_COMMAND_CONSUMER_DROP =
                            6, /* one row by name, station and connection id */
                        MP_COMMAND_USER_PUT = 7, /* insert or replace by name */
-                       MP_COMMAND_USER_DROP = 8
+                       MP_COMMAND_USER_DROP = 8,
+                       MP_COMMAND_STATION_CHANGE = 9, /* all fields, by name and id */
+                       MP_COMMANDS_END
 };
 
 /* One command, decoded. Texts are borrowed. */
@@ -176,6 +179,8 @@ struct mp_station_row *mp_meta_station_by_id(struct mp_meta *m, uint32_t id);
 struct mp_station_row *mp_meta_station_next(struct mp_meta *m, uint32_t *at);
 struct mp_user_row *mp_meta_user(struct mp_meta *m, memphis_slice name);
 struct mp_user_row *mp_meta_user_next(struct mp_meta *m, uint32_t *at);
+/* As mp_map_behind. */
+bool mp_meta_user_behind(struct mp_meta *m, memphis_slice name, uint32_t *at);
 /* NULL `after`: the first row of the station; else the one behind it. */
 struct mp_producer_row *mp_meta_producer_next(struct mp_meta *m, uint32_t station_id,
                                               struct mp_producer_row *after);

@@ -1,5 +1,6 @@
 #include "proto/jsapi_internal.h"
 
+#include "base/assert.h"
 #include "base/enc.h"
 #include "base/mem.h"
 #include "base/status.h"
@@ -41,13 +42,14 @@ static const struct mp_jsapi_row rows[] = {
       PAGE ",\"consumers\":[]" },
     { "STREAM.LIST", 0, 0, mp_jsapi_stream_list, TYPE("stream_list"),
       PAGE ",\"streams\":[]" },
+    { "DIRECT.GET", 1, ANY, mp_jsapi_direct_get, "", "" },
     { "STREAM.MSG.GET", 1, 1, mp_jsapi_message_get, TYPE("stream_msg_get"), "" },
-    { "STREAM.CREATE", 1, 1, mp_jsapi_stream_change, TYPE("stream_create"), "" },
-    { "STREAM.UPDATE", 1, 1, mp_jsapi_stream_change, TYPE("stream_update"), "" },
-    { "STREAM.DELETE", 1, 1, mp_jsapi_stream_change, TYPE("stream_delete"), "" },
-    { "STREAM.PURGE", 1, 1, mp_jsapi_stream_change, TYPE("stream_purge"),
+    { "STREAM.CREATE", 1, 1, mp_jsapi_stream_create, TYPE("stream_create"), "" },
+    { "STREAM.UPDATE", 1, 1, mp_jsapi_stream_create, TYPE("stream_update"), "" },
+    { "STREAM.DELETE", 1, 1, mp_jsapi_stream_delete, TYPE("stream_delete"), "" },
+    { "STREAM.PURGE", 1, 1, mp_jsapi_stream_purge, TYPE("stream_purge"),
       ",\"purged\":0" },
-    { "STREAM.MSG.DELETE", 1, 1, mp_jsapi_stream_change, TYPE("stream_msg_delete"),
+    { "STREAM.MSG.DELETE", 1, 1, mp_jsapi_message_delete, TYPE("stream_msg_delete"),
       "" },
 };
 
@@ -191,13 +193,44 @@ bool mp_jsapi_list_body(struct mp_jsapi_call *c, struct mp_json **doc, uint64_t 
     return true;
 }
 
+/* === Commands === */
+
+struct mp_jsapi_command *mp_jsapi_command_new(const struct mp_jsapi_call *c,
+                                              memphis_slice stream, memphis_slice name)
+{
+    struct mp_jsapi_command *k = mp_alloc(sizeof(*k) + c->reply.size);
+
+    mp_assert(stream.size < sizeof(k->stream) && name.size < sizeof(k->name));
+    k->broker = c->broker;
+    k->row = c->row;
+    memcpy(k->stream, stream.data, stream.size);
+    if (name.size > 0)
+        memcpy(k->name, name.data, name.size);
+    k->reply_size = (uint32_t)c->reply.size;
+    if (c->reply.size > 0)
+        memcpy(k->reply, c->reply.data, c->reply.size);
+    return k;
+}
+
+struct mp_jsapi_call mp_jsapi_command_call(struct mp_jsapi_command *k)
+{
+    return (struct mp_jsapi_call){
+        .broker = k->broker,
+        .row = k->row,
+        .lang = "",
+        .reply = mp_slice(k->reply, k->reply_size),
+        .stream = mp_slice_text(k->stream),
+        .name = mp_slice_text(k->name),
+    };
+}
+
 /* === Services === */
 
 /* What start made for one broker; reached again by its last service. */
 struct jsapi {
     struct mp_broker *broker;
     struct mp_jsapi_counters counters;
-    struct mp_service *api, *ack, *ending;
+    struct mp_service *api, *ack, *flow, *ending;
 };
 
 #define API_PREFIX "$JS.API."
@@ -213,9 +246,13 @@ static bool on_api(void *ctx, struct mp_client *from, const struct mp_message *m
     memphis_slice subject =
         mp_slice((const char *)m->subject.data + skip, m->subject.size - skip);
     struct mp_jsapi_call c = {
-        .broker = j->broker, .counters = &j->counters, .reply = m->reply,
+        .broker = j->broker,
+        .counters = &j->counters,
+        .reply = m->reply,
         .body = m->payload,
         .lang = from != NULL && from->lang != NULL ? from->lang : "",
+        .user = from != NULL ? from->user : NULL,
+        .grants = from != NULL ? from->grants : NULL,
     };
 
     c.row = row_of(subject, &rest);
@@ -236,6 +273,14 @@ static bool on_ack(void *ctx, struct mp_client *from, const struct mp_message *m
     return mp_jsapi_ack(j->broker, m);
 }
 
+static bool on_flow(void *ctx, struct mp_client *from, const struct mp_message *m)
+{
+    struct jsapi *j = ctx;
+
+    (void)from;
+    return mp_jsapi_flow(j->broker, m);
+}
+
 /* Only the broker itself publishes without a client. */
 static bool on_ending(void *ctx, struct mp_client *from, const struct mp_message *m)
 {
@@ -247,6 +292,7 @@ static bool on_ending(void *ctx, struct mp_client *from, const struct mp_message
         return false;
     mp_bus_unserve(bus, j->api);
     mp_bus_unserve(bus, j->ack);
+    mp_bus_unserve(bus, j->flow);
     mp_bus_unserve(bus, j->ending);
     mp_free(j);
     return true;
@@ -259,6 +305,7 @@ void mp_jsapi_start(struct mp_broker *b)
     j->broker = b;
     j->api = mp_bus_serve(b->bus, MP_STR(API_PREFIX ">"), 0, on_api, j);
     j->ack = mp_bus_serve(b->bus, MP_STR("$JS.ACK.>"), 0, on_ack, j);
+    j->flow = mp_bus_serve(b->bus, MP_STR("$JS.FC.>"), 0, on_flow, j);
     j->ending = mp_bus_serve(b->bus, ENDING_SUBJECT, 0, on_ending, j);
 }
 

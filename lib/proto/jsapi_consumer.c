@@ -1,17 +1,17 @@
-/* Consumers: pulls and acks (hot), info, and what NATS clients make and remove. */
+/* Consumers: pulls and acks (hot), info, removal. */
 #include "proto/jsapi_internal.h"
 
 #include "base/assert.h"
 #include "base/limits.h"
 #include "base/mem.h"
 #include "base/status.h"
+#include "stream/consumer.h"
+#include "stream/nats_config.h"
 
+#include <inttypes.h>
 #include <stdlib.h>
 
-static const uint64_t MS = 1000000;
-
 enum { NAMES_PAGE = 1024, LIST_PAGE = 256 };
-enum { ACK_PENDING_DEFAULT = 1000, DELIVERIES_MAX = 65535 };
 
 /* === Pull requests (sdk-protocol 3.5) === */
 
@@ -201,6 +201,36 @@ static void send_bad_request(struct mp_broker *b, memphis_slice inbox, const cha
     mp_buf_fini(&headers);
 }
 
+/* What the consumer's configuration says of requests. False: it was refused. */
+static bool is_allowed(struct mp_broker *b, const struct mp_consumer_config *o,
+                       const struct mp_pull_request *r, memphis_slice inbox)
+{
+    struct mp_buf why = { 0 };
+    struct mp_message m = { .subject = inbox };
+
+    if (o->deliver_subject != NULL)
+        mp_buf_put_text(&why, "Consumer is push based");
+    else if (o->batch_max > 0 && r->batch > o->batch_max)
+        mp_buf_format(&why, "Exceeded MaxRequestBatch of %" PRIu64, o->batch_max);
+    else if (o->expires_max_ns > 0 && r->expires_ns > o->expires_max_ns)
+        mp_buf_format(&why, "Exceeded MaxRequestExpires of %" PRIu64 "ms",
+                      o->expires_max_ns / 1000000);
+    else if (o->request_bytes_max > 0 && r->bytes_max > o->request_bytes_max)
+        mp_buf_format(&why, "Exceeded MaxRequestMaxBytes of %" PRIu64,
+                      o->request_bytes_max);
+    if (why.size > 0) {
+        struct mp_buf headers = { 0 };
+
+        mp_buf_format(&headers, "NATS/1.0 409 %.*s\r\n\r\n", (int)why.size,
+                      (const char *)why.data);
+        m.headers = mp_buf_slice(&headers);
+        mp_bus_deliver(b->bus, inbox, &m);
+        mp_buf_fini(&headers);
+    }
+    mp_buf_fini(&why);
+    return m.headers.size == 0;
+}
+
 /* A request without an inbox, or with one that cannot be, is dropped without a word. */
 static void pull(struct mp_broker *b, struct mp_stream_group *g, memphis_slice inbox,
                  memphis_slice body)
@@ -212,7 +242,7 @@ static void pull(struct mp_broker *b, struct mp_stream_group *g, memphis_slice i
         return;
     if (mp_jsapi_pull_parse(body, &r, &err) != MEMPHIS_OK)
         send_bad_request(b, inbox, err.message);
-    else
+    else if (g->nats == NULL || is_allowed(b, g->nats->config, &r, inbox))
         mp_stream_pull(g, &r, inbox);
 }
 
@@ -280,6 +310,18 @@ bool mp_jsapi_ack(struct mp_broker *b, const struct mp_message *m)
     return true;
 }
 
+bool mp_jsapi_flow(struct mp_broker *b, const struct mp_message *m)
+{
+    struct mp_stream *s = mp_broker_stream(b, mp_subject_token(m->subject, 2));
+    struct mp_stream_group *g =
+        s != NULL ? mp_stream_group(s, mp_subject_token(m->subject, 3)) : NULL;
+
+    if (g == NULL || g->nats == NULL)
+        return false;
+    mp_consumer_flow(g);
+    return true;
+}
+
 /* === What a consumer looks like (3.3) === */
 
 static const char *const policies[] = {
@@ -293,6 +335,10 @@ static void put_config(struct mp_json_writer *w, const struct mp_stream_group *g
 {
     const struct mp_group_config *c = &g->group.config;
 
+    if (g->nats != NULL) {
+        mp_nats_put_raw(w, "config", mp_slice_text(g->nats->config->text));
+        return;
+    }
     mp_json_object(w, "config");
     mp_json_put_text(w, "durable_name", mp_slice(g->name, g->name_size));
     mp_json_put_str(w, "deliver_policy", policies[g->policy]);
@@ -327,10 +373,11 @@ static void put_position(struct mp_json_writer *w, const char *key,
     mp_json_object_end(w);
 }
 
-static void put_group(struct mp_json_writer *w, const struct mp_broker *b,
-                      const struct mp_stream_group *g)
+void mp_jsapi_put_group(struct mp_json_writer *w, const struct mp_broker *b,
+                        struct mp_stream_group *g)
 {
     uint64_t acked = mp_group_ack_floor_dseq(&g->group);
+    const char *push = g->nats != NULL ? g->nats->config->deliver_subject : NULL;
 
     mp_json_put_text(w, "stream_name", mp_slice(g->stream->name, g->stream->name_size));
     mp_json_put_text(w, "name", mp_slice(g->name, g->name_size));
@@ -341,15 +388,17 @@ static void put_group(struct mp_json_writer *w, const struct mp_broker *b,
                  acked > 0 ? g->last_active_ns : 0);
     mp_json_put_uint(w, "num_ack_pending", g->group.pending.count);
     mp_json_put_uint(w, "num_redelivered", g->group.redelivered);
-    mp_json_put_uint(w, "num_waiting", g->pulls.count);
+    mp_json_put_uint(w, "num_waiting", push != NULL ? 0 : g->pulls.count);
     mp_json_put_uint(w, "num_pending", mp_stream_group_unseen(g));
+    if (push != NULL)
+        mp_json_put_bool(w, "push_bound",
+                         mp_bus_has_interest(b->bus, mp_slice_text(push)));
     mp_jsapi_put_time(w, "ts", mp_broker_wall_ns(b));
 }
 
 /* === Queries === */
 
-/* The group that a call names; NULL: it was answered with an error. */
-static struct mp_stream_group *group_of(struct mp_jsapi_call *c)
+struct mp_stream_group *mp_jsapi_group(struct mp_jsapi_call *c)
 {
     struct mp_stream *s = mp_jsapi_stream(c);
     struct mp_stream_group *g = s != NULL ? mp_stream_group(s, c->name) : NULL;
@@ -371,11 +420,11 @@ bool mp_jsapi_consumer_info(struct mp_jsapi_call *c)
         mp_jsapi_fail(c, &not_empty);
         return true;
     }
-    g = group_of(c);
+    g = mp_jsapi_group(c);
     if (g == NULL)
         return true;
     mp_jsapi_begin(c);
-    put_group(&c->w, c->broker, g);
+    mp_jsapi_put_group(&c->w, c->broker, g);
     mp_jsapi_send(c);
     return true;
 }
@@ -449,7 +498,7 @@ bool mp_jsapi_consumer_list(struct mp_jsapi_call *c)
         return true;
     for (size_t i = p.from; i < p.to; i++) {
         mp_json_object(&c->w, NULL);
-        put_group(&c->w, c->broker, p.items[i]);
+        mp_jsapi_put_group(&c->w, c->broker, p.items[i]);
         mp_json_object_end(&c->w);
     }
     end_page(c, &p);
@@ -458,62 +507,10 @@ bool mp_jsapi_consumer_list(struct mp_jsapi_call *c)
 
 /* === Commands === */
 
-/* An answer that waits for its entry. */
-struct command {
-    struct mp_broker *broker;
-    const struct mp_jsapi_row *row;
-    char stream[MP_NAME_MAX + 8], durable[MP_NAME_MAX + 1];
-    uint32_t reply_size;
-    char reply[];
-};
-
-static struct command *command_new(const struct mp_jsapi_call *c,
-                                   const struct mp_stream *s, memphis_slice durable)
-{
-    struct command *k = mp_alloc(sizeof(*k) + c->reply.size);
-
-    mp_assert(durable.size <= MP_NAME_MAX && s->name_size < sizeof(k->stream));
-    k->broker = c->broker;
-    k->row = c->row;
-    memcpy(k->stream, s->name, s->name_size);
-    memcpy(k->durable, durable.data, durable.size);
-    k->reply_size = (uint32_t)c->reply.size;
-    if (c->reply.size > 0)
-        memcpy(k->reply, c->reply.data, c->reply.size);
-    return k;
-}
-
-static struct mp_jsapi_call call_of(struct command *k)
-{
-    return (struct mp_jsapi_call){
-        .broker = k->broker, .row = k->row, .lang = "",
-        .reply = mp_slice(k->reply, k->reply_size), .stream = mp_slice_text(k->stream),
-        .name = mp_slice_text(k->durable),
-    };
-}
-
-/* Made or updated: the answer shows what it is now. */
-static void created(void *ctx, memphis_status st, const char *text)
-{
-    struct command *k = ctx;
-    struct mp_jsapi_call c = call_of(k);
-    struct mp_stream_group *g;
-
-    (void)text;
-    if (st != MEMPHIS_OK) {
-        mp_jsapi_fail(&c, &mp_jsapi_unavailable);
-    } else if ((g = group_of(&c)) != NULL) { /* else: removed in the same breath */
-        mp_jsapi_begin(&c);
-        put_group(&c.w, k->broker, g);
-        mp_jsapi_send(&c);
-    }
-    mp_free(k);
-}
-
 static void deleted(void *ctx, memphis_status st, const char *text)
 {
-    struct command *k = ctx;
-    struct mp_jsapi_call c = call_of(k);
+    struct mp_jsapi_command *k = ctx;
+    struct mp_jsapi_call c = mp_jsapi_command_call(k);
 
     (void)text;
     if (st != MEMPHIS_OK) {
@@ -526,285 +523,19 @@ static void deleted(void *ctx, memphis_status st, const char *text)
     mp_free(k);
 }
 
-static void append(struct mp_stream *s, memphis_slice payload, struct mp_then then)
-{
-    struct command *k = then.ctx;
-    struct mp_operation *op = mp_operation_new(k->broker, then);
-    struct mp_entry e = { .type = MP_ENTRY_GROUP, .pid = s->pid,
-                          .time_ns = k->broker->now_ns, .payload = payload };
-    memphis_status st = mp_log_append(s->log, &e, 1, mp_operation_tag(op));
-
-    if (st != MEMPHIS_OK) {
-        mp_operation_fail(op, st, "the consumer could not be written");
-        mp_operation_done(op);
-    }
-    mp_operation_done(op);
-}
-
 bool mp_jsapi_consumer_delete(struct mp_jsapi_call *c)
 {
-    struct mp_stream_group *g = group_of(c);
+    struct mp_stream_group *g = mp_jsapi_group(c);
     struct mp_buf payload = { 0 };
-    struct command *k;
+    struct mp_jsapi_command *k;
 
     if (g == NULL)
         return true;
-    k = command_new(c, g->stream, mp_slice(g->name, g->name_size));
+    k = mp_jsapi_command_new(c, mp_slice(g->stream->name, g->stream->name_size),
+                             mp_slice(g->name, g->name_size));
     mp_stream_group_delete_encode(g, &payload);
-    append(g->stream, mp_buf_slice(&payload), (struct mp_then){ deleted, k });
+    mp_jsapi_append_group(g->stream, mp_buf_slice(&payload),
+                          (struct mp_then){ deleted, k });
     mp_buf_fini(&payload);
-    return true;
-}
-
-/* === CONSUMER.CREATE === */
-
-/* The config of a request; NULL and 0 where absent. */
-struct asked {
-    const char *stream, *durable, *name, *deliver, *ack, *replay, *filter, *push;
-    int64_t start, ack_wait, deliveries, pending, waiting;
-    size_t filters;
-    uint32_t policy;
-};
-
-#define NOT_UPDATABLE(what) { 500, 10012, what " can not be updated" }
-#define NOT_SUPPORTED(what) { 500, 10012, what " not supported by this release" }
-
-static const struct mp_jsapi_error
-    wrong_stream = { 400, 10056, "stream name in subject does not match request" },
-    wrong_name = { 400, 10017,
-                   "consumer name in subject does not match durable name in request" },
-    wrong_filter = { 400, 10131,
-                     "Consumer create request did not match filtered subject from "
-                     "create subject" },
-    no_start = { 400, 10094,
-                 "consumer delivery policy is deliver by start sequence, but optional "
-                 "start sequence is not set" },
-    too_many = { 400, 10026, "maximum consumers limit reached" },
-    bad_name = { 400, 10003, "bad request: the consumer name is not valid" },
-    bad_filter = { 400, 10003, "bad request: the filter subject is not valid" },
-    no_push = NOT_SUPPORTED("push consumers are"),
-    no_filters = NOT_SUPPORTED("several filter subjects are"),
-    no_ephemeral = NOT_SUPPORTED("consumers without durable_name are"),
-    no_policy = NOT_SUPPORTED("this deliver policy is"),
-    no_ack_policy = NOT_SUPPORTED("ack policies other than explicit are"),
-    no_replay = NOT_SUPPORTED("replay policies other than instant are"),
-    fixed_policy = NOT_UPDATABLE("deliver policy"),
-    fixed_start = NOT_UPDATABLE("start sequence"),
-    fixed_ack = NOT_UPDATABLE("ack policy"),
-    fixed_replay = NOT_UPDATABLE("replay policy"),
-    fixed_waiting = NOT_UPDATABLE("max waiting"),
-    fixed_pending = NOT_UPDATABLE("max ack pending"),
-    fixed_filter = NOT_UPDATABLE("filter subject");
-
-static bool read_asked(const struct mp_json *doc, struct asked *a)
-{
-    const struct mp_json_value *root = mp_json_root(doc);
-    const struct mp_json_value *v = mp_json_get(root, "config");
-    const struct {
-        const char *key;
-        const char **to;
-    } texts[] = { { "durable_name", &a->durable }, { "name", &a->name },
-                  { "deliver_policy", &a->deliver }, { "ack_policy", &a->ack },
-                  { "replay_policy", &a->replay }, { "filter_subject", &a->filter },
-                  { "deliver_subject", &a->push } };
-    const struct {
-        const char *key;
-        int64_t *to;
-    } numbers[] = { { "opt_start_seq", &a->start }, { "ack_wait", &a->ack_wait },
-                    { "max_deliver", &a->deliveries },
-                    { "max_ack_pending", &a->pending },
-                    { "max_waiting", &a->waiting } };
-
-    if (!mp_json_is_object(root) ||
-        mp_json_get_text(root, "stream_name", &a->stream, NULL) != MEMPHIS_OK)
-        return false;
-    for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++)
-        if (mp_json_get_text(v, texts[i].key, texts[i].to, NULL) != MEMPHIS_OK)
-            return false;
-    for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++)
-        if (mp_json_get_int(v, numbers[i].key, numbers[i].to, NULL) != MEMPHIS_OK)
-            return false;
-    a->filters = mp_json_count(mp_json_get(v, "filter_subjects"));
-    return true;
-}
-
-static bool is_same(const char *text, memphis_slice s)
-{
-    return mp_slice_equal(mp_slice_text(text), s);
-}
-
-static bool is_set(const char *text)
-{
-    return text != NULL && text[0] != 0;
-}
-
-/* "" and a missing value mean the default. */
-static bool is_other(const char *text, const char *than)
-{
-    return is_set(text) && strcmp(text, than) != 0;
-}
-
-/* Subject against body, and what this release can do at all. NULL: fine. */
-static const struct mp_jsapi_error *check_names(const struct mp_jsapi_call *c,
-                                                struct asked *a)
-{
-    if (is_set(a->stream) && !is_same(a->stream, c->stream))
-        return &wrong_stream;
-    if (is_set(a->push))
-        return &no_push;
-    if (!is_set(a->durable))
-        return &no_ephemeral;
-    if (c->name.size > 0 && !is_same(a->durable, c->name))
-        return &wrong_name;
-    if (is_set(a->name) && strcmp(a->name, a->durable) != 0)
-        return &wrong_name;
-    if (strlen(a->durable) > MP_NAME_MAX ||
-        strpbrk(a->durable, ". \t\r\n*>/\\") != NULL)
-        return &bad_name;
-    if (c->filter.size > 0 && !is_same(is_set(a->filter) ? a->filter : "", c->filter))
-        return &wrong_filter;
-    if (a->filters > 0)
-        return &no_filters;
-    if (is_set(a->filter) && (strlen(a->filter) > MP_SUBJECT_MAX ||
-                              !mp_subject_is_valid(mp_slice_text(a->filter))))
-        return &bad_filter;
-    return NULL;
-}
-
-static const struct mp_jsapi_error *check_policy(struct asked *a)
-{
-    static const struct {
-        const char *name;
-        uint32_t policy;
-    } names[] = { { "all", MP_START_ALL }, { "new", MP_START_NEW },
-                  { "by_start_sequence", MP_START_SEQUENCE } };
-
-    if (!is_set(a->deliver))
-        a->deliver = "all";
-    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
-        if (strcmp(a->deliver, names[i].name) != 0)
-            continue;
-        a->policy = names[i].policy;
-        return a->policy == MP_START_SEQUENCE && a->start <= 0 ? &no_start : NULL;
-    }
-    return &no_policy;
-}
-
-static bool same_filter(const struct mp_stream_group *g, const char *asked)
-{
-    const char *now = g->filter != NULL ? g->filter : g->stream->final_subject;
-
-    return strcmp(now, is_set(asked) ? asked : "") == 0;
-}
-
-/* An existing durable keeps its position; ack wait and deliveries may change. */
-static const struct mp_jsapi_error *check_update(const struct mp_stream_group *g,
-                                                 const struct asked *a)
-{
-    if (strcmp(policies[g->policy], a->deliver) != 0)
-        return &fixed_policy;
-    if (a->policy == MP_START_SEQUENCE && (uint64_t)a->start != g->asked_start)
-        return &fixed_start;
-    if (is_other(a->ack != NULL ? a->ack : "none", "explicit"))
-        return &fixed_ack;
-    if (is_other(a->replay, "instant"))
-        return &fixed_replay;
-    if (a->waiting > 0 && a->waiting != MP_PULLS_WAITING_MAX)
-        return &fixed_waiting;
-    if (a->pending > 0 && (uint64_t)a->pending != g->group.config.pending_max)
-        return &fixed_pending;
-    return same_filter(g, a->filter) ? NULL : &fixed_filter;
-}
-
-static const struct mp_jsapi_error *check_new(const struct mp_stream *s,
-                                              const struct asked *a)
-{
-    if (is_other(is_set(a->ack) ? a->ack : "none", "explicit"))
-        return &no_ack_policy;
-    if (is_other(a->replay, "instant"))
-        return &no_replay;
-    return s->groups.count >= MP_GROUPS_MAX ? &too_many : NULL;
-}
-
-static struct mp_group_config config_of(const struct asked *a)
-{
-    uint64_t wait =
-        a->ack_wait > 0 ? (uint64_t)a->ack_wait : MP_ACK_WAIT_DEFAULT_MS * MS;
-    struct mp_group_config c = {
-        .ack_wait_ns = (wait + MS - 1) / MS * MS, /* the log counts milliseconds */
-        .pending_max = ACK_PENDING_DEFAULT,
-    };
-
-    if (a->deliveries > 0)
-        c.deliveries_max =
-            a->deliveries < DELIVERIES_MAX ? (uint32_t)a->deliveries : DELIVERIES_MAX;
-    if (a->pending < 0 || a->pending > MP_PENDING_MAX)
-        c.pending_max = MP_PENDING_MAX;
-    else if (a->pending > 0)
-        c.pending_max = (uint32_t)a->pending;
-    return c;
-}
-
-static void create(struct mp_stream *s, const struct asked *a, struct mp_buf *out)
-{
-    struct mp_stream_group_config g = {
-        .name = a->durable, .group = config_of(a), .policy = a->policy,
-        .asked_start = (uint64_t)a->start, .plain = true,
-        .start = mp_stream_start_of(s, a->policy, (uint64_t)a->start),
-        .filter = is_set(a->filter) ? a->filter : "",
-    };
-
-    if (strcmp(g.filter, s->final_subject) == 0)
-        g.filter = NULL;
-    mp_stream_group_create_encode(s, &g, out);
-}
-
-/* The entry to append, if one is needed. */
-static const struct mp_jsapi_error *encode(struct mp_stream *s, const struct asked *a,
-                                           struct mp_buf *out)
-{
-    struct mp_stream_group *named = mp_stream_group(s, mp_slice_text(a->durable));
-    struct mp_stream_group *g = named != NULL && named->leaving ? NULL : named;
-    const struct mp_jsapi_error *e = g != NULL ? check_update(g, a) : check_new(s, a);
-    struct mp_group_config now = config_of(a);
-
-    if (e != NULL)
-        return e;
-    if (g == NULL)
-        create(s, a, out);
-    else if (now.ack_wait_ns != g->group.config.ack_wait_ns ||
-             now.deliveries_max != g->group.config.deliveries_max)
-        mp_stream_group_update_encode(g, &now, out);
-    return NULL;
-}
-
-bool mp_jsapi_consumer_create(struct mp_jsapi_call *c)
-{
-    struct mp_json *doc = NULL;
-    struct mp_stream *s = mp_jsapi_stream(c);
-    struct asked a = { 0 };
-    struct mp_buf payload = { 0 };
-    const struct mp_jsapi_error *e = NULL;
-    struct command *k;
-
-    if (mp_json_parse(c->body, &doc, NULL) != MEMPHIS_OK || !read_asked(doc, &a))
-        e = &mp_jsapi_invalid_json;
-    if (e == NULL)
-        e = check_names(c, &a);
-    if (e == NULL)
-        e = s == NULL ? &mp_jsapi_stream_not_found : check_policy(&a);
-    if (e == NULL)
-        e = encode(s, &a, &payload);
-    if (e != NULL) {
-        mp_jsapi_fail(c, e);
-    } else {
-        k = command_new(c, s, mp_slice_text(a.durable));
-        if (payload.size > 0)
-            append(s, mp_buf_slice(&payload), (struct mp_then){ created, k });
-        else
-            created(k, MEMPHIS_OK, "");
-    }
-    mp_buf_fini(&payload);
-    mp_json_free(doc);
     return true;
 }

@@ -8,6 +8,7 @@
 #define MP_PROTO_JSAPI_INTERNAL_H
 
 #include "base/json.h"
+#include "base/limits.h"
 #include "broker/station.h"
 #include "proto/jsapi.h"
 
@@ -22,6 +23,8 @@ struct mp_jsapi_call {
     const struct mp_jsapi_row *row;
     struct mp_jsapi_counters *counters; /* NULL in an answer that comes later */
     const char *lang;                   /* of CONNECT */
+    const char *user;                   /* NULL: the program itself */
+    const struct mp_grants *grants;     /* his; NULL: all */
     memphis_slice reply, body;
     memphis_slice stream, name, filter; /* tokens behind the prefix; filter: the rest */
     struct mp_buf out;
@@ -60,23 +63,57 @@ struct mp_stream *mp_jsapi_stream(const struct mp_jsapi_call *c);
 bool mp_jsapi_list_body(struct mp_jsapi_call *c, struct mp_json **doc, uint64_t *offset,
                         const char **subject);
 
+/* A command on its way; its answer comes later, in another call. */
+struct mp_jsapi_command {
+    struct mp_broker *broker;
+    const struct mp_jsapi_row *row;
+    char stream[MP_NAME_MAX + 8], name[MP_NAME_MAX + 1];
+    struct mp_log_stats before; /* of the stream, when it was asked */
+    uint32_t reply_size;
+    char reply[];
+};
+struct mp_jsapi_command *mp_jsapi_command_new(const struct mp_jsapi_call *c,
+                                              memphis_slice stream, memphis_slice name);
+/* The call that answers it; borrows from `k`, which the caller frees. */
+struct mp_jsapi_call mp_jsapi_command_call(struct mp_jsapi_command *k);
+
 /* -- jsapi_stream.c -- */
+void mp_jsapi_put_stream(struct mp_json_writer *w, const struct mp_broker *b,
+                         struct mp_stream *s, bool cluster);
 bool mp_jsapi_account_info(struct mp_jsapi_call *c);
 bool mp_jsapi_stream_names(struct mp_jsapi_call *c);
 bool mp_jsapi_stream_info(struct mp_jsapi_call *c);
 bool mp_jsapi_stream_list(struct mp_jsapi_call *c);
-bool mp_jsapi_stream_change(struct mp_jsapi_call *c);  /* refused in this release */
+
+/* -- jsapi_message.c -- */
 bool mp_jsapi_message_get(struct mp_jsapi_call *c);
+bool mp_jsapi_direct_get(struct mp_jsapi_call *c);
+
+/* -- jsapi_change.c -- */
+bool mp_jsapi_stream_create(struct mp_jsapi_call *c); /* and update */
+bool mp_jsapi_stream_delete(struct mp_jsapi_call *c);
+bool mp_jsapi_stream_purge(struct mp_jsapi_call *c);
+bool mp_jsapi_message_delete(struct mp_jsapi_call *c);
 
 /* -- jsapi_consumer.c -- */
 bool mp_jsapi_consumer_info(struct mp_jsapi_call *c);
 bool mp_jsapi_consumer_names(struct mp_jsapi_call *c);
 bool mp_jsapi_consumer_list(struct mp_jsapi_call *c);
-bool mp_jsapi_consumer_create(struct mp_jsapi_call *c);
 bool mp_jsapi_consumer_delete(struct mp_jsapi_call *c);
 bool mp_jsapi_message_next(struct mp_jsapi_call *c);
-/* A message on "$JS.ACK.>". False: no responder. */
+/* A message on "$JS.ACK.>", and one on "$JS.FC.>". False: no responder. */
 bool mp_jsapi_ack(struct mp_broker *b, const struct mp_message *m);
+bool mp_jsapi_flow(struct mp_broker *b, const struct mp_message *m);
+/* The group that a call names; NULL: it was answered with an error. */
+struct mp_stream_group *mp_jsapi_group(struct mp_jsapi_call *c);
+void mp_jsapi_put_group(struct mp_json_writer *w, const struct mp_broker *b,
+                        struct mp_stream_group *g);
+
+/* -- jsapi_create.c -- */
+bool mp_jsapi_consumer_create(struct mp_jsapi_call *c);
+/* then.ctx is a struct mp_jsapi_command. */
+void mp_jsapi_append_group(struct mp_stream *s, memphis_slice payload,
+                           struct mp_then then);
 
 /* -- pure parsers (jsapi_consumer.c) -- */
 

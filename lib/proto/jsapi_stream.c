@@ -1,4 +1,4 @@
-/* Streams: queries only. They are made and changed by the Memphis requests. */
+/* Streams: queries. */
 #include "proto/jsapi_internal.h"
 
 #include "base/assert.h"
@@ -6,11 +6,11 @@
 #include "base/limits.h"
 #include "base/mem.h"
 #include "base/status.h"
+#include "stream/nats.h"
 
 #include <stdlib.h>
 
 enum { NAMES_PAGE = 1024, LIST_PAGE = 256 };
-enum { SCAN_MAX = 4096 }; /* messages looked at by one MSG.GET by subject */
 
 static const char ZERO_TIME[] = "0001-01-01T00:00:00Z";
 
@@ -28,6 +28,10 @@ static void put_config(struct mp_json_writer *w, const struct mp_broker *b,
         mp_meta_station_by_id(b->meta, s->settings.station_id);
     char subject[MP_NAME_MAX + 16];
 
+    if (s->nats != NULL) {
+        mp_nats_put_raw(w, "config", mp_slice_text(s->settings.nats));
+        return;
+    }
     mp_format(subject, sizeof(subject), "%s.>", s->name);
     mp_json_object(w, "config");
     mp_json_put_str(w, "name", s->name);
@@ -68,11 +72,57 @@ static void put_time_or_zero(struct mp_json_writer *w, const char *key,
         mp_jsapi_put_time(w, key, mp_wall_of(&b->streams.wall, broker_ns));
 }
 
-static void put_state(struct mp_json_writer *w, const struct mp_broker *b,
-                      const struct mp_stream *s)
+/* What a STREAM.INFO may ask for besides, found by a scan. */
+struct census {
+    struct mp_scan scan; /* first */
+    struct mp_jsapi_command *command;
+    char *filter;
+    struct mp_map subjects; /* -> struct tally */
+    uint64_t offset;
+    bool deleted;
+};
+
+struct tally {
+    uint64_t messages;
+    uint32_t size;
+    char subject[];
+};
+
+enum { SUBJECTS_PAGE = 100000, DELETED_MAX = 100000 };
+
+static void put_subjects(struct mp_json_writer *w, const struct census *x)
+{
+    const struct tally *t;
+    uint64_t n = 0;
+
+    mp_json_object(w, "subjects");
+    for (uint32_t i = 0; (t = mp_map_next(&x->subjects, &i)) != NULL; n++)
+        if (n >= x->offset && n < x->offset + SUBJECTS_PAGE)
+            mp_json_put_uint(w, t->subject, t->messages);
+    mp_json_object_end(w);
+}
+
+static void put_deleted(struct mp_json_writer *w, const struct mp_stream *s)
 {
     struct mp_log_stats st;
-    uint64_t span;
+    int n = 0;
+
+    mp_log_stats(s->log, s->pid, &st);
+    mp_json_array(w, "deleted");
+    for (uint64_t seq = st.first_seq; seq <= st.last_seq && n < DELETED_MAX; seq++)
+        if (!mp_log_has(s->log, s->pid, seq)) {
+            mp_json_put_uint(w, NULL, seq);
+            n++;
+        }
+    mp_json_array_end(w);
+}
+
+/* `x`: NULL, or what was asked for besides. */
+static void put_state(struct mp_json_writer *w, const struct mp_broker *b,
+                      struct mp_stream *s, const struct census *x)
+{
+    struct mp_log_stats st;
+    bool has_gaps;
 
     mp_log_stats(s->log, s->pid, &st);
     mp_json_object(w, "state");
@@ -87,27 +137,39 @@ static void put_state(struct mp_json_writer *w, const struct mp_broker *b,
     mp_json_put_uint(w, "last_seq", st.last_seq);
     put_time_or_zero(w, "last_ts", b, st.last_time_ns);
     if (st.messages > 0) {
-        mp_json_put_uint(w, "num_subjects", 1); /* other subjects are not told apart */
-        span = st.last_seq - st.first_seq + 1;
-        if (span > st.messages)
-            mp_json_put_uint(w, "num_deleted", span - st.messages);
+        /* Those of a partition are not told apart. */
+        mp_json_put_uint(w, "num_subjects",
+                         s->nats != NULL ? mp_nats_subjects_count(s) : 1);
     }
+    has_gaps = st.messages > 0 && st.last_seq - st.first_seq + 1 > st.messages;
+    if (has_gaps)
+        mp_json_put_uint(w, "num_deleted",
+                         st.last_seq - st.first_seq + 1 - st.messages);
+    if (x != NULL && x->filter != NULL)
+        put_subjects(w, x);
+    if (x != NULL && x->deleted && has_gaps)
+        put_deleted(w, s);
     mp_json_put_uint(w, "consumer_count", s->groups.count);
     mp_json_object_end(w);
 }
 
-static void put_stream(struct mp_json_writer *w, const struct mp_broker *b,
-                       const struct mp_stream *s, bool cluster)
+static void put_tail(struct mp_json_writer *w, const struct mp_broker *b, bool cluster)
 {
-    put_config(w, b, s);
-    mp_jsapi_put_time(w, "created", s->created_ns);
-    put_state(w, b, s);
     if (cluster) {
         mp_json_object(w, "cluster");
         mp_json_put_str(w, "leader", b->name);
         mp_json_object_end(w);
     }
     mp_jsapi_put_time(w, "ts", mp_broker_wall_ns(b));
+}
+
+void mp_jsapi_put_stream(struct mp_json_writer *w, const struct mp_broker *b,
+                         struct mp_stream *s, bool cluster)
+{
+    put_config(w, b, s);
+    mp_jsapi_put_time(w, "created", s->created_ns);
+    put_state(w, b, s, NULL);
+    put_tail(w, b, cluster);
 }
 
 /* === Which streams === */
@@ -135,6 +197,8 @@ static bool overlaps(const struct mp_stream *s, memphis_slice filter)
     char pattern[MP_NAME_MAX + 16];
     size_t size = mp_format(pattern, sizeof(pattern), "%s.>", s->name);
 
+    if (s->nats != NULL && filter.size > 0)
+        return mp_nats_config_overlaps(s->nats->config, filter);
     return filter.size == 0 || mp_subject_overlaps(mp_slice(pattern, size), filter);
 }
 
@@ -147,7 +211,9 @@ static bool select_literal(struct mp_broker *b, memphis_slice filter,
     if (!mp_subject_is_literal(filter))
         return false;
     s = mp_broker_stream(b, mp_subject_token(filter, 0));
-    if (s == NULL || !overlaps(s, filter))
+    if (s == NULL || s->nats != NULL)
+        return false; /* perhaps one of NATS streams' subjects */
+    if (!overlaps(s, filter))
         return true;
     out->items = mp_realloc(NULL, sizeof(*out->items));
     out->items[out->count++] = s;
@@ -261,7 +327,7 @@ bool mp_jsapi_stream_list(struct mp_jsapi_call *c)
     mp_json_array(&c->w, "streams");
     for (size_t i = (size_t)offset; i < end; i++) {
         mp_json_object(&c->w, NULL);
-        put_stream(&c->w, c->broker, s.items[i], false);
+        mp_jsapi_put_stream(&c->w, c->broker, s.items[i], false);
         mp_json_object_end(&c->w);
     }
     mp_json_array_end(&c->w);
@@ -271,250 +337,99 @@ bool mp_jsapi_stream_list(struct mp_jsapi_call *c)
     return true;
 }
 
-/* The body may ask for subjects or deleted sequences: both are optional answers. */
+static bool count_subject(struct mp_scan *scan, const struct mp_stored *m)
+{
+    struct census *x = (struct census *)(void *)scan;
+    memphis_slice subject = mp_stream_subject_of(scan->stream, &m->entry);
+    struct tally *t = mp_map_find(&x->subjects, subject);
+
+    if (t == NULL) {
+        t = mp_alloc(sizeof(*t) + subject.size + 1);
+        t->size = (uint32_t)subject.size;
+        memcpy(t->subject, subject.data, subject.size);
+        mp_map_put(&x->subjects, mp_slice(t->subject, t->size), t);
+    }
+    t->messages++;
+    return true;
+}
+
+static void census_done(struct mp_scan *scan, memphis_status st)
+{
+    struct census *x = (struct census *)(void *)scan;
+    struct mp_jsapi_call c = mp_jsapi_command_call(x->command);
+    struct tally *t;
+
+    if (st == MEMPHIS_OK) {
+        mp_jsapi_begin(&c);
+        mp_jsapi_put_page(&c.w, x->subjects.count, x->offset,
+                          x->filter != NULL ? SUBJECTS_PAGE : 0);
+        put_config(&c.w, c.broker, scan->stream);
+        mp_jsapi_put_time(&c.w, "created", scan->stream->created_ns);
+        put_state(&c.w, c.broker, scan->stream, x);
+        put_tail(&c.w, c.broker, true);
+        mp_jsapi_send(&c);
+    } else if (st == MEMPHIS_NOT_FOUND) {
+        mp_jsapi_fail(&c, &mp_jsapi_stream_not_found);
+    }
+    for (uint32_t i = 0; (t = mp_map_next(&x->subjects, &i)) != NULL;)
+        mp_free(t);
+    mp_map_fini(&x->subjects);
+    mp_free(x->filter);
+    mp_free(x->command);
+    mp_free(x);
+}
+
+static void take_census(struct mp_jsapi_call *c, struct mp_stream *s,
+                        const char *filter, bool deleted, uint64_t offset)
+{
+    struct census *x = mp_alloc(sizeof(*x));
+
+    x->command = mp_jsapi_command_new(c, mp_slice(s->name, s->name_size), MP_STR(""));
+    x->offset = offset;
+    x->deleted = deleted;
+    mp_map_seed(&x->subjects, s->host->dedup_key[0], s->host->dedup_key[1]);
+    x->scan = (struct mp_scan){
+        .stream = s, .at = 1, .end = 1, .each = count_subject, .done = census_done
+    };
+    if (filter != NULL) {
+        x->filter = mp_strdup(filter);
+        x->scan.filter = mp_slice_text(x->filter);
+        x->scan.at = mp_log_first(s->log, s->pid);
+        x->scan.end = mp_log_last(s->log, s->pid) + 1;
+    }
+    mp_scan_start(&x->scan);
+}
+
+/* The body may ask for subjects or deleted sequences. */
 bool mp_jsapi_stream_info(struct mp_jsapi_call *c)
 {
-    struct mp_stream *s;
-    struct mp_json *doc;
+    struct mp_stream *s = mp_jsapi_stream(c);
+    struct mp_json *doc = NULL;
+    const char *filter = NULL;
+    bool deleted = false, bad = false;
     uint64_t offset;
 
     if (!mp_jsapi_list_body(c, &doc, &offset, NULL))
         return true;
-    mp_json_free(doc);
-    s = mp_jsapi_stream(c);
-    if (s == NULL) {
+    if (doc != NULL)
+        bad = mp_json_get_text(mp_json_root(doc), "subjects_filter", &filter, NULL) !=
+                  MEMPHIS_OK ||
+              mp_json_get_bool(mp_json_root(doc), "deleted_details", &deleted, NULL) !=
+                  MEMPHIS_OK;
+    if (filter != NULL && filter[0] == 0)
+        filter = NULL;
+    if (bad || (filter != NULL && !mp_subject_is_valid(mp_slice_text(filter)))) {
+        mp_jsapi_fail(c, bad ? &mp_jsapi_invalid_json : &mp_jsapi_bad_request);
+    } else if (s == NULL) {
         mp_jsapi_fail(c, &mp_jsapi_stream_not_found);
-        return true;
-    }
-    mp_jsapi_begin(c);
-    mp_jsapi_put_page(&c->w, 0, 0, 0);
-    put_stream(&c->w, c->broker, s, true);
-    mp_jsapi_send(c);
-    return true;
-}
-
-bool mp_jsapi_stream_change(struct mp_jsapi_call *c)
-{
-    static const struct mp_jsapi_error refused = {
-        500, 10052,
-        "streams are not changed through the JetStream API in this release: use the "
-        "requests of a Memphis SDK"
-    };
-
-    if (strcmp(c->row->prefix, "STREAM.CREATE") != 0 && mp_jsapi_stream(c) == NULL)
-        mp_jsapi_fail(c, &mp_jsapi_stream_not_found);
-    else
-        mp_jsapi_fail(c, &refused);
-    return true;
-}
-
-/* === STREAM.MSG.GET === */
-
-struct get_request {
-    int64_t seq;
-    const char *last_by_subject, *next_by_subject;
-};
-
-static memphis_slice subject_of(const struct mp_stream *s, const struct mp_entry *e)
-{
-    return e->subject.size > 0 ? e->subject : mp_slice(s->final_subject, s->final_size);
-}
-
-/* The message `seq` itself. */
-static memphis_status read_exactly(struct mp_stream *s, uint64_t seq,
-                                   struct mp_stored *out)
-{
-    memphis_status st = mp_log_read(s->log, s->pid, seq, out);
-
-    if (st == MEMPHIS_OK && out->entry.seq != seq) {
-        mp_stored_release(out);
-        return MEMPHIS_NOT_FOUND;
-    }
-    return st;
-}
-
-/* The first match at or above `seq`. BUSY: it lies too far away; MP_PENDING. */
-static memphis_status read_next(struct mp_stream *s, uint64_t seq, memphis_slice filter,
-                                struct mp_stored *out)
-{
-    for (int i = 0; i < SCAN_MAX; i++) {
-        memphis_status st = mp_log_read(s->log, s->pid, seq, out);
-
-        if (st != MEMPHIS_OK && st != MEMPHIS_CORRUPT)
-            return st;
-        if (st == MEMPHIS_OK &&
-            mp_subject_matches(filter, subject_of(s, &out->entry)))
-            return MEMPHIS_OK;
-        seq = out->entry.seq + 1; /* damage was reported by the log */
-        if (st == MEMPHIS_OK)
-            mp_stored_release(out);
-    }
-    return MEMPHIS_BUSY;
-}
-
-static memphis_status read_last(struct mp_stream *s, memphis_slice filter,
-                                struct mp_stored *out)
-{
-    uint64_t first = mp_log_first(s->log, s->pid);
-    uint64_t seq = mp_log_last(s->log, s->pid);
-
-    for (int i = 0; i < SCAN_MAX; i++, seq--) {
-        memphis_status st;
-
-        if (seq < first || seq == 0)
-            return MEMPHIS_NOT_FOUND;
-        st = read_exactly(s, seq, out);
-        if (st == MP_PENDING)
-            return st;
-        if (st != MEMPHIS_OK)
-            continue; /* a hole, or damage that the log has reported */
-        if (mp_subject_matches(filter, subject_of(s, &out->entry)))
-            return MEMPHIS_OK;
-        mp_stored_release(out);
-    }
-    return MEMPHIS_BUSY;
-}
-
-static memphis_status read_asked(struct mp_stream *s, const struct get_request *r,
-                                 struct mp_stored *out)
-{
-    if (r->last_by_subject != NULL)
-        return read_last(s, mp_slice_text(r->last_by_subject), out);
-    if (r->next_by_subject != NULL)
-        return read_next(s, r->seq > 0 ? (uint64_t)r->seq : 1,
-                         mp_slice_text(r->next_by_subject), out);
-    return read_exactly(s, (uint64_t)r->seq, out);
-}
-
-static void put_base64(struct mp_json_writer *w, const char *key, memphis_slice bytes)
-{
-    char *text;
-    size_t size;
-
-    if (bytes.size == 0)
-        return;
-    text = mp_realloc(NULL, mp_base64_size(bytes.size) + 1);
-    size = mp_base64_encode(bytes.data, bytes.size, text);
-    mp_json_put_text(w, key, mp_slice(text, size));
-    mp_free(text);
-}
-
-static void send_message(struct mp_jsapi_call *c, const struct mp_stream *s,
-                         const struct mp_entry *e)
-{
-    mp_jsapi_begin(c);
-    mp_json_object(&c->w, "message");
-    mp_json_put_text(&c->w, "subject", subject_of(s, e));
-    mp_json_put_uint(&c->w, "seq", e->seq);
-    put_base64(&c->w, "hdrs", e->headers);
-    put_base64(&c->w, "data", e->payload);
-    mp_jsapi_put_time(&c->w, "time", mp_wall_of(&c->broker->streams.wall, e->time_ns));
-    mp_json_put_str(&c->w, "reply_subject", "");
-    mp_json_put_str(&c->w, "tenant_name", "");
-    mp_json_object_end(&c->w);
-    mp_jsapi_send(c);
-}
-
-static const struct mp_jsapi_error *read_get(const struct mp_json *doc,
-                                             struct get_request *r)
-{
-    const struct mp_json_value *v = mp_json_root(doc);
-    memphis_status st = mp_json_get_int(v, "seq", &r->seq, NULL);
-
-    if (st == MEMPHIS_OK)
-        st = mp_json_get_text(v, "last_by_subj", &r->last_by_subject, NULL);
-    if (st == MEMPHIS_OK)
-        st = mp_json_get_text(v, "next_by_subj", &r->next_by_subject, NULL);
-    if (st != MEMPHIS_OK)
-        return &mp_jsapi_invalid_json;
-    if (r->last_by_subject == NULL && r->next_by_subject == NULL && r->seq <= 0)
-        return &mp_jsapi_bad_request;
-    return NULL;
-}
-
-/* A request whose message is being fetched from disk. */
-struct get_waiter {
-    struct mp_stream_waiter waiter; /* first */
-    struct mp_broker *broker;
-    const struct mp_jsapi_row *row;
-    struct get_request request;
-    struct mp_arena texts;          /* of the request, and the reply subject */
-    memphis_slice reply;
-};
-
-static void get_again(struct mp_stream_waiter *waiter, struct mp_stream *s);
-
-static memphis_slice keep(struct mp_arena *a, memphis_slice v)
-{
-    return mp_slice(mp_arena_strndup(a, v.data, v.size), v.size);
-}
-
-static void wait_for(struct mp_jsapi_call *c, struct mp_stream *s,
-                     const struct get_request *r)
-{
-    struct get_waiter *w = mp_alloc(sizeof(*w));
-
-    w->waiter.again = get_again;
-    w->broker = c->broker;
-    w->row = c->row;
-    w->reply = keep(&w->texts, c->reply);
-    w->request.seq = r->seq;
-    if (r->last_by_subject != NULL)
-        w->request.last_by_subject =
-            keep(&w->texts, mp_slice_text(r->last_by_subject)).data;
-    if (r->next_by_subject != NULL)
-        w->request.next_by_subject =
-            keep(&w->texts, mp_slice_text(r->next_by_subject)).data;
-    mp_stream_wait(s, &w->waiter);
-}
-
-static void answer_get(struct mp_jsapi_call *c, struct mp_stream *s,
-                       const struct get_request *r)
-{
-    static const struct mp_jsapi_error none = { 404, 10037, "no message found" };
-    struct mp_stored m;
-    memphis_status st = read_asked(s, r, &m);
-
-    if (st == MEMPHIS_OK) {
-        send_message(c, s, &m.entry);
-        mp_stored_release(&m);
-    } else if (st == MP_PENDING) {
-        wait_for(c, s, r);
+    } else if (filter != NULL || deleted) {
+        take_census(c, s, filter, deleted, offset);
     } else {
-        mp_jsapi_fail(c, st == MEMPHIS_BUSY ? &mp_jsapi_unavailable : &none);
+        mp_jsapi_begin(c);
+        mp_jsapi_put_page(&c->w, 0, 0, 0);
+        mp_jsapi_put_stream(&c->w, c->broker, s, true);
+        mp_jsapi_send(c);
     }
-}
-
-static void get_again(struct mp_stream_waiter *waiter, struct mp_stream *s)
-{
-    struct get_waiter *w = (struct get_waiter *)(void *)waiter;
-    struct mp_jsapi_call c = { .broker = w->broker, .row = w->row, .reply = w->reply };
-
-    if (s != NULL)
-        answer_get(&c, s, &w->request);
-    else
-        mp_jsapi_fail(&c, &mp_jsapi_stream_not_found);
-    mp_arena_fini(&w->texts);
-    mp_free(w);
-}
-
-bool mp_jsapi_message_get(struct mp_jsapi_call *c)
-{
-    struct mp_stream *s = mp_jsapi_stream(c);
-    struct get_request r = { 0 };
-    const struct mp_jsapi_error *e = s == NULL ? &mp_jsapi_stream_not_found : NULL;
-    struct mp_json *doc = NULL;
-
-    if (e == NULL && c->body.size == 0)
-        e = &mp_jsapi_bad_request;
-    if (e == NULL && mp_json_parse(c->body, &doc, NULL) != MEMPHIS_OK)
-        e = &mp_jsapi_invalid_json;
-    if (e == NULL)
-        e = read_get(doc, &r);
-    if (e == NULL)
-        answer_get(c, s, &r);
-    else
-        mp_jsapi_fail(c, e);
     mp_json_free(doc);
     return true;
 }

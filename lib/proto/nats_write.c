@@ -45,6 +45,8 @@ void mp_nats_write_info(struct mp_buf *out, const struct mp_server_info *i,
     mp_json_put_uint(&w, "client_id", client_id & CLIENT_ID_MASK);
     mp_json_put_str(&w, "client_ip", client_ip);
     mp_json_put_str(&w, "connection_id", "");
+    if (i->lame_duck)
+        mp_json_put_bool(&w, "ldm", true);
     mp_json_object_end(&w);
     put_end(out);
 }

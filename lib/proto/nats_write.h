@@ -11,6 +11,7 @@ struct mp_server_info {          /* what INFO says; owned by the broker */
     const char *server_id, *server_name, *host;
     uint32_t port, payload_max;
     bool auth_required, tls_required;
+    bool lame_duck; /* it goes soon: clients look for another */
 };
 
 void mp_nats_write_info(struct mp_buf *out, const struct mp_server_info *i,

@@ -381,6 +381,7 @@ static bool on_ending(void *ctx, struct mp_client *from, const struct mp_message
     for (size_t i = 0; i < SUBJECTS_COUNT; i++)
         mp_bus_unserve(bus, k->doors[i].service);
     k->broker->station_removed = NULL;
+    k->broker->station_changed = NULL;
     mp_bus_unserve(bus, k->ending);
     mp_free(k);
     return true;
@@ -393,6 +394,7 @@ void mp_sdk_start(struct mp_broker *b)
     k->broker = b;
     /* Before any reply: who creates the station again at once keeps what is new. */
     b->station_removed = mp_sdk_station_removed;
+    b->station_changed = mp_sdk_station_changed;
     for (size_t i = 0; i < SUBJECTS_COUNT; i++) {
         struct door *d = &k->doors[i];
 

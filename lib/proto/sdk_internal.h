@@ -96,6 +96,7 @@ void mp_sdk_take_settled(const struct mp_sdk_call *c, struct mp_sdk_request *r);
 /* A station was removed, by whomever: SDKs of all connections drop what they remember
  * of it (sdk-protocol 2.2). `name` as it is shown. */
 void mp_sdk_station_removed(struct mp_broker *b, const char *name);
+void mp_sdk_station_changed(struct mp_broker *b, const struct mp_station *s);
 /* The whole object of a producer creation, empty but for the error (sdk_client.c). */
 void mp_sdk_put_producer_error(struct mp_buf *out, const char *text);
 

@@ -161,7 +161,9 @@ void mp_sdk_create_station(const struct mp_sdk_call *c, struct mp_sdk_request *r
 
 /* === Destruction === */
 
-void mp_sdk_station_removed(struct mp_broker *b, const char *station)
+/* To all SDKs (sdk-protocol 2.10). `update` NULL: null. */
+static void tell_clients(struct mp_broker *b, const char *station, const char *type,
+                         const bool *update)
 {
     char internal[MP_NAME_MAX + 1];
     struct mp_buf out = { 0 };
@@ -172,12 +174,26 @@ void mp_sdk_station_removed(struct mp_broker *b, const char *station)
     mp_name_internal(internal, strlen(internal));
     mp_json_object(&w, NULL);
     mp_json_put_str(&w, "station_name", internal);
-    mp_json_put_str(&w, "type", MP_TEXT_REMOVE_STATION);
-    mp_json_put_null(&w, "update");
+    mp_json_put_str(&w, "type", type);
+    if (update != NULL)
+        mp_json_put_bool(&w, "update", *update);
+    else
+        mp_json_put_null(&w, "update");
     mp_json_object_end(&w);
     m.payload = mp_buf_slice(&out);
     mp_bus_deliver(b->bus, m.subject, &m);
     mp_buf_fini(&out);
+}
+
+void mp_sdk_station_removed(struct mp_broker *b, const char *station)
+{
+    tell_clients(b, station, MP_TEXT_REMOVE_STATION, NULL);
+}
+
+/* After each change of the flags, with the new value (9.25). */
+void mp_sdk_station_changed(struct mp_broker *b, const struct mp_station *s)
+{
+    tell_clients(b, s->name, MP_TEXT_SCHEMA_TO_DLS, &s->settings.dls_schema);
 }
 
 static void station_dropped(void *ctx, memphis_status st, const char *text)

@@ -44,6 +44,7 @@
 /* All SDKs but Java subscribe to it; "type" is compared by Go, JS, Python and .NET. */
 #define MP_TEXT_CLIENTS_UPDATES "$memphis_sdk_clients_updates"
 #define MP_TEXT_REMOVE_STATION "remove_station"
+#define MP_TEXT_SCHEMA_TO_DLS "schemaverse_to_dls"
 
 /* Old SDKs subscribe to it, with their connection id behind (sdk-protocol 2.7). */
 #define MP_TEXT_INIT_SUBJECT "$memphis_configurations_updates.init."

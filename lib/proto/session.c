@@ -16,6 +16,7 @@ enum {
     INPUT_MAX = 1 << 20,  /* queued beside one payload, once authenticated */
     FIRST_PING_MS = 2400, /* clients measure the round trip with it */
     SMALL_OUTPUT = 64,    /* +OK, PONG, PING */
+    INFO_MAX = 1 << 10,   /* about */
     OUTPUT_HINT_MAX = 64 << 10,
     OUTPUT_PART_MIN = 1 << 20 /* of a session, however many there are */
 };
@@ -48,11 +49,12 @@ struct session_sub {
 /* What the session still needs of its CONNECT. */
 struct options {
     bool verbose, pedantic, headers, no_responders;
+    bool takes_info; /* protocol 1: INFO may come at any time */
 };
 
 /* A CONNECT whose verdict is out. The texts are owned. */
 struct asked {
-    bool verbose, pedantic, echo, headers, no_responders;
+    bool verbose, pedantic, echo, headers, no_responders, takes_info;
     char *connection_id, *lang;
     char *name_user; /* NULL: the name is not checked */
 };
@@ -413,6 +415,7 @@ static void check_connect(struct mp_session *s, const struct mp_nats_connect *c)
         .echo = c->echo,
         .headers = c->headers,
         .no_responders = c->no_responders,
+        .takes_info = c->protocol == 1,
         .connection_id = mp_strndup(id.data, id.size),
         .name_user = user.data != NULL ? mp_strndup(user.data, user.size) : NULL,
     };
@@ -462,6 +465,7 @@ static void accept_options(struct mp_session *s, const char *user)
         .pedantic = s->asked.pedantic,
         .headers = s->asked.headers,
         .no_responders = s->asked.no_responders,
+        .takes_info = s->asked.takes_info,
     };
     free_asked(&s->asked);
 }
@@ -792,7 +796,9 @@ struct mp_session *mp_session_new(const struct mp_session_host *h,
         mp_sm_move(&s->state, READY, states);
     }
     mp_timer_set(h->timers, &s->alive,
-                 s->last_input_ms + (s->is_up ? FIRST_PING_MS : MP_AUTH_TIMEOUT_MS));
+                 s->last_input_ms + (s->is_up                ? FIRST_PING_MS
+                                     : h->info->tls_required ? MP_AUTH_TIMEOUT_TLS_MS
+                                                             : MP_AUTH_TIMEOUT_MS));
     mp_nats_write_info(&s->output, h->info, s->client.id, peer);
     account(s);
     return s;
@@ -934,6 +940,16 @@ void mp_session_set_ctx(struct mp_session *s, void *ctx)
 void *mp_session_ctx(const struct mp_session *s)
 {
     return s->ctx;
+}
+
+void mp_session_send_info(struct mp_session *s)
+{
+    uint64_t before = backlog(s);
+
+    if (s->state == CLOSING || !s->options.takes_info || !make_room(s, INFO_MAX))
+        return;
+    mp_nats_write_info(&s->output, s->host->info, s->client.id, s->peer);
+    appended(s, before);
 }
 
 void mp_session_close(struct mp_session *s, const char *error)

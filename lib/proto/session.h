@@ -87,6 +87,9 @@ void mp_session_verdict(struct mp_session *s, bool accepted, const char *user);
 struct mp_grants;
 void mp_session_permit(struct mp_session *s, struct mp_grants *grants);
 
+/* INFO again, as the host's `info` is now, for clients who take that at any time. */
+void mp_session_send_info(struct mp_session *s);
+
 struct mp_client *mp_session_client(struct mp_session *s);
 void mp_session_set_ctx(struct mp_session *s, void *ctx); /* the host's own pointer */
 void *mp_session_ctx(const struct mp_session *s);

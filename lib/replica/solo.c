@@ -255,6 +255,8 @@ void mp_shard_fail(struct mp_shard *s, memphis_status status)
     s->pieces.first = s->pieces.count;
     s->open = (struct mp_record){ 0 };
     size_t left = s->appends.count - s->appends.first;
+    if (left > 0 && s->log.sink.lost != NULL)
+        s->log.sink.lost(s->log.sink.ctx, status);
     for (; left > 0; left--) {
         struct mp_append a = s->appends.items[s->appends.first++];
         /* The worker of a broken WAL may still read from them: they stay to the end. */
@@ -294,6 +296,14 @@ static uint64_t solo_last(const struct mp_log *log, uint32_t pid)
     return p != NULL ? p->last : 0;
 }
 
+static bool solo_has(const struct mp_log *log, uint32_t pid, uint64_t seq)
+{
+    const struct mp_partition *p =
+        mp_partitions_find(&shard_of_log(log)->partitions, pid);
+
+    return p != NULL && mp_partition_has(p, seq);
+}
+
 static void solo_stats(const struct mp_log *log, uint32_t pid, struct mp_log_stats *out)
 {
     const struct mp_partition *p =
@@ -311,6 +321,7 @@ static const struct mp_log_ops solo_ops = { .append = solo_append,
                                             .read = solo_read,
                                             .first = solo_first,
                                             .last = solo_last,
+                                            .has = solo_has,
                                             .stats = solo_stats };
 
 void mp_shard_init(struct mp_shard *s, struct mp_replica *r, uint32_t id)

@@ -37,6 +37,11 @@ void mp_stored_release(struct mp_stored *s)
     s->chunk = NULL;
 }
 
+bool mp_log_has(const struct mp_log *log, uint32_t pid, uint64_t seq)
+{
+    return log->ops->has(log, pid, seq);
+}
+
 uint64_t mp_log_first(const struct mp_log *log, uint32_t pid)
 {
     return log->ops->first(log, pid);

@@ -52,8 +52,11 @@ struct mp_log_sink {
      * entries are already readable when it is called. */
     void (*apply)(void *ctx, uint64_t index, uint64_t time_ns,
                   const struct mp_entry *entries, size_t n, uint64_t own_tag);
-    /* That append is not in the log (NO_SPACE), or its fate is unknown (IO: no more
-     * appends will succeed, answer nothing). */
+    /* Nothing that was appended and not applied is in the log (NO_SPACE), or its fate
+     * is unknown (IO: no more appends will succeed, answer nothing). Once for all of
+     * them, so that what is appended from now on is not taken for one; NULL-able. */
+    void (*lost)(void *ctx, memphis_status status);
+    /* Then, for each of them that has a tag. */
     void (*failed)(void *ctx, uint64_t tag, memphis_status status);
     /* A read of this partition that said MP_PENDING can be asked again. */
     void (*ready)(void *ctx, uint32_t pid);
@@ -96,6 +99,9 @@ memphis_status mp_log_read(struct mp_log *log, uint32_t pid, uint64_t seq,
                            struct mp_stored *out);
 void mp_stored_release(struct mp_stored *s);
 
+/* Whether that message is stored, as far as is known without a look at the disk. */
+bool mp_log_has(const struct mp_log *log, uint32_t pid, uint64_t seq);
+
 /* The first readable one (last + 1: none), and the newest one (0: none ever). */
 uint64_t mp_log_first(const struct mp_log *log, uint32_t pid);
 uint64_t mp_log_last(const struct mp_log *log, uint32_t pid);
@@ -109,6 +115,7 @@ struct mp_log_ops {
     void (*close_entry)(struct mp_log *);
     bool (*has_open_entry)(const struct mp_log *);
     memphis_status (*read)(struct mp_log *, uint32_t, uint64_t, struct mp_stored *);
+    bool (*has)(const struct mp_log *, uint32_t, uint64_t);
     uint64_t (*first)(const struct mp_log *, uint32_t);
     uint64_t (*last)(const struct mp_log *, uint32_t);
     void (*stats)(const struct mp_log *, uint32_t, struct mp_log_stats *);

@@ -648,6 +648,13 @@ static const struct mp_range *damage_between(const struct mp_partition *p, uint6
     return r != NULL ? r : range_between(&p->unreadable, seq, to);
 }
 
+bool mp_partition_has(const struct mp_partition *p, uint64_t seq)
+{
+    return seq >= p->floor && seq <= p->last && seq > 0 &&
+           mp_ranges_skip(&p->dead, seq) == seq &&
+           mp_ranges_skip(&p->damage, seq) == seq;
+}
+
 memphis_status mp_partition_read(struct mp_partition *p, struct mp_cold *cold,
                                  uint64_t seq, struct mp_stored *out)
 {

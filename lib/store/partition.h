@@ -117,6 +117,7 @@ bool mp_partitions_has_flushed(const struct mp_partitions *t, const struct mp_en
 /* As mp_log_read and its relatives. */
 memphis_status mp_partition_read(struct mp_partition *p, struct mp_cold *cold,
                                  uint64_t seq, struct mp_stored *out);
+bool mp_partition_has(const struct mp_partition *p, uint64_t seq);
 uint64_t mp_partition_first(const struct mp_partition *p);
 void mp_partition_stats(const struct mp_partition *p, struct mp_log_stats *out);
 /* Sequences first..last cannot be read: from now on reads say so. */

@@ -61,23 +61,6 @@ static void table_remove(struct mp_dedup *d, uint64_t number)
     d->slots[hole] = 0;
 }
 
-static void grow(struct mp_dedup *d)
-{
-    uint64_t capacity = d->capacity ? d->capacity * 2 : 64;
-    struct mp_dedup_record *ring = mp_realloc(NULL, capacity * sizeof(*ring));
-
-    for (uint64_t n = d->first; n < d->first + d->count; n++)
-        ring[n & (capacity - 1)] = *record(d, n);
-    mp_free(d->ring);
-    mp_free(d->slots);
-    d->ring = ring;
-    d->capacity = capacity;
-    d->slots_count = capacity * 2;
-    d->slots = mp_alloc(d->slots_count * sizeof(*d->slots));
-    for (uint64_t n = d->first; n < d->first + d->count; n++)
-        table_put(d, n);
-}
-
 static void drop_first(struct mp_dedup *d)
 {
     table_remove(d, d->first);
@@ -85,13 +68,93 @@ static void drop_first(struct mp_dedup *d)
     d->count--;
 }
 
+/* === Tables === */
+
+enum { CAPACITY_MIN = 64 };
+
+static uint64_t bytes_of(uint64_t capacity)
+{
+    return capacity > CAPACITY_MIN
+               ? capacity * (sizeof(struct mp_dedup_record) + 2 * sizeof(uint32_t))
+               : 0;
+}
+
+/* To hold `capacity` ids, a power of two not below their number; 0: no table. */
+static void resize(struct mp_dedup *d, uint64_t capacity)
+{
+    struct mp_dedup_record *ring =
+        capacity > 0 ? mp_realloc(NULL, capacity * sizeof(*ring)) : NULL;
+
+    for (uint64_t n = d->first; n < d->first + d->count; n++)
+        ring[n & (capacity - 1)] = *record(d, n);
+    mp_free(d->ring);
+    mp_free(d->slots);
+    d->budget->bytes += bytes_of(capacity) - bytes_of(d->capacity);
+    d->ring = ring;
+    d->capacity = capacity;
+    d->slots_count = capacity * 2;
+    d->slots = capacity > 0 ? mp_alloc(d->slots_count * sizeof(*d->slots)) : NULL;
+    for (uint64_t n = d->first; n < d->first + d->count; n++)
+        table_put(d, n);
+    if (capacity <= CAPACITY_MIN)
+        mp_list_remove(&d->table);
+    else if (!mp_list_is_linked(&d->table))
+        mp_list_push_back(&d->budget->tables, &d->table);
+}
+
+static void forget_early(struct mp_dedup *d, uint64_t count)
+{
+    d->budget->dropped += count;
+    for (; count > 0; count--)
+        drop_first(d);
+}
+
+static struct mp_dedup *largest(const struct mp_dedup_budget *b)
+{
+    struct mp_dedup *most = NULL;
+
+    for (struct mp_list *l = b->tables.next; l != &b->tables; l = l->next) {
+        struct mp_dedup *d = mp_container_of(l, struct mp_dedup, table);
+        if (most == NULL || d->capacity > most->capacity)
+            most = d;
+    }
+    return most;
+}
+
+/* Twice the room, if need be at the cost of whoever has more than that. False: the
+ * budget does not allow it. */
+static bool grow(struct mp_dedup *d)
+{
+    struct mp_dedup_budget *b = d->budget;
+    uint64_t capacity = d->capacity > 0 ? d->capacity * 2 : CAPACITY_MIN;
+    uint64_t more = bytes_of(capacity) - bytes_of(d->capacity);
+
+    while (more > 0 && b->bytes + more > b->bytes_max) {
+        struct mp_dedup *from = largest(b);
+        if (from == NULL || from->capacity <= capacity)
+            return false;
+        if (from->count > from->capacity / 2)
+            forget_early(from, from->count - from->capacity / 2);
+        resize(from, from->capacity / 2);
+    }
+    resize(d, capacity);
+    return true;
+}
+
 /* === Public === */
 
-void mp_dedup_init(struct mp_dedup *d, const uint64_t key[2], uint64_t window_ns,
-                   uint64_t ids_max)
+void mp_dedup_budget_init(struct mp_dedup_budget *b, uint64_t bytes_max)
+{
+    *b = (struct mp_dedup_budget){ .bytes_max = bytes_max };
+    mp_list_init(&b->tables);
+}
+
+void mp_dedup_init(struct mp_dedup *d, struct mp_dedup_budget *b, const uint64_t key[2],
+                   uint64_t window_ns, uint64_t ids_max)
 {
     mp_assert(ids_max > 0 && ids_max < 1u << 31);
     memset(d, 0, sizeof(*d));
+    d->budget = b;
     d->key[0] = key[0];
     d->key[1] = key[1];
     d->window_ns = window_ns;
@@ -100,9 +163,9 @@ void mp_dedup_init(struct mp_dedup *d, const uint64_t key[2], uint64_t window_ns
 
 void mp_dedup_fini(struct mp_dedup *d)
 {
-    mp_free(d->ring);
-    mp_free(d->slots);
-    memset(d, 0, sizeof(*d));
+    d->count = 0;
+    if (d->budget != NULL)
+        resize(d, 0);
 }
 
 bool mp_dedup_find(struct mp_dedup *d, memphis_slice id, uint64_t now_ns, uint64_t *seq)
@@ -130,12 +193,8 @@ void mp_dedup_put(struct mp_dedup *d, memphis_slice id, uint64_t seq, uint64_t t
     struct mp_dedup_record *r;
 
     mp_dedup_expire(d, time_ns);
-    if (d->count == d->ids_max) {
-        drop_first(d);
-        d->dropped++;
-    }
-    if (d->count == d->capacity)
-        grow(d);
+    if (d->count == d->ids_max || (d->count == d->capacity && !grow(d)))
+        forget_early(d, 1);
     r = record(d, d->first + d->count);
     mp_siphash128(d->key, id.data, id.size, r->hash);
     r->seq = seq;
@@ -148,13 +207,13 @@ void mp_dedup_expire(struct mp_dedup *d, uint64_t now_ns)
 {
     while (d->count > 0 && record(d, d->first)->time_ns + d->window_ns <= now_ns)
         drop_first(d);
-    if (d->count == 0 && d->capacity > 64) { /* a quiet partition keeps no table */
-        mp_free(d->ring);
-        mp_free(d->slots);
-        d->ring = NULL;
-        d->slots = NULL;
-        d->capacity = d->slots_count = 0;
-    }
+    uint64_t capacity = d->capacity;
+    while (capacity > CAPACITY_MIN && d->count < capacity / 8)
+        capacity /= 2;
+    if (d->count == 0)
+        capacity = 0;
+    if (capacity < d->capacity) /* what is not used is for others */
+        resize(d, capacity);
 }
 
 void mp_dedup_undo(struct mp_dedup *d, uint64_t from_seq)

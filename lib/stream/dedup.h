@@ -8,11 +8,17 @@
  *
  *   ring:  | hash seq time | hash seq time | ...      table: hash -> number in the ring
  *
- * Bound: MP_DEDUPE_IDS_MAX; over it the oldest id goes early (counted in `dropped`).
+ * Bounds: MP_DEDUPE_IDS_MAX each, and a budget of bytes for all partitions together. A
+ * window that may not grow forgets its oldest id early, which is counted. One that is
+ * small gets its room from the largest, so that shares become equal and nobody loses
+ * his window to somebody else's storm.
+ *
  * Rebuilt after a start from the entries inside the window. Thread: core (pure).
  */
 #ifndef MP_STREAM_DEDUP_H
 #define MP_STREAM_DEDUP_H
+
+#include "base/list.h"
 
 #include <memphis/base.h>
 
@@ -21,7 +27,16 @@ struct mp_dedup_record {
     uint64_t seq, time_ns;
 };
 
+/* What all partitions share. */
+struct mp_dedup_budget {
+    uint64_t bytes, bytes_max; /* of all tables but the smallest size */
+    uint64_t dropped;          /* ids that went before their time */
+    struct mp_list tables;     /* those above the smallest size */
+};
+
 struct mp_dedup {
+    struct mp_dedup_budget *budget;
+    struct mp_list table; /* of the budget's */
     uint64_t key[2];
     uint64_t window_ns;
     struct mp_dedup_record *ring; /* capacity is a power of two */
@@ -30,11 +45,13 @@ struct mp_dedup {
     uint32_t *slots; /* low bits of the number, plus one; 0: empty */
     uint64_t slots_count;
     uint64_t ids_max;
-    uint64_t dropped;
 };
 
-void mp_dedup_init(struct mp_dedup *d, const uint64_t key[2], uint64_t window_ns,
-                   uint64_t ids_max);
+void mp_dedup_budget_init(struct mp_dedup_budget *b, uint64_t bytes_max);
+
+/* The budget outlives it. */
+void mp_dedup_init(struct mp_dedup *d, struct mp_dedup_budget *b, const uint64_t key[2],
+                   uint64_t window_ns, uint64_t ids_max);
 void mp_dedup_fini(struct mp_dedup *d);
 
 /* True: the id was stored within the window before now_ns; *seq is its message's. */

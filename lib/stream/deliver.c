@@ -4,6 +4,8 @@
 #include "base/assert.h"
 #include "base/limits.h"
 #include "base/status.h"
+#include "stream/consumer.h"
+#include "stream/nats.h"
 
 #include <inttypes.h>
 
@@ -251,14 +253,17 @@ static void end_pull(struct mp_stream_group *g, struct mp_pull *q, const char *s
 
 static void send_beat(struct mp_stream_group *g, const struct mp_pull *q)
 {
-    uint8_t space[160];
+    uint8_t space[160 + 2 * MP_NAME_MAX + 64];
     struct mp_buf b = { .data = space, .capacity = sizeof(space) };
 
     mp_buf_put_text(&b, "NATS/1.0 100 Idle Heartbeat\r\nNats-Last-Consumer: ");
     mp_buf_put_decimal(&b, g->group.dseq);
     mp_buf_put_text(&b, "\r\nNats-Last-Stream: ");
     mp_buf_put_decimal(&b, g->group.next - 1);
-    mp_buf_put_text(&b, "\r\n\r\n");
+    mp_buf_put_text(&b, "\r\n");
+    if (g->nats != NULL)
+        mp_consumer_stalled_header(g, &b);
+    mp_buf_put_text(&b, "\r\n");
     mp_assert(b.data == space);
     send_status(g, inbox_of(q), mp_buf_slice(&b));
 }
@@ -271,6 +276,8 @@ static bool matches(const struct mp_stream_group *g, const struct mp_entry *e)
     memphis_slice subject =
         e->subject.size > 0 ? e->subject : mp_slice(s->final_subject, s->final_size);
 
+    if (g->nats != NULL)
+        return mp_consumer_wants(g, e);
     if (g->filter == NULL)
         return e->subject.size == 0;
     return g->filter[0] == 0 || mp_subject_matches(mp_slice_text(g->filter), subject);
@@ -328,7 +335,10 @@ static void ack_subject(const struct mp_stream_group *g, const struct mp_entry *
     mp_buf_put_u8(out, '.');
     mp_buf_put_decimal(out, wall_of(g, e->time_ns));
     mp_buf_put_u8(out, '.');
-    mp_buf_put_decimal(out, last >= g->group.next ? last - g->group.next + 1 : 0);
+    if (g->nats != NULL)
+        mp_buf_put_decimal(out, g->nats->unseen);
+    else
+        mp_buf_put_decimal(out, last >= g->group.next ? last - g->group.next + 1 : 0);
 }
 
 static uint64_t size_for_pull(const struct mp_stream_group *g, const struct mp_entry *e)
@@ -351,6 +361,8 @@ static struct mp_pull *pull_for(struct mp_stream_group *g, const struct mp_store
         switch (mp_bus_reach(g->stream->host->bus, inbox_of(q), size)) {
         case MP_BUS_NOBODY:
             mp_pull_remove(&g->pulls, q); /* no delivery is counted */
+            if (g->nats != NULL)
+                mp_consumer_unheard(g);
             break;
         case MP_BUS_BUSY:
             mp_pull_rotate(&g->pulls, q);
@@ -381,8 +393,14 @@ static bool deliver(struct mp_stream_group *g, struct mp_pull *q, struct mp_stor
         end_pull(g, q, "409 Message Size Exceeds MaxBytes", true);
         return false;
     }
+    if (g->nats != NULL)
+        (void)mp_consumer_unseen(g); /* before it is one less */
     mp_group_deliver(&g->group, m->entry.seq, now_of(g), &deliveries, &dseq);
     mp_stream_group_dirty(g);
+    if (g->nats != NULL) {
+        mp_consumer_delivered(g, m->entry.seq, deliveries);
+        mp_consumer_dress(g, &out);
+    }
     out.subject = m->entry.subject.size > 0 ? m->entry.subject
                                             : mp_slice(s->final_subject, s->final_size);
     ack_subject(g, &m->entry, deliveries, dseq, &reply);
@@ -392,6 +410,8 @@ static bool deliver(struct mp_stream_group *g, struct mp_pull *q, struct mp_stor
     s->host->counters.delivered++;
     s->host->counters.redelivered += deliveries > 1;
     g->last_active_ns = wall_of(g, now_of(g));
+    if (g->nats != NULL)
+        mp_consumer_flows(g, size, inbox_of(q));
     mp_pull_served(&g->pulls, q, size, now_of(g));
     *bytes += size;
     return true;
@@ -446,7 +466,8 @@ static bool serve(struct mp_stream_group *g, uint32_t *messages, uint64_t *bytes
     struct mp_pull *q;
     memphis_status st = MEMPHIS_NOT_FOUND;
 
-    while (g->pulls.count > 0 && !g->is_held) {
+    while (g->pulls.count > 0 && !g->is_held &&
+           !(g->nats != NULL && mp_consumer_is_stalled(g))) {
         if (*messages == 0 || *bytes >= bytes_max)
             return true;
         st = pick(g, &m);
@@ -494,9 +515,14 @@ static void drop_unheard(struct mp_stream_group *g)
         struct mp_pull *q = mp_container_of(l, struct mp_pull, ring);
 
         l = l->next;
-        if (!mp_bus_has_interest(g->stream->host->bus, inbox_of(q)))
+        if (!q->is_standing && !mp_bus_has_interest(g->stream->host->bus, inbox_of(q)))
             mp_pull_remove(&g->pulls, q);
     }
+}
+
+static uint32_t waiting_max(const struct mp_stream_group *g)
+{
+    return g->nats != NULL ? g->nats->config->waiting_max : MP_PULLS_WAITING_MAX;
 }
 
 void mp_stream_pull(struct mp_stream_group *g, const struct mp_pull_request *r,
@@ -506,9 +532,12 @@ void mp_stream_pull(struct mp_stream_group *g, const struct mp_pull_request *r,
 
     if (!mp_bus_has_interest(g->stream->host->bus, inbox))
         return; /* nobody would hear even the refusal */
-    if (g->pulls.count >= MP_PULLS_WAITING_MAX)
+    if (g->nats != NULL)
+        mp_consumer_used(g);
+    if (g->pulls.count >= waiting_max(g))
         drop_unheard(g);
-    if (mp_pull_add(&g->pulls, r, inbox, now_of(g), &q) != MEMPHIS_OK) {
+    if (g->pulls.count >= waiting_max(g) ||
+        mp_pull_add(&g->pulls, r, inbox, now_of(g), &q) != MEMPHIS_OK) {
         send_status(g, inbox, MP_STR("NATS/1.0 409 Exceeded MaxWaiting\r\n\r\n"));
         return;
     }
@@ -658,7 +687,10 @@ static bool apply_verdict(struct mp_stream_group *g, uint64_t seq, memphis_slice
 
     if (v.size == 0 || mp_slice_equal(v, MP_STR("+ACK")) ||
         mp_slice_equal(v, MP_STR("+OK")) || begins(v, "+NXT")) {
-        done = mp_group_ack(&g->group, seq);
+        if (g->nats == NULL || !mp_consumer_acked(g, seq, &done))
+            done = mp_group_ack(&g->group, seq);
+        if (done && g->stream->nats != NULL)
+            mp_nats_settled(g->stream, seq);
         c->acked += done;
         return done;
     }
@@ -666,12 +698,16 @@ static bool apply_verdict(struct mp_stream_group *g, uint64_t seq, memphis_slice
         return mp_group_nack(&g->group, seq,
                              delay_of(mp_slice((const char *)v.data + 4, v.size - 4)),
                              now_of(g), dead_letter, g);
+    if (mp_slice_equal(v, MP_STR("+WPI")) && g->nats != NULL)
+        return mp_consumer_extended(g, seq);
     if (mp_slice_equal(v, MP_STR("+WPI")))
         return mp_group_extend(&g->group, seq, now_of(g));
     if (mp_slice_equal(v, MP_STR("+TERM")) || begins(v, "+TERM ")) {
         deliveries = mp_group_deliveries(&g->group, seq);
         done = mp_group_die(&g->group, seq);
         c->terminated += done;
+        if (done && g->stream->nats != NULL)
+            mp_nats_settled(g->stream, seq);
         if (done)
             terminated(g, seq, deliveries, after(v, 6));
         return done;
@@ -707,6 +743,8 @@ void mp_stream_settle(struct mp_stream_group *g, uint64_t seq, memphis_slice ver
 {
     bool is_new = apply_verdict(g, seq, verdict);
 
+    if (g->nats != NULL)
+        mp_consumer_used(g);
     if (is_new) {
         g->last_active_ns = wall_of(g, now_of(g));
         changed(g);
@@ -732,8 +770,8 @@ void mp_stream_settle(struct mp_stream_group *g, uint64_t seq, memphis_slice ver
 static memphis_status append_progress(struct mp_stream_group *g,
                                       const struct mp_letter *letters, size_t n)
 {
-    struct mp_entry entries[2 * LETTERS_MAX + 1];
-    struct mp_buf b = { 0 };
+    struct mp_entry entries[2 * LETTERS_MAX + 2];
+    struct mp_buf b = { 0 }, done = { 0 };
     size_t count = 0;
 
     for (size_t i = 0; i < n; i++)
@@ -741,6 +779,8 @@ static memphis_status append_progress(struct mp_stream_group *g,
             entries[count] = letters[i].entries[k];
             entries[count++].flags |= MP_ENTRY_CHAINED;
         }
+    if (g->stream->nats != NULL) /* a work queue lets go of what is settled */
+        count += mp_nats_done_entry(g->stream, &entries[count], &done);
     mp_buf_put_u8(&b, 4);
     mp_buf_put_u32(&b, g->gid);
     mp_group_progress_encode(&g->group, &b);
@@ -750,6 +790,7 @@ static memphis_status append_progress(struct mp_stream_group *g,
                                           .payload = mp_buf_slice(&b) };
     memphis_status st = mp_log_append(g->stream->log, entries, count, MP_STREAM_TAG);
     mp_buf_fini(&b);
+    mp_buf_fini(&done);
     return st;
 }
 
@@ -860,8 +901,9 @@ void mp_stream_group_free(struct mp_stream_group *g, bool tell)
 {
     struct mp_pull *q;
 
-    while (tell && (q = mp_pull_head(&g->pulls)) != NULL)
+    while (tell && (q = mp_pull_head(&g->pulls)) != NULL && !q->is_standing)
         end_pull(g, q, "409 Consumer Deleted", false);
+    mp_consumer_free(g);
     mp_pulls_fini(&g->pulls);
     mp_list_remove(&g->serving);
     mp_list_remove(&g->dirty);
@@ -882,5 +924,7 @@ uint64_t mp_stream_group_unseen(const struct mp_stream_group *g)
 {
     uint64_t last = mp_log_last(g->stream->log, g->stream->pid);
 
+    if (g->nats != NULL)
+        return mp_consumer_unseen((struct mp_stream_group *)(uintptr_t)g);
     return last >= g->group.next ? last - g->group.next + 1 : 0;
 }

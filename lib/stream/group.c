@@ -268,6 +268,16 @@ bool mp_group_extend(struct mp_group *g, uint64_t seq, uint64_t now_ns)
     return true;
 }
 
+void mp_group_delay(struct mp_group *g, uint64_t seq, uint64_t due_ns)
+{
+    struct mp_pending_item *i = mp_pending_find(&g->pending, seq);
+
+    if (i == NULL || (i->state != MP_PENDING_WAITING && i->state != MP_PENDING_DELAYED))
+        return;
+    mp_pending_move(&g->pending, seq, i, MP_PENDING_DELAYED, due_ns);
+    note_touched(g, seq, i);
+}
+
 bool mp_group_nack(struct mp_group *g, uint64_t seq, uint64_t delay_ns, uint64_t now_ns,
                    mp_group_dead_fn dead, void *ctx)
 {

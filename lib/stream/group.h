@@ -104,6 +104,9 @@ bool mp_group_nack(struct mp_group *g, uint64_t seq, uint64_t delay_ns, uint64_t
  * meanwhile. */
 bool mp_group_return(struct mp_group *g, uint64_t seq, uint32_t deliveries);
 
+/* A delivered message is due at that time and not after the usual wait. */
+void mp_group_delay(struct mp_group *g, uint64_t seq, uint64_t due_ns);
+
 /* A dying message: the next progress settles it, while it stays pending until that is
  * committed (then: ack) or was not logged (then: exhume). False: it is not dying. */
 bool mp_group_bury(struct mp_group *g, uint64_t seq);

@@ -20,12 +20,17 @@ void mp_stream_group_committed(struct mp_stream_group *g);
 void mp_stream_group_failed(struct mp_stream_group *g);
 void mp_stream_group_fire(struct mp_timer *t, uint64_t now_ms);
 
-/* acked.c: what all groups have settled goes. `now`: however much there is to look at.
- */
-void mp_stream_limit_acked(struct mp_stream *s, bool now);
+/* acked.c: what all groups have settled goes, in this turn or soon. */
+void mp_stream_limit_acked(struct mp_stream *s);
+void mp_stream_acked_failed(struct mp_stream *s); /* the log took nothing */
+void mp_stream_acked_free(struct mp_stream *s);
 
 /* stream.c */
-void mp_stream_propose_floor(struct mp_stream *s, uint64_t first, uint8_t reason);
+void mp_stream_limit_age(struct mp_stream *s);
+void mp_stream_limit_messages(struct mp_stream *s, uint64_t max);
+void mp_stream_limit_bytes(struct mp_stream *s, uint64_t max);
+/* False: the log refused it. */
+bool mp_stream_propose_floor(struct mp_stream *s, uint64_t first, uint8_t reason);
 void mp_stream_check_limits(struct mp_stream *s);
 bool mp_stream_is_expired(const struct mp_stream *s, const struct mp_entry *e);
 

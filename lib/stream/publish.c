@@ -4,6 +4,7 @@
 #include "base/assert.h"
 #include "base/limits.h"
 #include "base/status.h"
+#include "stream/nats.h"
 
 #include <inttypes.h>
 
@@ -63,14 +64,7 @@ static void tell(struct mp_stream *s, const struct asker *a, uint64_t seq,
         answer_stored(s, a->reply, seq, duplicate);
 }
 
-/* What a publish can be refused with (sdk-protocol 3.4 and 7.1). */
-struct refusal {
-    memphis_status status;
-    int code, err_code;
-    const char *text;
-};
-
-static void refuse(struct mp_stream *s, const struct asker *a, struct refusal r,
+static void refuse(struct mp_stream *s, const struct asker *a, struct mp_refusal r,
                    const char *detail)
 {
     struct mp_receipt receipt = { .status = r.status };
@@ -90,26 +84,29 @@ static void refuse(struct mp_stream *s, const struct asker *a, struct refusal r,
     }
 }
 
-static const struct refusal HEADERS_TOO_BIG = {
+static const struct mp_refusal HEADERS_TOO_BIG = {
     MEMPHIS_TOO_BIG, 400, 10097, "header size exceeds maximum allowed of 64k"
 };
-static const struct refusal ID_TOO_BIG = {
+static const struct mp_refusal ID_TOO_BIG = {
     MEMPHIS_TOO_BIG, 400, 10003, "bad request: a message id has at most 255 bytes"
 };
-static const struct refusal WRONG_STREAM = { MEMPHIS_INVALID, 400, 10060,
-                                             "expected stream does not match" };
-static const struct refusal WRONG_LAST_SEQ = { MEMPHIS_INVALID, 400, 10071,
-                                               "wrong last sequence: " };
-static const struct refusal NO_ROLLUP = { MEMPHIS_UNSUPPORTED, 500, 10111,
-                                          "rollup not permitted" };
-static const struct refusal NO_SPACE = { MEMPHIS_NO_SPACE, 500, 10047,
-                                         "insufficient storage resources available" };
-static const struct refusal TOO_BIG = { MEMPHIS_TOO_BIG, 400, 10054,
-                                        "message size exceeds maximum allowed" };
-static const struct refusal NO_RESOURCES = { MEMPHIS_NOMEM, 503, 10023,
-                                             "insufficient resources" };
+static const struct mp_refusal WRONG_STREAM = { MEMPHIS_INVALID, 400, 10060,
+                                                "expected stream does not match" };
+static const struct mp_refusal WRONG_LAST_SEQ = { MEMPHIS_INVALID, 400, 10071,
+                                                  "wrong last sequence: " };
+static const struct mp_refusal NO_ROLLUP = { MEMPHIS_UNSUPPORTED, 500, 10111,
+                                             "rollup not permitted" };
+static const struct mp_refusal NO_SPACE = {
+    MEMPHIS_NO_SPACE, 500, 10047, "insufficient storage resources available"
+};
+static const struct mp_refusal NO_SUBJECT = { MEMPHIS_UNSUPPORTED, 500, 10052,
+                                              "a NATS stream takes its subjects only" };
+static const struct mp_refusal TOO_BIG = { MEMPHIS_TOO_BIG, 400, 10054,
+                                           "message size exceeds maximum allowed" };
+static const struct mp_refusal NO_RESOURCES = { MEMPHIS_NOMEM, 503, 10023,
+                                                "insufficient resources" };
 
-static struct refusal refusal_of(memphis_status status)
+static struct mp_refusal refusal_of(memphis_status status)
 {
     if (status == MEMPHIS_NO_SPACE)
         return NO_SPACE;
@@ -242,11 +239,23 @@ static bool expectations_hold(struct mp_stream *s, const struct mp_message *m,
         refuse(s, a, WRONG_LAST_SEQ, last);
         return false;
     }
-    if (mp_header_find(m->headers, "Nats-Rollup").data != NULL) {
+    if (s->nats == NULL && mp_header_find(m->headers, "Nats-Rollup").data != NULL) {
         refuse(s, a, NO_ROLLUP, "");
         return false;
     }
     return true;
+}
+
+/* What streams of NATS clients know besides. */
+static bool nats_admits(struct mp_stream *s, const struct mp_message *m,
+                        const struct asker *a)
+{
+    char detail[24];
+    const struct mp_refusal *r = mp_nats_refusal(s, m, detail);
+
+    if (r != NULL)
+        refuse(s, a, *r, detail);
+    return r == NULL;
 }
 
 static memphis_slice id_of(memphis_slice headers)
@@ -259,6 +268,51 @@ static memphis_slice id_of(memphis_slice headers)
     if (id.size == 0)
         id = mp_header_find(headers, "Nats-Msg-Id");
     return id;
+}
+
+/* Early is early for the whole broker, so it is told once a minute at most. */
+static void tell_forgotten(struct mp_stream_host *h, uint64_t now)
+{
+    if (h->ids_told_ns > 0 && now - h->ids_told_ns < 60 * 1000000000ull)
+        return;
+    mp_logf(h->logger, MEMPHIS_LOG_WARN, "stream",
+            "%llu message ids were forgotten before their window was over, as a 16th "
+            "of memory_max is full of them: raise it, or use shorter windows.",
+            (unsigned long long)(h->ids.dropped - h->ids_told));
+    h->ids_told = h->ids.dropped;
+    h->ids_told_ns = now;
+}
+
+static void note_id(struct mp_stream *s, memphis_slice id, uint64_t seq, uint64_t now)
+{
+    struct mp_stream_host *h = s->host;
+    uint64_t before = h->ids.dropped;
+
+    mp_dedup_put(&s->dedup, id, seq, now);
+    if (h->ids.dropped != before)
+        tell_forgotten(h, now);
+}
+
+static memphis_status append(struct mp_stream *s, const struct mp_entry *e)
+{
+    struct mp_entry both[2] = { *e };
+    struct mp_buf payload = { 0 };
+    memphis_status st;
+
+    if (s->nats == NULL)
+        return mp_log_append(s->log, e, 1, MP_STREAM_TAG);
+    if (mp_nats_driven_out(s, e, &both[1], &payload) == 0) {
+        st = mp_log_append(s->log, e, 1, MP_STREAM_TAG);
+    } else {
+        both[0].flags |= MP_ENTRY_CHAINED;
+        st = mp_log_append(s->log, both, 2, MP_STREAM_TAG);
+    }
+    mp_buf_fini(&payload);
+    if (st == MEMPHIS_OK)
+        mp_nats_stored(s, e);
+    else if (st != MEMPHIS_BROKEN)
+        mp_nats_failed(s); /* what it would have driven out is there still */
+    return st;
 }
 
 static void propose(struct mp_stream *s, const struct mp_message *m, memphis_slice id,
@@ -290,7 +344,7 @@ static void propose(struct mp_stream *s, const struct mp_message *m, memphis_sli
     if (m->subject.size != s->final_size ||
         memcmp(m->subject.data, s->final_subject, s->final_size) != 0)
         e.subject = m->subject;
-    st = mp_log_append(s->log, &e, 1, MP_STREAM_TAG);
+    st = append(s, &e);
     if (st != MEMPHIS_OK) {
         if (st != MEMPHIS_BROKEN) /* then nobody is answered any more */
             refuse(s, a, refusal_of(st), "");
@@ -299,7 +353,7 @@ static void propose(struct mp_stream *s, const struct mp_message *m, memphis_sli
     s->proposed_last++;
     s->host->counters.published++;
     if (id.size > 0)
-        mp_dedup_put(&s->dedup, id, e.seq, now);
+        note_id(s, id, e.seq, now);
     wait_for(s, a, e.seq, false);
 }
 
@@ -309,7 +363,7 @@ void mp_stream_publish(struct mp_stream *s, const struct mp_message *m)
 {
     struct asker a = { .reply = m->reply };
 
-    if (expectations_hold(s, m, &a))
+    if (expectations_hold(s, m, &a) && (s->nats == NULL || nats_admits(s, m, &a)))
         propose(s, m, id_of(m->headers), &a);
 }
 
@@ -322,5 +376,8 @@ void mp_stream_produce(struct mp_stream *s, memphis_slice headers,
                             .payload = payload,
                             .subject = mp_slice(s->final_subject, s->final_size) };
 
-    propose(s, &m, id.size > 0 ? id : id_of(headers), &a);
+    if (s->nats != NULL) /* who produces to a station has no subject for it */
+        refuse(s, &a, NO_SUBJECT, "");
+    else
+        propose(s, &m, id.size > 0 ? id : id_of(headers), &a);
 }

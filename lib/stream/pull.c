@@ -71,6 +71,8 @@ bool mp_pull_served(struct mp_pulls *p, struct mp_pull *q, uint64_t bytes,
         q->bytes_left -= bytes;
     if (q->heartbeat_ns > 0)
         q->beat_at_ns = now_ns + q->heartbeat_ns; /* a message restarts the interval */
+    if (q->is_standing)
+        q->left = 1;
     if (q->left == 0) {
         mp_pull_remove(p, q);
         return true;

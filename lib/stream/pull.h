@@ -36,6 +36,7 @@ struct mp_pull {
     uint64_t bytes_left;    /* UINT64_MAX: no bound */
     uint64_t heartbeat_ns, beat_at_ns;
     bool no_wait;
+    bool is_standing; /* of a push consumer: never complete */
     uint32_t inbox_size;
     char inbox[];
 };

@@ -34,7 +34,7 @@ enum { MP_STREAM_TAG = 1 }; /* appends of streams; the broker's own tags are abo
 /* Why a message left its group undone; numbers are on disk. */
 enum { MP_DEAD_UNACKED = 1, MP_DEAD_NACKED = 2, MP_DEAD_SCHEMA = 3 };
 
-enum { MP_LIMIT_AGE, MP_LIMIT_MESSAGES, MP_LIMIT_BYTES, MP_LIMIT_ACKED };
+enum { MP_LIMIT_AGE, MP_LIMIT_MESSAGES, MP_LIMIT_BYTES, MP_LIMIT_ACKED, MP_LIMIT_NATS };
 
 /* Settings of a partition entry (type 7), TLV coded. */
 struct mp_stream_settings {
@@ -43,6 +43,7 @@ struct mp_stream_settings {
     uint64_t limit_value; /* ns, messages, bytes */
     uint64_t window_ns;   /* idempotency */
     uint32_t station_id, number;
+    const char *nats; /* configuration of a NATS stream (nats_config.h); NULL: none */
 };
 
 struct mp_stream_counters {
@@ -90,12 +91,20 @@ struct mp_stream_host {
     const uint64_t *now_ns;   /* broker time of this turn */
     struct mp_wall wall;      /* what is shown for broker times */
     uint64_t dedup_key[2];
+    struct mp_dedup_budget ids;
+    uint64_t ids_told, ids_told_ns; /* of those that went early: what the log says */
     struct mp_list serving;  /* groups with a pull and perhaps a message */
     struct mp_list held;     /* groups all of whose clients read too slowly */
     struct mp_list dirty;    /* groups with progress to log */
     uint64_t dirty_since_ns; /* of the oldest one; 0: none. To come: not before then */
     bool urgent;             /* somebody waits for a progress: log it this turn */
     struct mp_dead_hooks dead;
+    struct mp_list looks;        /* acked.c: whose groups have settled something */
+    struct mp_list scans;        /* that have something to do now: scan.h */
+    struct mp_list unheard;      /* push consumers without a subscriber: consumer.h */
+    uint64_t subjects_bytes;     /* of the indexes by subject of all streams ... */
+    uint64_t subjects_bytes_max; /* ... which give up, or refuse, beyond that */
+    uint64_t subjects_given_up;
     struct mp_stream_counters counters;
 };
 
@@ -121,14 +130,24 @@ struct mp_stream {
     struct mp_map groups; /* durable name -> struct mp_stream_group */
     uint32_t next_gid;
     struct mp_service *service;
-    struct mp_timer limit_timer; /* age: the oldest message's end; acked: a look */
+    struct mp_timer limit_timer; /* the oldest message's end */
     uint64_t proposed_first;     /* floor on its way */
-    struct mp_ranges gone;       /* MP_LIMIT_ACKED: removed, or on their way */
+    struct mp_acked *acked;      /* MP_LIMIT_ACKED: what was removed; NULL: nothing */
     struct mp_list waiters;      /* for a cold read, besides the groups */
     struct mp_list node;         /* broker's list of streams */
+    uint64_t age_max_ns;         /* UINT64_MAX: messages do not expire */
+    struct mp_nats *nats;        /* NULL: a partition of a station */
+    uint32_t consumers_count;    /* groups that NATS clients made */
 };
 
-enum { MP_START_ALL, MP_START_NEW, MP_START_SEQUENCE, MP_START_LAST };
+enum {
+    MP_START_ALL,
+    MP_START_NEW,
+    MP_START_SEQUENCE,
+    MP_START_LAST,
+    MP_START_TIME,            /* these two: consumers of NATS clients only */
+    MP_START_LAST_PER_SUBJECT /* asked_start: the last sequence then */
+};
 
 /* What a group was made with; the part beyond struct mp_group_config is for
  * CONSUMER.INFO. */
@@ -140,6 +159,7 @@ struct mp_stream_group_config {
     uint64_t asked_start; /* MP_START_SEQUENCE: as asked */
     const char *filter;   /* NULL: "<stream>.final"; "": everything */
     bool plain;           /* made by the JetStream API, not by a Memphis request */
+    const char *nats;     /* its configuration (consumer_config.h); NULL: none */
 };
 
 struct mp_stream_group {
@@ -162,6 +182,7 @@ struct mp_stream_group {
     uint32_t policy;
     uint64_t asked_start, created_ns, last_active_ns; /* wall time */
     bool plain;
+    struct mp_consumer *nats; /* consumer.h; NULL: a group of a Memphis station */
 };
 
 void mp_stream_host_init(struct mp_stream_host *h);
@@ -197,6 +218,12 @@ void mp_stream_produce(struct mp_stream *s, memphis_slice headers,
 /* Payload of a floor entry that removes all that was produced so far; the caller
  * appends it with this stream's pid. Sequences go on. */
 void mp_stream_purge_encode(const struct mp_stream *s, struct mp_buf *out);
+/* The same up to that sequence, which becomes the first. */
+void mp_stream_floor_encode(uint64_t first, struct mp_buf *out);
+/* Payload of a delete entry whose sequence is seqs[0]: ascending, at most
+ * MP_STREAM_REMOVALS_MAX of them. */
+enum { MP_STREAM_REMOVALS_MAX = 4096 };
+void mp_stream_removal_encode(const uint64_t *seqs, size_t n, struct mp_buf *out);
 
 /* -- the log's side: called by the broker's sink -- */
 
@@ -224,7 +251,8 @@ void mp_stream_group_create_encode(struct mp_stream *s,
                                    const struct mp_stream_group_config *c,
                                    struct mp_buf *out);
 void mp_stream_group_update_encode(struct mp_stream_group *g,
-                                   const struct mp_group_config *c, struct mp_buf *out);
+                                   const struct mp_group_config *c, const char *nats,
+                                   struct mp_buf *out);
 /* The group is leaving from now on. */
 void mp_stream_group_delete_encode(struct mp_stream_group *g, struct mp_buf *out);
 /* Sequence at which a group with that policy starts now; `n`: sequence or last
@@ -252,6 +280,8 @@ uint64_t mp_stream_group_unseen(const struct mp_stream_group *g); /* num_pending
 
 /* -- turn -- */
 
+/* Removes what all groups have acknowledged since the last look (MP_LIMIT_ACKED). */
+void mp_streams_look(struct mp_stream_host *h);
 /* Serves the groups of h->serving; those that have more for the next turn stay there.
  * A group none of whose pulls has a client with room for its next message is held back.
  */

@@ -337,7 +337,7 @@ static size_t seed_command(size_t kind, uint8_t *out)
     struct mp_buf b = { 0 };
     char *name = "a-name", *text = "text";
 
-    if (kind <= MP_COMMAND_STATION_DROP)
+    if (kind <= MP_COMMAND_STATION_DROP || kind == MP_COMMAND_STATION_CHANGE)
         c.u.station = (struct mp_station_row){ .id = 4,
                                                .name = name,
                                                .first_pid = 6,
@@ -428,7 +428,7 @@ static size_t seed_rest(size_t which, uint8_t *out)
     return size;
 }
 
-enum { ENTRY_SEEDS = 17, COMMAND_SEEDS = MP_COMMAND_USER_DROP };
+enum { ENTRY_SEEDS = 17, COMMAND_SEEDS = MP_COMMANDS_END - 1 };
 
 size_t fuzz_seed(size_t i, uint8_t out[FUZZ_SEED_MAX])
 {

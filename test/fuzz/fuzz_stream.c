@@ -41,6 +41,12 @@ static memphis_status no_read(struct mp_log *l, uint32_t pid, uint64_t seq,
     return MEMPHIS_NOT_FOUND;
 }
 
+static bool has(const struct mp_log *l, uint32_t pid, uint64_t seq)
+{
+    (void)l, (void)pid, (void)seq;
+    return false;
+}
+
 static uint64_t first(const struct mp_log *l, uint32_t pid)
 {
     (void)l, (void)pid;
@@ -66,6 +72,7 @@ static const struct mp_log_ops ops = { .append = no_append,
                                        .close_entry = nothing,
                                        .has_open_entry = no,
                                        .read = no_read,
+                                       .has = has,
                                        .first = first,
                                        .last = last,
                                        .stats = stats };

@@ -115,6 +115,110 @@ kill -INT $pid
 wait $pid
 check "SIGINT exits 0" $?
 
+died=0
+for _ in 1 2 3 4 5 6; do
+    start "$work/c.log" -p $port -w 0 -m 0 -sd "$work/store" || died=1
+    kill -INT $pid; kill -INT $pid; kill -TERM $pid; kill -INT $pid
+    wait $pid || died=1
+    tail -1 "$work/c.log" | grep -q 'on disk' || died=1
+done
+check "signals while it stops change nothing" $died
+
+# Lame duck: told, served for a grace, closed one by one, stopped.
+start "$work/lame.log" -p $port -w 0 -m $((port + 1)) -sd "$work/store" \
+    --lame_duck_duration=3 --lame_duck_grace_period 1.5
+python3 - $port $((port + 1)) $pid <<'END'
+import os, select, signal, socket, sys, time
+def health():
+    h = socket.create_connection(("127.0.0.1", int(sys.argv[2])), 5)
+    h.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    return h.makefile("rb").readline()
+def connect(protocol):
+    s = socket.create_connection(("127.0.0.1", int(sys.argv[1])), 5)
+    f = s.makefile("rb")
+    assert b'"ldm"' not in f.readline()
+    s.sendall(b'CONNECT {"user":"root","pass":"memphis","verbose":false,"protocol":%d}\r\n'
+              b'PING\r\n' % protocol)
+    assert f.readline() == b"PONG\r\n"
+    return s, f
+new = [connect(1) for _ in range(4)]
+old = connect(0)
+assert b"200" in health()
+began = time.time()
+os.kill(int(sys.argv[3]), signal.SIGUSR2)
+for s, f in new:
+    line = f.readline()
+    assert line.startswith(b"INFO {") and b'"ldm":true' in line, line
+assert b"500" in health()
+os.kill(int(sys.argv[3]), signal.SIGTERM)  # it is leaving already
+try:
+    socket.create_connection(("127.0.0.1", int(sys.argv[1])), 5)
+    sys.exit("a new client was let in")
+except ConnectionRefusedError:
+    pass
+for s, f in new + [old]:
+    s.sendall(b"PING\r\n")
+    line = f.readline()
+    assert line == b"PONG\r\n", line
+assert time.time() - began < 1.5
+ends, left = [], [s for s, f in new + [old]]
+while left:
+    ready = select.select(left, [], [], 5)[0]
+    assert ready, ends
+    for s in ready:
+        if s.recv(4096) == b"":
+            ends.append(time.time() - began)
+            left.remove(s)
+assert 1.4 < min(ends) and max(ends) - min(ends) > 0.5 and max(ends) < 4, ends
+END
+check "SIGUSR2: clients hear it, are served, and go one by one" $?
+wait $pid
+check "and then it stops with 0" $?
+grep -q 'lame duck' "$work/lame.log" && tail -1 "$work/lame.log" | grep -q 'on disk'
+check "and has said so" $?
+start "$work/dls.log" -p $port -w 0 -m 0 -sd "$work/dls" --dls_max_bytes=25K
+python3 - $port <<'END'
+import json, socket, sys, time
+s = socket.create_connection(("127.0.0.1", int(sys.argv[1])), 5)
+f = s.makefile("rb")
+s.sendall(b'CONNECT {"user":"root","pass":"memphis","verbose":false,"headers":true}\r\nSUB i.* 1\r\n')
+def message():
+    while True:
+        words = f.readline().split()
+        if words[0] == b"MSG":
+            return words[3] if len(words) == 5 else b"", f.read(int(words[-1]) + 2)[:-2]
+def ask(subject, body):
+    s.sendall(b"PUB %s i.1 %d\r\n%s\r\n" % (subject, len(body), body))
+    return message()
+assert ask(b"$memphis_station_creations", b'{"name":"st","partitions_number":1,"dls_configuration":{"poison":true}}')[1] == b""
+assert b'"error":""' in ask(b"$memphis_consumer_creations", b'{"name":"c","station_name":"st",'
+    b'"connection_id":"x","consumer_type":"application","consumers_group":"c","max_msg_deliveries":1,'
+    b'"start_consume_from_sequence":1,"last_messages":-1,"req_version":4}')[1]
+for i in range(4):
+    assert b'"seq"' in ask(b"st$1.final", b"x" * 10000)[1]
+    reply, body = ask(b"$JS.API.CONSUMER.MSG.NEXT.st$1.c", b"1")
+    assert ask(reply, b"+TERM")[1] == b""
+end = time.time() + 5
+while True:
+    rows = json.loads(ask(b"$memphis_admin.dls_list", b'{"name":"st"}')[1])
+    count = len(next(v for v in rows.values() if isinstance(v, list)))
+    if count == 2:
+        break
+    assert time.time() < end, rows
+    time.sleep(0.1)
+END
+check "--dls_max_bytes holds: the oldest dead letters go" $?
+kill -TERM $pid
+wait $pid
+start "$work/dr.log" -p $port -w 0 -m 0 -sd "$work/dr" --disk_reserve=900000G &&
+    grep -q 'none is stored (disk_reserve)' "$work/dr.log"
+check "a reserve above the whole disk is warned about" $?
+kill -TERM $pid
+wait $pid
+for h in 0 31 x -1; do says 2 "is not a value" --dls_retention_hours=$h; done
+check "dead letters are kept for 1 to 30 hours" $?
+says 2 "is not a value" -ldd 1e9; check "a duration out of range is a usage error" $?
+
 # More connections than descriptors, while the log needs new files.
 (ulimit -n 256 && exec "$bin" -p $port -w 0 -m 0 -sd "$work/few") >"$work/few.log" 2>&1 &
 pid=$!

@@ -117,5 +117,18 @@ grep -q "user 'a' of INITIAL_CONFIG_FILE is not made" "$work/err"
 check "USR-05 a bad password is a warning, and no secret in it" $?
 [ "$(login "$root")" = PONG ]; check "and the server runs" $?
 stop
+rm -rf "$work/store"
+
+start INITIAL_CONFIG_FILE='users:
+  client:
+  - {user: a, password: Good123456!}
+  - {user: b, pasword: Good123456!}
+'
+grep -q 'no user of INITIAL_CONFIG_FILE is made: line 4, column .*: a user has the keys' "$work/err"
+check "USR-09 a text with a fault makes nobody" $?
+! grep -q 'Good123' "$work/err"; check "and its warning names no password" $?
+[ "$(login '"user":"a","pass":"Good123456!"')" = "-ERR 'Authorization Violation'" ]
+check "nor the users before the fault" $?
+stop
 echo "$passed passed, $failed failed"
 [ $failed = 0 ]

@@ -1,13 +1,14 @@
 // nats.ws, the NATS client of browsers (and of the product's dashboard), against memphisd's
 // WebSocket port.
 //
-// Usage: node nats_ws.js WS_PORT, with DAEMON_RESTART naming a command that restarts memphisd.
+// Usage: node nats_ws.js WS_PORT, with DAEMON_RESTART naming a command that restarts memphisd. With
+// TLS_FILES: by wss (NODE_EXTRA_CA_CERTS names the authority, as browsers have theirs).
 // Prints one line "ok - ..." or "FAILED - ..." per check and ends with "N passed, N failed".
 const { execSync } = require('child_process')
 globalThis.WebSocket ??= require('ws')
 const { connect, headers, JSONCodec, StringCodec } = require('nats.ws')
 
-const servers = `ws://127.0.0.1:${process.argv[2]}`
+const servers = `${process.env.TLS_FILES ? 'wss' : 'ws'}://127.0.0.1:${process.argv[2]}`
 const run = String(Date.now() % 1e9)
 const text = StringCodec()
 let passed = 0
@@ -16,7 +17,7 @@ let failed = 0
 function check(what, good, detail = '') {
   if (good) passed++
   else failed++
-  console.log(`${good ? 'ok' : 'FAILED'} - ws CON-11 ${what}${detail !== '' ? ` (${detail})` : ''}`)
+  console.log(`${good ? 'ok' : 'FAILED'} - ${process.env.TLS_FILES ? 'ws-tls CON-12' : 'ws CON-11'} ${what}${detail !== '' ? ` (${detail})` : ''}`)
 }
 
 const sleep = (ms) => new Promise((done) => setTimeout(done, ms))

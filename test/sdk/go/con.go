@@ -163,7 +163,7 @@ func connections() int {
 
 // Nil: there is no such user.
 func (t *T) listed(name string) object {
-	for _, x := range t.admin("user_list", object{})["users"].([]any) {
+	for _, x := range t.admin("user_list", object{"limit": 1000})["users"].([]any) {
 		if x.(map[string]any)["username"] == name {
 			return x.(map[string]any)
 		}

@@ -69,7 +69,7 @@ func init() {
 	})
 	test("DLS-07", "all letters are sent again", func(t *T) {
 		_, s, m, _ := t.failed(numbers(1, 20))
-		same(t.admin("dls_resend", object{"name": s}), object{})
+		same(t.admin("dls_resend", object{"name": s, "all": true}), object{})
 		same(sorted(drain(m, 20)), numbers(1, 20))
 		same(t.lettersWhen(s, func(r []letter) bool { return len(r) == 0 }), []letter{})
 	})
@@ -78,7 +78,7 @@ func init() {
 		same(t.admin("dls_drop", object{"name": s, "ids": []int{rows[0].Id, rows[1].Id}}), object{})
 		left := t.letters(s, 0)
 		check(len(left) == 2 && left[0].Id == rows[2].Id, left)
-		same(t.admin("dls_drop", object{"name": s}), object{})
+		same(t.admin("dls_drop", object{"name": s, "all": true}), object{})
 		same(t.letters(s, 0), []letter{})
 	})
 	test("DLS-10", "letters are copied to a station: headers, where they were, and why", func(t *T) {

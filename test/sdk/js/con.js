@@ -35,7 +35,7 @@ test('CON-04', 'root works like a client', async (t) => {
 test('CON-05 USR-03', 'a management user is there, and no client', async (t) => {
   const root = await t.connect()
   await t.addUser(root, t.name('boss'), 'management')
-  const { users } = await t.admin(root, 'user_list')
+  const { users } = await t.admin(root, 'user_list', { limit: 1000 })
   same(users.find((u) => u.username === t.name('boss')).user_type, 'management')
   await refused(t.connect({ username: t.name('boss'), password, reconnect: false }), 'authorization violation')
 })

@@ -62,7 +62,7 @@ test('DLS-06 DLS-09', 'a letter goes again to the group that failed, only; acked
 
 test('DLS-07', 'all letters are sent again', async (t) => {
   const [m, stationName, c] = await failed(t, numbers(1, 20))
-  same(await t.admin(m, 'dls_resend', { name: stationName }), {})
+  same(await t.admin(m, 'dls_resend', { name: stationName, all: true }), {})
   same(sorted(await drain(c, 20)), numbers(1, 20))
   check(await until(async () => (await t.letters(m, stationName, 0)).length === 0, 5000), 'rows are still there')
 })
@@ -72,7 +72,7 @@ test('DLS-08', 'letters are dropped, some or all', async (t) => {
   const ids = rows.map((r) => r.id)
   same(await t.admin(m, 'dls_drop', { name: stationName, ids: ids.slice(0, 2) }), {})
   same((await t.letters(m, stationName, 0)).map((r) => r.id), ids.slice(2))
-  same(await t.admin(m, 'dls_drop', { name: stationName }), {})
+  same(await t.admin(m, 'dls_drop', { name: stationName, all: true }), {})
   same(await t.letters(m, stationName, 0), [])
 })
 

@@ -53,7 +53,7 @@ async def root_client(t):
 async def management(t):
     root = await t.connect()
     await t.add_user(root, t.name("boss"), "management")
-    users = (await t.admin(root, "user_list"))["users"]
+    users = (await t.admin(root, "user_list", limit=1000))["users"]
     same([u["user_type"] for u in users if u["username"] == t.name("boss")], ["management"])
     await refused(t.connect(t.name("boss"), PASSWORD, reconnect=False),
                   "authorization violation")

@@ -87,7 +87,7 @@ async def resend(t):
 @test("DLS-07", "all letters are sent again")
 async def resend_all(t):
     m, station, c, rows = await failed(t, numbers(1, 20))
-    same(await t.admin(m, "dls_resend", name=station), {})
+    same(await t.admin(m, "dls_resend", name=station, all=True), {})
     same(sorted(await drain(c, 20), key=int), numbers(1, 20))
 
     async def gone():
@@ -101,7 +101,7 @@ async def drop(t):
     ids = [r["id"] for r in rows]
     same(await t.admin(m, "dls_drop", name=station, ids=ids[:2]), {})
     same([r["id"] for r in await t.letters(m, station, 0)], ids[2:])
-    same(await t.admin(m, "dls_drop", name=station), {})
+    same(await t.admin(m, "dls_drop", name=station, all=True), {})
     same(await t.letters(m, station, 0), [])
 
 

@@ -9,7 +9,7 @@ static void verbs_are_found_by_name_and_take_an_object(void **state)
     refused(w, NULL, "user_list", "[]", MEMPHIS_INVALID, "JSON object");
     refused(w, NULL, "user_list", "{", MEMPHIS_INVALID, "");
     refused(w, NULL, "user_add", "{\"username\":7}", MEMPHIS_INVALID, "username");
-    says(w, NULL, "user_list", "", "{\"users\":[]}");
+    says(w, NULL, "user_list", "", "{\"users\":[],\"next\":null}");
     world_free(w);
 }
 
@@ -42,6 +42,25 @@ static void only_those_in_the_table_may(void **state)
     world_free(w);
 }
 
+static void keys_that_a_verb_does_not_have_are_refused(void **state)
+{
+    static const char *const verbs[] = {
+        "user_add", "user_list", "user_remove", "user_set_password",
+        "user_set_permissions", "station_create", "station_list", "station_purge",
+        "station_remove", "dls_list", "dls_resend", "dls_drop",
+    };
+    struct world *w = world_with_users();
+    (void)state;
+
+    for (size_t i = 0; i < sizeof verbs / sizeof verbs[0]; i++)
+        refused(w, "root", verbs[i], "{\"usrname\":\"app\"}", MEMPHIS_INVALID,
+                "no key 'usrname'");
+    refused(w, "root", "user_remove", "{\"username\":\"a\",\"UserName\":\"app\"}",
+            MEMPHIS_INVALID, "twice");
+    says(w, "root", "user_remove", "{\"UserName\":\"app\"}", "{}");
+    world_free(w);
+}
+
 static void requests_on_the_bus_act_for_their_user(void **state)
 {
     struct world *w = world_with_users();
@@ -67,6 +86,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         leak_checked(verbs_are_found_by_name_and_take_an_object),
         leak_checked(only_those_in_the_table_may),
+        leak_checked(keys_that_a_verb_does_not_have_are_refused),
         leak_checked(requests_on_the_bus_act_for_their_user),
     };
 

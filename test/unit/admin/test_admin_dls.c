@@ -20,8 +20,8 @@ static void letters_are_listed_oldest_change_first(void **state)
     (void)state;
 
     says(w, NULL, "dls_list", "{\"name\":\"orders\"}",
-         "{\"letters\":[],\"total\":0,\"resend\":{\"is_running\":false,\"done\":0,"
-         "\"total\":0}}");
+         "{\"letters\":[],\"next\":null,\"total\":0,"
+         "\"resend\":{\"is_running\":false,\"done\":0,\"total\":0}}");
     uint32_t first = dead_letter(w, "seven");
     uint32_t second = dead_letter(w, "eight");
     assert_int_equal(call(w, NULL, "dls_list", "{\"name\":\"orders\",\"limit\":1}"),
@@ -35,6 +35,25 @@ static void letters_are_listed_oldest_change_first(void **state)
     assert_non_null(strstr(said_by_verb.json, "\"total\":2,"));
     snprintf(expected, sizeof expected, "\"id\":%u,", second);
     assert_null(strstr(said_by_verb.json, expected));
+    char out[512], next[64], ids[3][16], json[128];
+    read_page(w, NULL, "dls_list", "{\"name\":\"orders\",\"limit\":1}", "id", out,
+              next);
+    snprintf(ids[0], sizeof ids[0], "%u", first);
+    snprintf(ids[1], sizeof ids[1], "%u", second);
+    snprintf(ids[2], sizeof ids[2], "%u", dead_letter(w, "nine"));
+    assert_string_equal(out, ids[0]);
+    assert_string_equal(next, ids[0]);
+    snprintf(json, sizeof json, "{\"name\":\"orders\",\"limit\":2,\"after\":%s}", next);
+    read_page(w, NULL, "dls_list", json, "id", out, next);
+    snprintf(expected, sizeof expected, "%s %s", ids[1], ids[2]);
+    assert_string_equal(out, expected);
+    assert_string_equal(next, "null");
+    assert_non_null(strstr(said_by_verb.json, "\"total\":3,"));
+    refused(w, NULL, "dls_list", "{\"name\":\"orders\",\"after\":0}", MEMPHIS_NOT_FOUND,
+            "gone");
+    says(w, NULL, "station_create", "{\"name\":\"others\"}", "{}");
+    snprintf(json, sizeof json, "{\"name\":\"others\",\"after\":%u}", first);
+    refused(w, NULL, "dls_list", json, MEMPHIS_NOT_FOUND, "gone");
     world_free(w);
 }
 
@@ -58,7 +77,7 @@ static void letters_are_dropped_and_resent(void **state)
     assert_int_equal(w->heard_count, 1);
     assert_string_equal(heard(w), "seven");
     w->heard_count = 0;
-    says(w, NULL, "dls_resend", "{\"name\":\"orders\"}", "{}");
+    says(w, NULL, "dls_resend", "{\"name\":\"orders\",\"all\":true}", "{}");
     pass(w, 50);
     assert_int_equal(w->heard_count, 2);
     says(w, NULL, "dls_resend", "{\"name\":\"orders\",\"ids\":[]}", "{}");
@@ -69,25 +88,32 @@ static void letters_are_dropped_and_resent(void **state)
     assert_true(has_rows(w));
     says(w, NULL, "dls_drop", "{\"name\":\"orders\",\"ids\":[]}", "{}");
     assert_true(has_rows(w));
-    says(w, NULL, "dls_drop", "{\"name\":\"orders\"}", "{}");
+    says(w, NULL, "dls_drop", "{\"name\":\"orders\",\"all\":true}", "{}");
     assert_false(has_rows(w));
     world_free(w);
 }
 
 static void arguments_that_make_no_sense_are_refused(void **state)
 {
-    static const char *const ids[] = {
-        "{}", "\"1\"", "7", "[0]", "[-1]", "[\"1\"]", "[2147483648]", "[1.5]"
+    static const char *const which[] = {
+        "\"ids\":{}", "\"ids\":\"1\"", "\"ids\":7", "\"ids\":[0]", "\"ids\":[-1]",
+        "\"ids\":[\"1\"]", "\"ids\":[2147483648]", "\"ids\":[1.5]",
+        /* all of them only when it is said */
+        "\"ids\":null", "\"id\":[1]", "\"all\":false", "\"all\":1", "\"all\":null",
+        "\"all\":true,\"ids\":[]", "\"ids\":null,\"all\":\"true\"",
     };
     struct world *w = world_with("", true);
     char json[96];
     (void)state;
 
-    for (size_t i = 0; i < sizeof ids / sizeof ids[0]; i++) {
-        snprintf(json, sizeof json, "{\"name\":\"orders\",\"ids\":%s}", ids[i]);
+    dead_letter(w, "seven");
+    refused(w, NULL, "dls_drop", "{\"name\":\"orders\"}", MEMPHIS_INVALID, "all: true");
+    for (size_t i = 0; i < sizeof which / sizeof which[0]; i++) {
+        snprintf(json, sizeof json, "{\"name\":\"orders\",%s}", which[i]);
         refused(w, NULL, "dls_drop", json, MEMPHIS_INVALID, "");
         refused(w, NULL, "dls_resend", json, MEMPHIS_INVALID, "");
     }
+    assert_true(has_rows(w));
     refused(w, NULL, "dls_list", "{\"name\":\"orders\",\"limit\":\"x\"}",
             MEMPHIS_INVALID, "limit");
     refused(w, NULL, "dls_list", "{\"name\":\"gone\"}", MEMPHIS_NOT_FOUND, "gone");
@@ -115,7 +141,7 @@ static void USR_10_letters_are_those_of_stations_that_may_be_read(void **state)
     assert_true(has_rows(w));
     says(w, NULL, "user_set_permissions",
          "{\"username\":\"app\",\"allow_write_permissions\":[\"orders\"]}", "{}");
-    says(w, "app", "dls_drop", "{\"name\":\"orders\"}", "{}");
+    says(w, "app", "dls_drop", "{\"name\":\"orders\",\"all\":true}", "{}");
     assert_false(has_rows(w));
     world_free(w);
 }

@@ -83,6 +83,13 @@ static void USR_07_who_may_remove_and_rename_whom(void **state)
          "{\"username\":\"boss\",\"password\":\"Another2?\"}", "{}");
     says(w, "root", "user_set_password",
          "{\"username\":\"app\",\"password\":\"Another2?\"}", "{}");
+    says(w, "boss", "user_add",
+         "{\"username\":\"other\",\"password\":\"Secret1!\","
+         "\"user_type\":\"management\"}",
+         "{}");
+    refused(w, "boss", "user_remove", "{\"username\":\"Other\"}", MEMPHIS_DENIED,
+            "only root removes");
+    says(w, "root", "user_remove", "{\"username\":\"other\"}", "{}");
     says(w, "boss", "user_remove", "{\"username\":\"APP\"}", "{}");
     refused(w, "boss", "user_remove", "{\"username\":\"app\"}", MEMPHIS_NOT_FOUND,
             "no user");
@@ -100,11 +107,53 @@ static void USR_10_permissions_are_set_and_lifted(void **state)
     says(w, "boss", "user_set_permissions",
          "{\"username\":\"app\",\"allow_read_permissions\":[]}", "{}");
     assert_true(lists(w, "\"allow_read_permissions\":[]"));
+    refused(w, "boss", "user_set_permissions",
+            "{\"username\":\"app\",\"allow_read\":[\"a\"]}", MEMPHIS_INVALID,
+            "there is no key 'allow_read', but: username allow_read_permissions");
+    assert_true(lists(w, "\"allow_read_permissions\":[]"));
     says(w, "boss", "user_set_permissions", "{\"username\":\"app\"}", "{}");
     assert_false(lists(w, "allow_read_permissions"));
     refused(w, "boss", "user_set_permissions",
             "{\"username\":\"app\",\"deny_read_permissions\":[\"?\"]}", MEMPHIS_INVALID,
             "pattern");
+    world_free(w);
+}
+
+static void users_are_listed_in_pages(void **state)
+{
+    struct world *w = world_with_users(); /* app, boss */
+    char out[512], next[64], json[128];
+    (void)state;
+
+    for (char c = 'a'; c <= 'c'; c++) {
+        snprintf(json, sizeof json,
+                 "{\"username\":\"%c\",\"password\":\"Secret1!\","
+                 "\"user_type\":\"application\"}",
+                 c);
+        says(w, NULL, "user_add", json, "{}");
+    }
+    read_page(w, NULL, "user_list", "{\"limit\":2}", "username", out, next);
+    assert_string_equal(out, "app boss");
+    assert_string_equal(next, "boss");
+    read_page(w, NULL, "user_list", "{\"limit\":2,\"after\":\"boss\"}", "username", out,
+              next);
+    assert_string_equal(out, "a b");
+    assert_string_equal(next, "b");
+    says(w, NULL, "user_remove", "{\"username\":\"boss\"}", "{}");
+    read_page(w, NULL, "user_list", "{\"limit\":1,\"after\":\"b\"}", "username", out,
+              next);
+    assert_string_equal(out, "c");
+    assert_string_equal(next, "null");
+    read_page(w, NULL, "user_list", "{\"after\":\"c\"}", "username", out, next);
+    assert_string_equal(out, "");
+    refused(w, NULL, "user_list", "{\"after\":\"boss\"}", MEMPHIS_NOT_FOUND, "gone");
+    static const char *const wrong[] = { "0", "-1", "1001", "\"1\"", "1.5" };
+    for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
+        snprintf(json, sizeof json, "{\"limit\":%s}", wrong[i]);
+        refused(w, NULL, "user_list", json, MEMPHIS_INVALID, "limit");
+        refused(w, NULL, "station_list", json, MEMPHIS_INVALID, "limit");
+    }
+    refused(w, NULL, "user_list", "{\"after\":1}", MEMPHIS_INVALID, "after");
     world_free(w);
 }
 
@@ -115,6 +164,7 @@ int main(void)
         leak_checked(arguments_that_make_no_sense_are_refused),
         leak_checked(USR_07_who_may_remove_and_rename_whom),
         leak_checked(USR_10_permissions_are_set_and_lifted),
+        leak_checked(users_are_listed_in_pages),
     };
 
     return run_tests("admin/admin_user", tests);

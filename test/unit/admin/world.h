@@ -51,6 +51,30 @@ static inline void refused(struct world *w, const char *actor, const char *verb,
         fail_msg("%s %s: %d %s", verb, json, (int)st, said_by_verb.json);
 }
 
+/* The page behind `after` (NULL: the first): its `key`s in `out`, apart by blanks, and
+ * what "next" says. */
+static inline void read_page(struct world *w, const char *actor, const char *verb,
+                             const char *args, const char *key, char out[512],
+                             char next[64])
+{
+    char quoted[32];
+    const char *p;
+
+    if (call(w, actor, verb, args) != MEMPHIS_OK)
+        fail_msg("%s %s: %s", verb, args, said_by_verb.json);
+    snprintf(quoted, sizeof quoted, "\"%s\":", key);
+    out[0] = 0;
+    for (p = said_by_verb.json; (p = strstr(p, quoted)) != NULL;) {
+        p += strlen(quoted) + (p[strlen(quoted)] == '"');
+        snprintf(out + strlen(out), 512 - strlen(out), "%s%.*s",
+                 out[0] != 0 ? " " : "", (int)strcspn(p, "\","), p);
+    }
+    p = strstr(said_by_verb.json, "\"next\":");
+    assert_non_null(p);
+    p += 7 + (p[7] == '"');
+    snprintf(next, 64, "%.*s", (int)strcspn(p, "\",}"), p);
+}
+
 static inline struct world *world_with_users(void)
 {
     struct world *w = world_new();

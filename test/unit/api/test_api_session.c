@@ -4,6 +4,7 @@
 
 #include <pthread.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <unistd.h>
 
 /* The peer at the other end of the pipe; its functions run on the core. */
@@ -46,11 +47,12 @@ static void begin(int mode)
     assert_int_equal(test_world_open(&w), MEMPHIS_OK);
 }
 
-static memphis_status join_by(struct peer *p, const char *user, uint32_t websocket)
+static memphis_status join_by(struct peer *p, const char *user, uint32_t websocket,
+                              uint32_t tls)
 {
     memphis_pipe pipe = { .write = on_write, .close = on_close, .ctx = p };
     memphis_session_options o = {
-        .peer = "10.1.2.3", .user = user, .websocket = websocket
+        .peer = "10.1.2.3", .user = user, .websocket = websocket, .tls = tls
     };
 
     memset(p, 0, sizeof *p);
@@ -60,7 +62,7 @@ static memphis_status join_by(struct peer *p, const char *user, uint32_t websock
 
 static memphis_status join(struct peer *p, const char *user)
 {
-    return join_by(p, user, 0);
+    return join_by(p, user, 0, 0);
 }
 
 static bool has(struct peer *p, const char *text)
@@ -164,6 +166,33 @@ static void a_peer_is_greeted_with_what_the_embedder_said_about_itself(void **st
     }
 }
 
+/* The mask is zero, so that the text can be read here. */
+#define UPGRADE                                                                        \
+    "GET / HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\n"                              \
+    "Connection: Upgrade\r\n"                                                          \
+    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"                                  \
+    "Sec-WebSocket-Version: 13\r\n\r\n\x82\x86\0\0\0\0PING\r\n"
+
+static void only_a_peer_behind_tls_is_told_so(void **state)
+{
+    (void)state;
+    for (int kind = 0; kind < 4; kind++) {
+        static const char hello[] = UPGRADE;
+        bool is_ws = kind & 1, is_tls = kind & 2;
+        static struct peer p;
+        begin(0);
+        assert_int_equal(join_by(&p, "root", is_ws, is_tls), MEMPHIS_OK);
+        assert_int_equal(memphis_session_feed(p.s, is_ws ? hello : "PING\r\n",
+                                              is_ws ? sizeof hello - 1 : 6),
+                         MEMPHIS_OK);
+        until(&p, "PONG\r\n");
+        assert_int_equal(has(&p, "\"tls_required\":true"), is_tls);
+        assert_int_equal(has(&p, "\"port\":7770"), is_ws);
+        leave(&p);
+        test_world_end(&w);
+    }
+}
+
 static void a_peer_with_the_password_is_served_and_one_without_is_not(void **state)
 {
     (void)state;
@@ -244,13 +273,9 @@ static void a_trusted_peer_needs_no_password(void **state)
     }
 }
 
-/* The mask is zero, so that the text can be read here. */
 static void a_peer_may_come_by_websocket_and_be_told_to_go(void **state)
 {
-    static const char hello[] =
-        "GET / HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
-        "Sec-WebSocket-Version: 13\r\n\r\n\x82\x86\0\0\0\0PING\r\n";
+    static const char hello[] = UPGRADE;
 
     (void)state;
     for (int mode = 0; mode < TEST_MODES; mode++) {
@@ -258,7 +283,7 @@ static void a_peer_may_come_by_websocket_and_be_told_to_go(void **state)
         test_world_init(&w, mode, false);
         w.options.websocket_port = 1235;
         assert_int_equal(test_world_open(&w), MEMPHIS_OK);
-        assert_int_equal(join_by(&p, "root", 1), MEMPHIS_OK);
+        assert_int_equal(join_by(&p, "root", 1, 0), MEMPHIS_OK);
         assert_int_equal(memphis_session_feed(p.s, hello, sizeof hello - 1),
                          MEMPHIS_OK);
         until(&p, "PONG\r\n");
@@ -272,7 +297,7 @@ static void a_peer_may_come_by_websocket_and_be_told_to_go(void **state)
         assert_int_equal(feed(&p, "x"), MEMPHIS_CLOSED);
         memphis_session_close(p.s); /* again */
         leave(&p);
-        assert_int_equal(join_by(&q, NULL, 1), MEMPHIS_OK); /* is there at the end */
+        assert_int_equal(join_by(&q, NULL, 1, 0), MEMPHIS_OK); /* is there at the end */
         assert_int_equal(join(&p, NULL), MEMPHIS_OK);
         memphis_session_close(p.s);
         until(&p, NULL);
@@ -281,6 +306,30 @@ static void a_peer_may_come_by_websocket_and_be_told_to_go(void **state)
         w.b = NULL;
         assert_int_equal(feed(&q, "x"), MEMPHIS_CLOSED);
         memphis_session_drained(q.s, 1);
+        leave(&q);
+        test_world_end(&w);
+    }
+}
+
+static void CON_24_a_broker_that_goes_says_so(void **state)
+{
+    (void)state;
+    assert_int_equal(memphis_lame_duck(NULL, NULL), MEMPHIS_INVALID);
+    for (int mode = 0; mode < TEST_MODES; mode++) {
+        static struct peer p, q;
+        test_world_init(&w, mode, false);
+        assert_int_equal(test_world_open(&w), MEMPHIS_OK);
+        assert_int_equal(join(&p, "root"), MEMPHIS_OK);
+        assert_int_equal(feed(&p, "CONNECT {\"protocol\":1}\r\nPING\r\n"), MEMPHIS_OK);
+        until(&p, "PONG\r\n");
+        assert_false(has(&p, "\"ldm\""));
+        assert_int_equal(memphis_lame_duck(w.b, &w.err), MEMPHIS_OK);
+        until(&p, "\"ldm\":true");
+        assert_int_equal(feed(&p, "PING\r\n"), MEMPHIS_OK); /* served as before */
+        until(&p, "}\r\nPONG\r\n");
+        assert_int_equal(join(&q, "root"), MEMPHIS_OK);
+        until(&q, "\"ldm\":true");
+        leave(&p);
         leave(&q);
         test_world_end(&w);
     }
@@ -433,19 +482,18 @@ static void arguments_are_checked(void **state)
 
     (void)state;
     begin(1);
-    for (int i = 0; i < 13; i++) {
+    for (int i = 0; i < 12; i++) {
         memphis_pipe k = pipe;
         memphis_session_options o = { .peer = "x" };
-        o.reserved0 = i == 5;
         if (i < 5)
             o.reserved[i] = 1;
-        else if (i == 6 || i == 7)
-            k.reserved[i - 6] = 1;
-        k.write = i == 8 ? NULL : k.write;
-        k.close = i == 9 ? NULL : k.close;
-        memphis_status st = memphis_session_new(i == 10 ? NULL : w.b,
-                                                i == 11 ? NULL : &k, &o,
-                                                i == 12 ? NULL : &s, &w.err);
+        else if (i == 5 || i == 6)
+            k.reserved[i - 5] = 1;
+        k.write = i == 7 ? NULL : k.write;
+        k.close = i == 8 ? NULL : k.close;
+        memphis_status st = memphis_session_new(i == 9 ? NULL : w.b,
+                                                i == 10 ? NULL : &k, &o,
+                                                i == 11 ? NULL : &s, &w.err);
         assert_int_equal(st, MEMPHIS_INVALID);
         assert_true(w.err.message[0] != 0);
         assert_null(s);
@@ -572,6 +620,40 @@ static void USR_07_sessions_of_a_removed_user_end_manual(void **state)
     USR_07_the_sessions_of_a_removed_user_end(MEMPHIS_MANUAL);
 }
 
+/* Each may send 64 KiB ahead of its verdict, but not all of them together; who brings
+ * little more than a CONNECT gets in all the same. */
+static void strangers_together_hold_16_mib(void **state)
+{
+    enum { MANY = 300, SIZE = 60 << 10 };
+    static char bytes[SIZE];
+    struct peer *p = calloc(MANY + 1, sizeof *p);
+    int taken = 0;
+    (void)state;
+
+    begin(MEMPHIS_MANUAL);
+    memset(bytes, 'x', sizeof bytes);
+    memcpy(bytes, "PUB a 61000\r\n", 13);
+    for (int round = 0; round < 2; round++) { /* what they held comes back */
+        taken = 0;
+        for (int i = 0; i < MANY; i++) {
+            assert_int_equal(join(&p[i], NULL), MEMPHIS_OK);
+            memphis_status st = memphis_session_feed(p[i].s, bytes, SIZE);
+            assert_true(st == MEMPHIS_OK || st == MEMPHIS_CLOSED);
+            taken += st == MEMPHIS_OK;
+        }
+        assert_int_equal(taken, (16 << 20) / SIZE);
+        assert_int_equal(join(&p[MANY], NULL), MEMPHIS_OK);
+        say_hello(&p[MANY], "root", "memphis");
+        until(&p[MANY], "PONG\r\n");
+        assert_true(has(&p[MANY - 1], "-ERR 'Authorization Violation'"));
+        assert_int_equal(memphis_session_feed(p[MANY].s, bytes, SIZE), MEMPHIS_OK);
+        for (int i = 0; i <= MANY; i++)
+            leave(&p[i]);
+    }
+    free(p);
+    test_world_end(&w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -579,7 +661,9 @@ int main(void)
         leak_checked(a_peer_with_the_password_is_served_and_one_without_is_not),
         leak_checked(sdks_hear_of_a_station_that_the_host_removes),
         leak_checked(a_trusted_peer_needs_no_password),
+        leak_checked(only_a_peer_behind_tls_is_told_so),
         leak_checked(a_peer_may_come_by_websocket_and_be_told_to_go),
+        leak_checked(CON_24_a_broker_that_goes_says_so),
         leak_checked(what_breaks_the_protocol_ends_the_session),
         leak_checked(too_much_input_is_fed_again_after_a_step),
         leak_checked(a_broker_that_closes_ends_its_sessions),
@@ -591,6 +675,7 @@ int main(void)
         leak_checked(a_failure_inside_of_feed_breaks_the_broker_and_not_the_host),
         leak_checked(USR_07_sessions_of_a_removed_user_end_threaded),
         leak_checked(USR_07_sessions_of_a_removed_user_end_manual),
+        leak_checked(strangers_together_hold_16_mib),
     };
 
     return run_tests("api/api_session", tests);

@@ -478,6 +478,143 @@ static void only_so_many_bytes_are_under_way(void **state)
     }
 }
 
+/* As a session's input does: the log's share of memory is not passed. */
+static void produces_wait_for_room_in_memory(void **state)
+{
+    static const uint32_t memory_max = 4 << 20, count = 2000, size = 16 << 10;
+
+    (void)state;
+    for (int mode = 0; mode < TEST_MODES; mode++) {
+        struct world *x = begin(mode, true, 1);
+        struct outcomes o = { 0 };
+        uint64_t most = 0;
+        memphis_stats st;
+        memphis_producer_close(x->p);
+        memphis_station_close(x->s);
+        memphis_close(x->w.b);
+        x->w.options.memory_max = memory_max;
+        assert_int_equal(test_world_open(&x->w), MEMPHIS_OK);
+        assert_int_equal(memphis_station_open(x->w.b, "orders", &x->s, NULL),
+                         MEMPHIS_OK);
+        assert_int_equal(memphis_producer_open(x->s, "p", &x->p, NULL), MEMPHIS_OK);
+        for (uint32_t i = 0; i < count; i++) {
+            while (post_bytes(x->p, size, &o) == MEMPHIS_FULL) {
+                assert_int_equal(memphis_producer_flush(x->p, 30000), MEMPHIS_OK);
+                memphis_stats_read(x->w.b, &st);
+                most = st.memory_bytes > most ? st.memory_bytes : most;
+            }
+        }
+        assert_int_equal(memphis_producer_flush(x->p, 30000), MEMPHIS_OK);
+        assert_int_equal(o.stored, count);
+        if (most > memory_max + memory_max / 5)
+            fail_msg("mode %d: %llu bytes", mode, (unsigned long long)most);
+        end(x);
+    }
+}
+
+static void STA_21_ids_have_their_share_of_memory(void **state)
+{
+    struct world *x = begin(1, true, 1);
+    struct outcomes o = { 0 };
+    memphis_stats st;
+    memphis_receipt r;
+    char text[16];
+    memphis_produce_options id = { .message_id = text };
+
+    (void)state;
+    memphis_producer_close(x->p);
+    memphis_station_close(x->s);
+    memphis_close(x->w.b);
+    x->w.options.memory_max = 4 << 20; /* a 16th has 6,553 ids, so a table of 4,096 */
+    assert_int_equal(test_world_open(&x->w), MEMPHIS_OK);
+    assert_int_equal(memphis_station_open(x->w.b, "orders", &x->s, NULL), MEMPHIS_OK);
+    assert_int_equal(memphis_producer_open(x->s, "p", &x->p, NULL), MEMPHIS_OK);
+    for (int i = 0; i < 6000; i++) {
+        snprintf(text, sizeof text, "id-%d", i);
+        assert_int_equal(memphis_produce_async(x->p, "x", 1, &id, on_outcome, &o, NULL),
+                         MEMPHIS_OK);
+    }
+    assert_int_equal(memphis_producer_flush(x->p, 30000), MEMPHIS_OK);
+    assert_int_equal(memphis_step(x->w.b, NULL), MEMPHIS_OK);
+    memphis_stats_read(x->w.b, &st);
+    assert_int_equal(st.message_ids_dropped, 6000 - 4096);
+    assert_int_equal(produce(x, &id, &r), MEMPHIS_OK); /* the newest one is known */
+    assert_int_equal(r.duplicate, 1);
+    assert_int_equal(r.sequence, 6000);
+    snprintf(text, sizeof text, "id-0");
+    assert_int_equal(produce(x, &id, &r), MEMPHIS_OK); /* the oldest one is not */
+    assert_int_equal(r.duplicate, 0);
+    end(x);
+}
+
+/* More than a turn takes: the rest waits, and then whatever is called, in its order. */
+static struct world *begin_with_some_waiting(uint32_t posted, struct outcomes *o)
+{
+    struct world *x = begin(1, true, 1);
+
+    post(x, posted, o);
+    assert_int_equal(memphis_step(x->w.b, NULL), MEMPHIS_OK);
+    assert_non_null(x->w.b->held);
+    return x;
+}
+
+static void what_its_caller_takes_back_is_stored_as_it_was(void **state)
+{
+    struct outcomes o = { 0 };
+    struct world *x = begin_with_some_waiting(10000, &o);
+    memphis_produce_options id = { .message_id = "the-id" };
+    char body[] = "first";
+    memphis_consumer_options c = { .start_sequence = 10001 };
+    memphis_consumer *consumer;
+    memphis_message *m;
+    uint32_t got;
+
+    (void)state;
+    test_interrupt_at_allocation(x->w.b, 2);
+    assert_int_equal(memphis_produce(x->p, body, 5, &id, NULL, &x->err),
+                     MEMPHIS_CANCELED);
+    memset(body, 'B', 5); /* the caller's again */
+    assert_int_equal(memphis_producer_flush(x->p, 30000), MEMPHIS_OK);
+    assert_int_equal(o.stored, 10000);
+    assert_int_equal(memphis_consumer_open(x->s, "c", &c, &consumer, &x->err),
+                     MEMPHIS_OK);
+    assert_int_equal(memphis_fetch(consumer, &m, 1, 30000, &got, &x->err), MEMPHIS_OK);
+    assert_int_equal(memphis_message_data(m).size, 5);
+    assert_memory_equal(memphis_message_data(m).data, "first", 5);
+    memphis_message_unref(m);
+    memphis_consumer_close(consumer);
+    end(x);
+}
+
+static void a_purge_does_not_overtake_what_waits(void **state)
+{
+    struct outcomes o = { 0 };
+    struct world *x = begin_with_some_waiting(5000, &o);
+    memphis_receipt r;
+
+    (void)state;
+    assert_int_equal(memphis_station_purge(x->s, 0, &x->err), MEMPHIS_OK);
+    assert_int_equal(memphis_producer_flush(x->p, 30000), MEMPHIS_OK);
+    assert_int_equal(o.stored, 5000);
+    assert_int_equal(produce(x, NULL, &r), MEMPHIS_OK);
+    assert_int_equal(r.sequence, 5001);
+    assert_int_equal(mp_log_first(x->w.b->core->data_log, 1), 5001);
+    end(x);
+}
+
+static void a_close_lets_in_what_waits(void **state)
+{
+    struct outcomes o = { 0 };
+    struct world *x = begin_with_some_waiting(5000, &o);
+
+    (void)state;
+    memphis_close(x->w.b); /* the handles are still there */
+    assert_int_equal(memphis_producer_flush(x->p, 0), MEMPHIS_OK);
+    assert_int_equal(o.stored, 5000);
+    x->w.b = NULL;
+    end(x);
+}
+
 static void a_failed_one_tells_its_callback_why(void **state)
 {
     struct world *x = begin(1, false, 1);
@@ -686,6 +823,11 @@ int main(void)
         leak_checked(a_flush_ends_with_the_turn_that_brought_the_last_outcome),
         leak_checked(only_so_many_are_under_way),
         leak_checked(only_so_many_bytes_are_under_way),
+        leak_checked(produces_wait_for_room_in_memory),
+        leak_checked(STA_21_ids_have_their_share_of_memory),
+        leak_checked(what_its_caller_takes_back_is_stored_as_it_was),
+        leak_checked(a_purge_does_not_overtake_what_waits),
+        leak_checked(a_close_lets_in_what_waits),
         leak_checked(a_failed_one_tells_its_callback_why),
         leak_checked(a_removed_station_is_told_from_a_closed_broker),
         leak_checked(a_producer_closed_in_between_lets_the_core_finish),

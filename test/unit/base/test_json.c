@@ -513,6 +513,33 @@ static void no_memory_is_nomem(void **state)
 
 /* -- writer ------------------------------------------------------------------------ */
 
+static void keys_are_compared_with_those_that_are_known(void **state)
+{
+    static const struct {
+        const char *text, *known, *words;
+    } cases[] = {
+        { "{}", "", NULL },
+        { "{\"a\":1,\"Bb\":null}", "bb a", NULL },
+        { "{\"b\":1}", "bb a", "no key 'b', but: bb a" },
+        { "{\"\":1}", "bb a", "no key ''" },
+        { "{\"bb a\":1}", "bb a", "no key 'bb a'" },
+        { "{\"a\":1}", "", "no key 'a', but: none" },
+        { "{\"a\":1,\"b\":2,\"A\":1}", "a b", "'A' is there twice" },
+    };
+    memphis_error err;
+    (void)state;
+
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct mp_json *doc = parsed(cases[i].text);
+        memphis_status st =
+            mp_json_check_keys(mp_json_root(doc), cases[i].known, &err);
+        assert_int_equal(st, cases[i].words ? MEMPHIS_INVALID : MEMPHIS_OK);
+        if (cases[i].words != NULL)
+            assert_non_null(strstr(err.message, cases[i].words));
+        mp_json_free(doc);
+    }
+}
+
 static void commas_stand_where_they_belong(void **state)
 {
     struct mp_buf b = { 0 };
@@ -632,6 +659,7 @@ static const struct CMUnitTest tests[] = {
     leak_checked(size_values_and_digits_are_bounded),
     leak_checked(the_position_of_the_mistake_is_told),
     leak_checked(no_memory_is_nomem),
+    leak_checked(keys_are_compared_with_those_that_are_known),
     leak_checked(commas_stand_where_they_belong),
     leak_checked(texts_and_keys_are_escaped),
     leak_checked(bytes_that_are_no_utf8_become_the_replacement_character),

@@ -85,6 +85,29 @@ static void an_empty_map_finds_nothing_and_owns_nothing(void **state)
     mp_map_fini(&m);
 }
 
+static void it_goes_on_behind_a_key(void **state)
+{
+    static char keys[40][8];
+    struct mp_map m = { 0 };
+    uint32_t at = 7;
+
+    (void)state;
+    assert_false(mp_map_behind(&m, MP_STR("k0"), &at));
+    for (int i = 0; i < 40; i++) {
+        snprintf(keys[i], sizeof keys[i], "k%d", i);
+        mp_map_put(&m, mp_slice_text(keys[i]), keys[i]);
+    }
+    for (int i = 0; i < 40; i += 2)
+        mp_map_remove(&m, mp_slice_text(keys[i]));
+    assert_false(mp_map_behind(&m, MP_STR("k4"), &at));
+    assert_int_equal(at, 7);
+    for (int i = 1; i < 40; i += 2) {
+        assert_true(mp_map_behind(&m, mp_slice_text(keys[i]), &at));
+        assert_ptr_equal(mp_map_next(&m, &at), i < 39 ? keys[i + 2] : NULL);
+    }
+    mp_map_fini(&m);
+}
+
 static void put_find_and_remove(void **state)
 {
     struct mp_map m = { 0 };
@@ -322,6 +345,7 @@ static const struct CMUnitTest tests[] = {
     leak_checked(siphash128_gives_the_reference_vectors),
     leak_checked(siphash_is_siphash_1_3),
     leak_checked(an_empty_map_finds_nothing_and_owns_nothing),
+    leak_checked(it_goes_on_behind_a_key),
     leak_checked(put_find_and_remove),
     leak_checked(the_empty_key_is_a_key_and_bytes_may_be_zero),
     leak_checked(a_replaced_value_takes_its_key_along),

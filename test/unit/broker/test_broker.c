@@ -244,7 +244,7 @@ static void a_step_that_the_log_did_not_take_is_told_again(void **state)
     mp_disk_step_wall(w->disk, 3600 * 1000000000ll);
     mp_broker_enter(w->broker);
     struct mp_log_sink *sink = &w->broker->data_log->sink;
-    sink->failed(sink->ctx, MP_STREAM_TAG, MEMPHIS_NO_SPACE);
+    sink->lost(sink->ctx, MEMPHIS_NO_SPACE);
     assert_int_equal(w->broker->streams.wall.count, 0);
     settle_down(w);
     assert_true(w->broker->streams.wall.count > 0);
@@ -291,13 +291,13 @@ static void what_one_log_gives_back_is_not_the_other_ones(void **state)
     publish(w, "file$1.final", "x");
     publish(w, "memory$1.final", "x");
     sink = &w->broker->memory_log->sink;
-    sink->failed(sink->ctx, MP_STREAM_TAG, MEMPHIS_NO_SPACE);
+    sink->lost(sink->ctx, MEMPHIS_NO_SPACE);
 
     assert_non_null(strstr(heard(w), "\"stream\":\"memory$1\""));
     assert_int_equal(mp_station_stream(station(w, "file"), 1)->proposed_last, 1);
     assert_int_equal(mp_station_stream(station(w, "memory"), 1)->proposed_last, 0);
     sink = &w->broker->data_log->sink;
-    sink->failed(sink->ctx, MP_STREAM_TAG, MEMPHIS_NO_SPACE);
+    sink->lost(sink->ctx, MEMPHIS_NO_SPACE);
     assert_non_null(strstr(heard(w), "\"err_code\":10047"));
     assert_int_equal(mp_station_stream(station(w, "file"), 1)->proposed_last, 0);
     mp_station_stream(station(w, "file"), 1)->proposed_last = 1;   /* it was a lie: */

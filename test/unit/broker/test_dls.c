@@ -1,5 +1,7 @@
 #include "unit/broker/dls_world.h"
 
+#include "replica/solo.h"
+
 static void a_message_out_of_deliveries_is_a_dead_letter_once(void **state) /* DLS-01 */
 {
     struct world *w = world_with("", true);
@@ -312,6 +314,45 @@ static void a_full_disk_delays_letters_and_not_acks(void **state)
     world_free(w);
 }
 
+static void leave_open(struct mp_log *log)
+{
+    (void)log;
+}
+
+/* Several letters, and a change that waits for one of them, when the disk is full. */
+static void letters_that_the_log_lost_leave_their_sequences(void **state)
+{
+    struct world *w = world_with("", true);
+    struct mp_log *log = w->broker->data_log;
+    struct mp_log_ops open = *log->ops;
+
+    (void)state;
+    produce(w, "seven");
+    give_up(w, "billing");
+    give_up(w, "shipping");
+    settle_down(w);
+    uint32_t id = only_row(w)->id;
+    uint64_t last = mp_log_last(log, 0);
+    whole = log->ops;
+    open.close_entry = leave_open;
+    log->ops = &open;
+    mp_dls_settle(w->broker, id, MP_STR("billing"));
+    mp_dls_settle(w->broker, id, MP_STR("shipping")); /* after that */
+    mp_dls_refused(station(w, "orders"), MP_STR(""), MP_STR("{}"), MP_STR("a"));
+    turn(w);
+    mp_shard_fail(mp_container_of(log, struct mp_shard, log), MEMPHIS_NO_SPACE);
+    mp_dls_refused(station(w, "orders"), MP_STR(""), MP_STR("{}"), MP_STR("b"));
+    log->ops = whole;
+    settle_down(w);
+    assert_int_equal(count_rows(w), 2); /* without shipping; the second refused one */
+    assert_int_equal(mp_dls_find(w->broker, id)->gids_count, 1);
+    assert_int_equal(mp_log_last(log, 0), last + 2);
+    restart(w);
+    assert_int_equal(count_rows(w), 2);
+    assert_string_equal(read_letter(w, id).payload, "seven");
+    world_free(w);
+}
+
 /* More than one append holds, and some are settled before their turn. */
 static void many_die_at_once_in_order(void **state)
 {
@@ -417,6 +458,7 @@ int main(void)
         leak_checked(copies_go_to_the_station_that_wants_them),
         leak_checked(what_a_producer_refused_is_a_row_without_a_group),
         leak_checked(a_full_disk_delays_letters_and_not_acks),
+        leak_checked(letters_that_the_log_lost_leave_their_sequences),
         leak_checked(many_die_at_once_in_order),
         leak_checked(a_rotten_letter_costs_itself),
         leak_checked(rows_outlive_the_log_that_made_them),

@@ -1,5 +1,99 @@
 #include "world.h"
 
+/* === Streams of NATS clients === */
+
+static struct mp_nats_config *nats_config(const char *text)
+{
+    struct mp_nats_config *c;
+
+    assert_int_equal(mp_nats_config_parse(mp_slice_text(text), &c, NULL), MEMPHIS_OK);
+    return c;
+}
+
+static struct mp_station *make_stream(struct world *w, const char *name,
+                                      const struct mp_nats_config *c)
+{
+    struct mp_station_settings s;
+    struct said said;
+
+    mp_station_settings_nats(c, &s);
+    mp_station_create(w->broker, name, &s, "root", then_say(&said));
+    settle_down(w);
+    assert_int_equal(said.status, MEMPHIS_OK);
+    return station(w, name);
+}
+
+static void CON_14_a_stream_of_a_nats_client_survives_a_start(void **state)
+{
+    struct mp_nats_config *file = nats_config(
+        "{\"name\":\"KV_a\",\"subjects\":[\"a.>\"],\"max_msgs_per_subject\":1}");
+    struct mp_nats_config *memory =
+        nats_config("{\"name\":\"M\",\"storage\":\"memory\"}");
+    struct world *w = world_new();
+    struct mp_stream *s;
+
+    (void)state;
+    make_stream(w, "kv_a", file);
+    make_stream(w, "m", memory);
+    for (int i = 0; i < 3; i++)
+        publish(w, "a.x", "m");
+    publish(w, "M", "m");
+    settle_down(w);
+    restart(w);
+    settle_down(w);
+    s = mp_broker_stream(w->broker, MP_STR("KV_a"));
+    assert_non_null(s);
+    assert_string_equal(s->settings.nats, file->text);
+    assert_false(mp_log_has(s->log, s->pid, 2));
+    assert_true(mp_log_has(s->log, s->pid, 3));
+    publish(w, "a.x", "m");
+    settle_down(w);
+    assert_false(mp_log_has(s->log, s->pid, 3)); /* the index was made again */
+    s = mp_broker_stream(w->broker, MP_STR("M"));
+    assert_string_equal(s->settings.nats, memory->text);
+    assert_int_equal(mp_log_last(s->log, s->pid), 0);
+    mp_nats_config_free(file);
+    mp_nats_config_free(memory);
+    world_free(w);
+}
+
+/* The crash came between the metadata and the partition. */
+static void a_change_half_done_is_finished_by_the_next_start(void **state)
+{
+    struct mp_nats_config *before =
+        nats_config("{\"name\":\"S\",\"subjects\":[\"a.>\"]}");
+    struct mp_nats_config *after = nats_config(
+        "{\"name\":\"S\",\"subjects\":[\"a.>\"],\"max_msgs_per_subject\":1}");
+    struct world *w = world_new();
+    struct mp_station *st = make_stream(w, "s", before);
+    struct mp_command c = { .kind = MP_COMMAND_STATION_CHANGE, .time_ns = 1 };
+    struct mp_stream *s;
+    struct said said;
+
+    (void)state;
+    for (int i = 0; i < 3; i++)
+        publish(w, "a.x", "m");
+    settle_down(w);
+    c.u.station = *mp_meta_station_by_id(w->broker->meta, st->id);
+    mp_station_settings_nats(after, &c.u.station.settings);
+    assert_int_equal(mp_meta_propose(w->broker->meta, &c, 1), MEMPHIS_OK);
+    settle_down(w);
+    restart(w);
+    settle_down(w);
+    s = mp_broker_stream(w->broker, MP_STR("S"));
+    assert_string_equal(s->settings.nats, after->text);
+    assert_false(mp_log_has(s->log, s->pid, 2));
+    restart(w); /* and now the log says it */
+    s = mp_broker_stream(w->broker, MP_STR("S"));
+    assert_string_equal(s->settings.nats, after->text);
+    mp_station_change(station(w, "s"), &station(w, "s")->settings, then_say(&said));
+    settle_down(w);
+    assert_int_equal(said.status, MEMPHIS_OK);
+    mp_nats_config_free(before);
+    mp_nats_config_free(after);
+    world_free(w);
+}
+
 /* === Settings === */
 
 static void expect_invalid(struct mp_station_settings s, memphis_status st,
@@ -282,7 +376,7 @@ static void who_waits_for_partitions_that_find_no_room_hears_it_and_may_ask_agai
     while (station(w, "orders") == NULL)
         turn(w);
     assert_int_equal(said.count, 0);
-    w->broker->data_log->sink.failed(w->broker, MP_STREAM_TAG, MEMPHIS_NO_SPACE);
+    w->broker->data_log->sink.lost(w->broker, MEMPHIS_NO_SPACE);
 
     assert_int_equal(said.status, MEMPHIS_NO_SPACE);
     assert_string_equal(said.text,
@@ -338,6 +432,8 @@ static void a_crash_between_row_and_partitions_is_mended_by_the_start(void **sta
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        leak_checked(CON_14_a_stream_of_a_nats_client_survives_a_start),
+        leak_checked(a_change_half_done_is_finished_by_the_next_start),
         leak_checked(STA_15_one_to_ten_thousand_partitions),
         leak_checked(STA_21_the_window_has_100_ms_to_24_h_and_ends_with_the_retention),
         leak_checked(a_retention_without_a_value_is_an_hour),

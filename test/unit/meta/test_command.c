@@ -5,7 +5,8 @@
 static const uint16_t kinds[] = { MP_COMMAND_STATION_CREATE, MP_COMMAND_STATION_DROP,
                                   MP_COMMAND_PRODUCER_ADD,   MP_COMMAND_PRODUCER_DROP,
                                   MP_COMMAND_CONSUMER_ADD,   MP_COMMAND_CONSUMER_DROP,
-                                  MP_COMMAND_USER_PUT,       MP_COMMAND_USER_DROP };
+                                  MP_COMMAND_USER_PUT,       MP_COMMAND_USER_DROP,
+                                  MP_COMMAND_STATION_CHANGE };
 enum { KINDS = sizeof kinds / sizeof kinds[0] };
 
 /* Every field different from zero and from its neighbours. */
@@ -13,16 +14,25 @@ static struct mp_command full(uint16_t kind)
 {
     struct mp_command c = { .kind = kind, .time_ns = UINT64_MAX - 5 };
 
-    if (kind <= MP_COMMAND_STATION_DROP)
-        c.u.station = (struct mp_station_row){
-            .id = 77, .name = "orders.eu", .first_pid = UINT32_MAX - 10000,
-            .created_by = "root",
-            .settings = { .retention = MP_RETAIN_ACKED, .retention_value = UINT64_MAX,
-                          .storage = MP_STORAGE_MEMORY, .replicas = 3,
-                          .idempotency_ms = 120001, .partitions = 10000,
-                          .dls_poison = true, .dls_schema = true, .tiered = true,
-                          .native = true, .schema = "invoice", .dls_station = "dead" }
-        };
+    if (kind <= MP_COMMAND_STATION_DROP || kind == MP_COMMAND_STATION_CHANGE)
+        c.u.station =
+            (struct mp_station_row){ .id = 77,
+                                     .name = "orders.eu",
+                                     .first_pid = UINT32_MAX - 10000,
+                                     .created_by = "root",
+                                     .settings = { .retention = MP_RETAIN_ACKED,
+                                                   .retention_value = UINT64_MAX,
+                                                   .storage = MP_STORAGE_MEMORY,
+                                                   .replicas = 3,
+                                                   .idempotency_ms = 120001,
+                                                   .partitions = 10000,
+                                                   .dls_poison = true,
+                                                   .dls_schema = true,
+                                                   .tiered = true,
+                                                   .native = true,
+                                                   .schema = "invoice",
+                                                   .dls_station = "dead",
+                                                   .stream = "{}" } };
     else if (kind <= MP_COMMAND_PRODUCER_DROP)
         c.u.producer = (struct mp_producer_row){
             .id = INT64_MAX, .name = "p", .station_id = UINT32_MAX,
@@ -284,11 +294,11 @@ static void wrong_numbers_are_refused(void **state)
 
 static void unknown_commands_and_versions_are_refused(void **state)
 {
-    static const uint8_t kind[] = { 9, 0, 1, 0 }, zero[] = { 0, 0, 1, 0 },
+    static const uint8_t kind[] = { 10, 0, 1, 0 }, zero[] = { 0, 0, 1, 0 },
                          version[] = { 7, 0, 2, 0, 2, 0, 1, 0, 0, 0, 'b' };
 
     (void)state;
-    assert_int_equal(decode_status(mp_slice(kind, 4), "command 9 version 1"),
+    assert_int_equal(decode_status(mp_slice(kind, 4), "command 10 version 1"),
                      MEMPHIS_UNSUPPORTED);
     assert_int_equal(decode_status(mp_slice(zero, 4), NULL), MEMPHIS_UNSUPPORTED);
     assert_int_equal(decode_status(mp_slice(version, sizeof version), "version 2"),

@@ -211,6 +211,9 @@ static void a_database_of_version_1_is_brought_up(void **state)
         snprintf(sql, sizeof sql, "ALTER TABLE users DROP COLUMN %s", later[i]);
         assert_int_equal(sqlite3_exec(db, sql, NULL, NULL, NULL), 0);
     }
+    assert_int_equal(
+        sqlite3_exec(db, "ALTER TABLE stations DROP COLUMN stream", NULL, NULL, NULL),
+        0);
     assert_int_equal(sqlite3_exec(db, "PRAGMA user_version = 1", NULL, NULL, NULL),
                      0);
     sqlite3_close(db);
@@ -223,6 +226,33 @@ static void a_database_of_version_1_is_brought_up(void **state)
     world_stop(w);
     world_start(w);
     assert_true(mp_meta_user(w->meta, MP_STR("bob"))->is_restricted);
+    world_free(w);
+}
+
+static void a_changed_station_keeps_its_members(void **state)
+{
+    uint32_t id;
+    struct world *w = world_with_station(db_path, &id);
+    struct mp_command p = producer_of(w->meta, id, "p", "c1"), change;
+
+    (void)state;
+    assert_int_equal(world_do(w, &p), MEMPHIS_OK);
+    change = (struct mp_command){ .kind = MP_COMMAND_STATION_CHANGE,
+                                  .u.station = *mp_meta_station_by_id(w->meta, id) };
+    change.time_ns = change.u.station.created_ns;
+    change.u.station.settings.stream = "{}";
+    assert_int_equal(world_do(w, &change), MEMPHIS_OK);
+    for (int i = 0; i < 2; i++) {
+        struct mp_station_row *row = mp_meta_station_by_id(w->meta, id);
+
+        assert_string_equal(row->settings.stream, "{}");
+        assert_ptr_equal(mp_meta_station(w->meta, mp_slice_text(row->name)), row);
+        assert_non_null(mp_meta_producer_next(w->meta, id, NULL));
+        world_stop(w);
+        world_start(w);
+    }
+    struct mp_command drop = station_drop_of(mp_meta_station_by_id(w->meta, id)->name);
+    assert_int_equal(world_do(w, &drop), MEMPHIS_OK);
     world_free(w);
 }
 
@@ -447,9 +477,9 @@ static void a_newer_database_is_refused(void **state)
 
     (void)state;
     world_free(world_with_station(db_path, &id));
-    patch(db_path, 60, "\0\0\0\3", 4); /* user_version, big-endian */
-    refused(db_path, MEMPHIS_VERSION, "has version 3");
-    patch(db_path, 60, "\0\0\0\2", 4);
+    patch(db_path, 60, "\0\0\0\4", 4); /* user_version, big-endian */
+    refused(db_path, MEMPHIS_VERSION, "has version 4");
+    patch(db_path, 60, "\0\0\0\3", 4);
     world_free(world_new(db_path));
 }
 
@@ -833,6 +863,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         on_disk(rows_come_back_with_their_index),
         on_disk(a_database_of_version_1_is_brought_up),
+        on_disk(a_changed_station_keeps_its_members),
         on_disk(entries_that_sqlite_has_are_skipped),
         on_disk(ids_grow_over_restarts_also_when_the_rows_are_gone),
         on_disk(random_commands_survive_stops_and_crashes),

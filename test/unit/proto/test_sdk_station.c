@@ -257,6 +257,41 @@ static void a_removed_station_is_told_to_all_sdks_before_the_reply(void **state)
     world_close(&w);
 }
 
+/* 2.10, 9.25: with the new value, at each change of the two flags. */
+static void SDKs_hear_what_dead_letters_do_now(void **state)
+{
+    struct world w;
+    struct mp_station *s;
+    struct mp_station_settings wanted;
+
+    (void)state;
+    world_open(&w);
+    listen_to(&w, "$memphis_sdk_clients_updates");
+    make_station(&w, "orders.eu", 2);
+    s = station(&w, "orders.eu");
+    wanted = s->settings;
+    forget(&w);
+    wanted.dls_schema = false;
+    mp_station_change(s, &wanted, (struct mp_then){ NULL, NULL });
+    settle_down(&w);
+    assert_int_equal(w.heard_count, 1);
+    assert_shape(
+        w.heard[0].payload,
+        "{'station_name':'orders#eu','type':'schemaverse_to_dls','update':false}");
+    wanted.dls_poison = false;
+    mp_station_change(s, &wanted, (struct mp_then){ NULL, NULL });
+    settle_down(&w);
+    assert_int_equal(w.heard_count, 2);
+    wanted.dls_schema = true;
+    mp_station_change(s, &wanted, (struct mp_then){ NULL, NULL });
+    settle_down(&w);
+    assert_int_equal(w.heard_count, 3);
+    assert_shape(
+        w.heard[2].payload,
+        "{'station_name':'orders#eu','type':'schemaverse_to_dls','update':true}");
+    world_close(&w);
+}
+
 static void an_unknown_station_cannot_be_removed(void **state) /* 2.2 */
 {
     struct world w;
@@ -307,6 +342,7 @@ int main(void)
         leak_checked(a_missing_dead_letter_station_is_made_too),
         leak_checked(a_request_without_reply_is_executed_silently),
         leak_checked(a_removed_station_is_told_to_all_sdks_before_the_reply),
+        leak_checked(SDKs_hear_what_dead_letters_do_now),
         leak_checked(an_unknown_station_cannot_be_removed),
         leak_checked(a_station_that_is_made_again_starts_at_sequence_1),
     };

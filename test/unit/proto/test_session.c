@@ -188,6 +188,33 @@ static void second_connect_replaces_the_options(void **state)
     assert_int_equal(p->ups, 2);
 }
 
+static void CON_24_info_again_for_who_takes_it(void **state)
+{
+    struct peer *new = join(0), *old = join(1), *waits = join(2);
+
+    (void)state;
+    feed(new, GO);
+    feed(old, "CONNECT {" ROOT ",\"verbose\":false}\r\nPING\r\n");
+    settle();
+    w.info.lame_duck = true;
+    mp_session_send_info(new->s);
+    mp_session_send_info(old->s);
+    mp_session_send_info(waits->s);
+    settle();
+    assert_memory_equal(answer(new), "PONG\r\nINFO {", 12);
+    assert_non_null(strstr(answer(new), "\"ldm\":true"));
+    assert_string_equal(answer(old), "PONG\r\n");
+    assert_string_equal(answer(waits), "");
+    mp_session_close(new->s, NULL);
+    mp_session_send_info(new->s); /* says nothing more */
+    settle();
+    assert_true(new->closed);
+    leave(waits);
+    waits = join(2); /* who comes now hears it at once */
+    settle();
+    assert_non_null(strstr(waits->out, "\"ldm\":true"));
+}
+
 static void commands_before_connect(void **state)
 {
     (void)state;
@@ -198,6 +225,18 @@ static void commands_before_connect(void **state)
     closes("\x16\x03\x01", VIOLATION);
     closes("GET / HTTP/1.1\r\n", VIOLATION);
     closes("CONNEKT {}\r\n", UNKNOWN);
+}
+
+static void no_connect_in_time_behind_a_handshake(void **state)
+{
+    (void)state;
+    w.info.tls_required = true;
+    struct peer *p = join(0);
+    settle();
+    pass(MP_AUTH_TIMEOUT_TLS_MS - 1);
+    assert_string_equal(answer(p), "");
+    pass(1);
+    assert_string_equal(answer(p), "-ERR 'Authentication Timeout'\r\n");
 }
 
 static void no_connect_in_time(void **state)
@@ -639,6 +678,7 @@ int main(void)
         TEST(second_connect_replaces_the_options),
         TEST(commands_before_connect),
         TEST(no_connect_in_time),
+        TEST(no_connect_in_time_behind_a_handshake),
         TEST(embedder_vouches_for_the_user),
         TEST(input_waits_for_the_verdict),
         TEST(late_refusal_comes_instead_of_pong),
@@ -660,6 +700,7 @@ int main(void)
         TEST(a_queue_group_chooses_one),
         TEST(requests_cannot_be_listened_to),
         TEST(pushes_cannot_be_forged),
+        TEST(CON_24_info_again_for_who_takes_it),
         TEST(USR_10_a_restricted_user_uses_his_stations_only),
         TEST(USR_10_what_is_taken_away_ends_at_once),
     };

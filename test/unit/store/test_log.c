@@ -63,6 +63,12 @@ static memphis_status fake_read(struct mp_log *log, uint32_t pid, uint64_t seq,
     return MEMPHIS_OK;
 }
 
+static bool fake_has(const struct mp_log *log, uint32_t pid, uint64_t seq)
+{
+    of(log)->called = "has";
+    return pid + seq == 9;
+}
+
 static uint64_t fake_first(const struct mp_log *log, uint32_t pid)
 {
     of(log)->called = "first";
@@ -84,8 +90,8 @@ static void fake_stats(const struct mp_log *log, uint32_t pid, struct mp_log_sta
 static struct fake make(void)
 {
     static const struct mp_log_ops ops = {
-        fake_append, fake_is_full, fake_close_entry, fake_has_open_entry,
-        fake_read,   fake_first,   fake_last,        fake_stats
+        fake_append, fake_is_full, fake_close_entry, fake_has_open_entry, fake_read,
+        fake_has,    fake_first,   fake_last,        fake_stats
     };
 
     return (struct fake){ .log = { .ops = &ops, .shard = MP_SHARD_DATA } };
@@ -111,6 +117,8 @@ static void each_call_reaches_the_implementation_behind_it(void **state)
     assert_string_equal(f.called, "close_entry");
     assert_int_equal(mp_log_first(&f.log, 7), 107);
     assert_int_equal(mp_log_last(&f.log, 7), 207);
+    assert_true(mp_log_has(&f.log, 7, 2));
+    assert_string_equal(f.called, "has");
     mp_log_stats(&f.log, 7, &stats);
     assert_string_equal(f.called, "stats");
     assert_int_equal(stats.messages, 307);

@@ -214,21 +214,91 @@ static void random_acks_remove_exactly_what_all_have_acked(void **state)
     }
 }
 
-static void a_full_disk_puts_a_removal_off(void **state)
+/* A log that takes no removals, as on a full disk. */
+static const struct mp_log_ops *whole;
+static int refused;
+
+static memphis_status refuse_removals(struct mp_log *log, const struct mp_entry *e,
+                                      size_t n, uint64_t tag)
+{
+    if (e->type != MP_ENTRY_DELETE && e->type != MP_ENTRY_FLOOR)
+        return whole->append(log, e, n, tag);
+    refused++;
+    return MEMPHIS_NO_SPACE;
+}
+
+static void a_full_disk_puts_a_removal_off_for_a_second(void **state)
 {
     struct world *w = new_world();
     struct mp_stream_group *a = make_group(w, "a", 10);
+    struct mp_log_ops full = *w->log->ops;
     (void)state;
 
-    store(w, 5);
-    pull(a, 5, "_INBOX.a");
+    store(w, 6);
+    pull(a, 6, "_INBOX.a");
     settle_down(w);
-    ack(w, a, 3, 3);
-    assert_int_equal(stored(w), bits(1, 5) & ~bits(3, 3));
-    mp_stream_failed(w->stream, MEMPHIS_NO_SPACE); /* forgets what was on its way */
-    ack(w, a, 1, 1);
+    whole = w->log->ops;
+    full.append = refuse_removals;
+    w->log->ops = &full;
+    refused = 0;
+    ack(w, a, 3, 3); /* a removal */
+    assert_int_equal(refused, 1);
+    pass(w, 1100);
+    assert_int_equal(refused, 2);
+    ack(w, a, 1, 1); /* now a floor */
+    pass(w, 1100);
+    assert_int_equal(stored(w), bits(1, 6));
+    w->log->ops = whole;
+    pass(w, 1100); /* and nobody settles anything more */
+    assert_int_equal(stored(w), bits(2, 2) | bits(4, 6));
     ack(w, a, 5, 5);
+    mp_stream_failed(w->stream, MEMPHIS_NO_SPACE); /* forgets what was on its way */
+    ack(w, a, 6, 6);
+    pass(w, 1100);
     assert_int_equal(stored(w), bits(2, 2) | bits(4, 4));
+    world_free(w);
+}
+
+/* More than one look takes, and the looks go on by themselves. */
+static void what_is_pending_in_many_groups_is_looked_at_in_parts(void **state)
+{
+    enum { GROUPS = 40, COUNT = 1000 };
+    struct world *w = new_world();
+    struct mp_stream_group *g[GROUPS];
+    struct mp_log_stats st;
+    char name[8];
+    (void)state;
+
+    for (int i = 0; i < GROUPS; i++) {
+        snprintf(name, sizeof name, "g%d", i);
+        g[i] = make_group(w, name, 10);
+    }
+    store(w, COUNT);
+    settle_down(w);
+    for (int i = 0; i < GROUPS; i++)
+        for (int n = 0; n < COUNT; n += 50) {
+            forget(w);
+            pull(g[i], 50, "_INBOX.x");
+            settle_down(w);
+        }
+    for (uint64_t seq = 2; seq <= COUNT; seq += 2) /* 1, 3, ... are pending in all */
+        for (int i = 0; i < GROUPS; i++)
+            settle(g[i], seq, "+ACK");
+    settle_down(w);
+    pass(w, 10);
+    mp_log_stats(w->log, PID, &st);
+    assert_in_range(st.messages, COUNT / 2 + 1, COUNT); /* a part of them is gone */
+    pass(w, 1000);
+    mp_log_stats(w->log, PID, &st);
+    assert_int_equal(st.messages, COUNT / 2);
+    for (int i = 1; i < GROUPS; i++)
+        settle(g[i], 999, "+ACK");
+    pass(w, 1000);
+    settle(g[0], 999, "+ACK"); /* behind where a look would have to begin */
+    settle(g[0], 1, "+ACK");
+    pass(w, 1000);
+    mp_log_stats(w->log, PID, &st);
+    assert_int_equal(st.messages, COUNT / 2 - 1);
     world_free(w);
 }
 
@@ -242,7 +312,8 @@ int main(void)
         leak_checked(STA_10_a_group_that_is_deleted_holds_nothing_back),
         leak_checked(a_removal_that_a_crash_took_is_made_by_the_next_start),
         leak_checked(random_acks_remove_exactly_what_all_have_acked),
-        leak_checked(a_full_disk_puts_a_removal_off),
+        leak_checked(a_full_disk_puts_a_removal_off_for_a_second),
+        leak_checked(what_is_pending_in_many_groups_is_looked_at_in_parts),
     };
 
     return run_tests("stream/acked", tests);

@@ -64,7 +64,7 @@ static void settings_skip_what_is_optional_and_refuse_what_is_not(void **state)
     for (size_t cut = size + 1; cut < b.size; cut++)
         assert_int_equal(decode(&b, cut, &out, &a), MEMPHIS_CORRUPT);
     assert_int_equal(decode(&b, 0, &out, &a), MEMPHIS_CORRUPT); /* no name */
-    b.data[size] = 7;
+    b.data[size] = 8;
     b.data[size + 1] = 0;
     assert_int_equal(decode(&b, b.size, &out, &a), MEMPHIS_UNSUPPORTED);
     mp_arena_fini(&a);
@@ -294,7 +294,7 @@ static void a_changed_ack_wait_holds_for_what_is_pending(void **state)
     store(w, 1);
     pull(g, 1, "_INBOX.p");
     settle_down(w);
-    mp_stream_group_update_encode(g, &c, &b);
+    mp_stream_group_update_encode(g, &c, NULL, &b);
     append_group(w, &b);
     settle_down(w);
     pass(w, 60);
@@ -359,8 +359,8 @@ static void what_a_newer_release_said_of_a_group_is_refused(void **state)
         memphis_status status;
     } cases[] = {
         { 99, 9, MEMPHIS_UNSUPPORTED },  /* operation */
-        { 16, 4, MEMPHIS_UNSUPPORTED },  /* flags */
-        { 15, 4, MEMPHIS_UNSUPPORTED },  /* policy */
+        { 16, 8, MEMPHIS_UNSUPPORTED },  /* flags */
+        { 15, 6, MEMPHIS_UNSUPPORTED },  /* policy */
         { 15, 3, MEMPHIS_OK },
     };
     struct world *w = world_new(&ORDERS);

@@ -226,7 +226,7 @@ static void any_group_change(struct run *run)
         c.deliveries_max = rnd(&run->r, 6);
         if (run->moves_deadlines)
             c.ack_wait_ns = (10 + rnd(&run->r, 100)) * MILLI;
-        mp_stream_group_update_encode(g, &c, &b);
+        mp_stream_group_update_encode(g, &c, NULL, &b);
         append_group(run->w, &b);
         break;
     default:

@@ -11,6 +11,7 @@
 #include "base/str.h"
 #include "env/env_mem.h"
 #include "replica/replica.h"
+#include "stream/scan.h"
 #include "stream/stream.h"
 
 #include <stdio.h>
@@ -152,6 +153,8 @@ static inline void hand_over(struct world *w)
 static inline void turn(struct world *w)
 {
     begin_turn(w);
+    mp_scans_run(&w->host);
+    mp_streams_look(&w->host);
     mp_streams_serve(&w->host, 4096, 4 << 20);
     mp_streams_log_progress(&w->host);
     if (!w->is_broken)
