@@ -11,9 +11,8 @@ import re
 import sys
 
 LEAST = {"py": 60, "js": 60, "go": 50, "java": 15}
-NAMES = {"java-by-spec": "java"}
 JAVA = "the Java SDK has producers and consumers only; the others show it"
-LINE = re.compile(r"^(ok|FAILED) - (py|js|go|ws|java-by-spec) ((?:[A-Z]+-\d\d )+)")
+LINE = re.compile(r"^(ok|FAILED) - (py|js|go|ws|nats|java)(?:-tls|-by-spec)? ((?:[A-Z]+-\d\d )+)")
 
 
 def read_list(path):
@@ -42,7 +41,7 @@ def read_verdicts(paths):
             for line in f:
                 found = LINE.match(line)
                 if found:
-                    sdk = out.setdefault(NAMES.get(found[2], found[2]), {})
+                    sdk = out.setdefault(found[2], {})
                     for one in found[3].split():
                         sdk[one] = sdk.get(one, True) and found[1] == "ok"
     return out
@@ -57,7 +56,7 @@ def faults_of(sdk, verdicts, known):
             yield f"{sdk} {one}: no verdict"
         elif sdk not in programs and one in verdicts:
             yield f"{sdk} {one}: it is shown, and ids.txt does not say so"
-        elif sdk not in programs and sdk not in ("java", "ws") and not why:
+        elif sdk not in programs and sdk in LEAST and sdk != "java" and not why:
             yield f"{sdk} {one}: neither a verdict nor a reason"
     if len(shown) < LEAST.get(sdk, 0):
         yield f"{sdk}: {len(shown)} ids, {LEAST[sdk]} are wanted"
@@ -71,7 +70,7 @@ def main():
         name = "java-by-spec" if sdk == "java" else sdk
         counts.append(f"{name} {sum(verdicts.values())}")
         faults += faults_of(sdk, verdicts, known)
-        if "--list" in sys.argv and sdk != "ws":
+        if "--list" in sys.argv and sdk in LEAST:
             for one, (_, why) in known.items():
                 if not verdicts.get(one):
                     print(f"{name} {one}: {why or JAVA}")

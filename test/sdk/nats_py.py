@@ -16,11 +16,12 @@ from nats.js.errors import (APIError, KeyNotFoundError, KeyWrongLastSequenceErro
 
 PORT = int(sys.argv[1])
 results = []
+ids = "CON-13"  # that the checks are about
 
 
 def check(what, good, detail=""):
     results.append(bool(good))
-    print(("ok" if good else "FAILED") + " - nats.py: " + what + (f" ({detail})" if detail else ""),
+    print(("ok" if good else "FAILED") + f" - nats {ids} " + what + (f" ({detail})" if detail else ""),
           flush=True)
 
 

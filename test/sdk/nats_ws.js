@@ -17,7 +17,7 @@ let failed = 0
 function check(what, good, detail = '') {
   if (good) passed++
   else failed++
-  console.log(`${good ? 'ok' : 'FAILED'} - ws CON-11 ${what}${detail !== '' ? ` (${detail})` : ''}`)
+  console.log(`${good ? 'ok' : 'FAILED'} - ${process.env.TLS_FILES ? 'ws-tls CON-12' : 'ws CON-11'} ${what}${detail !== '' ? ` (${detail})` : ''}`)
 }
 
 const sleep = (ms) => new Promise((done) => setTimeout(done, ms))

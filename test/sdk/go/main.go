@@ -1,7 +1,8 @@
 // The official Go SDK (memphis.go), unmodified, against memphisd.
 //
 // Usage: sdk_go PORT [ID...]. Environment: DAEMON_RESTART, a command that restarts memphisd;
-// TOKEN_PORT, a memphisd in token mode. Prints "ok - go IDS text" or "FAILED - ..." per test
+// TOKEN_PORT, a memphisd in token mode; TLS_FILES, a folder of certificates: by TLS, and only
+// what a transport can harm, all of it CON-10. Prints "ok - go IDS text" or "FAILED - ..." per test
 // and ends with "N passed, N failed". With ids: only the tests that show one of them.
 //
 // A test names the ids that it shows and gets a T. It has stations of its own, so all of them
@@ -35,6 +36,7 @@ const (
 
 var (
 	port, _ = strconv.Atoi(os.Args[1])
+	files   = os.Getenv("TLS_FILES")
 	run     = strconv.FormatInt(time.Now().UnixMilli()%1000000000, 10)
 	out     = os.Stdout
 	tests   []*Test
@@ -91,7 +93,11 @@ func (x *Test) goOn() {
 	if os.Getenv("SHOW_TIME") != "" {
 		said += fmt.Sprintf(" [%.1f s]", x.took.Seconds())
 	}
-	fmt.Fprintf(out, "%s - go %s %s%s\n", word, x.ids, x.text, said)
+	who := "go " + x.ids
+	if files != "" {
+		who = "go-tls CON-10"
+	}
+	fmt.Fprintf(out, "%s - %s %s%s\n", word, who, x.text, said)
 }
 
 // === What tests say ===
@@ -167,8 +173,11 @@ type T struct {
 func (t *T) name(what string) string { return t.base + "-" + what + "-" + run }
 
 func (t *T) try(user string, options ...memphis.Option) (*memphis.Conn, error) {
-	all := []memphis.Option{memphis.Port(port), memphis.Reconnect(true), memphis.MaxReconnect(9),
+	all := []memphis.Option{memphis.Port(port), memphis.Reconnect(true), memphis.MaxReconnect(-1),
 		memphis.ReconnectInterval(300 * time.Millisecond), memphis.Timeout(15 * time.Second)}
+	if files != "" {
+		all = append(all, memphis.Tls(files+"/client.pem", files+"/client.key", files+"/ca.pem"))
+	}
 	c, err := memphis.Connect("127.0.0.1", user, append(all, options...)...)
 	if err == nil {
 		t.clients = append(t.clients, c)
@@ -192,9 +201,13 @@ func (t *T) startAs(station string, options ...memphis.StationOpt) (*memphis.Con
 // The SDK keeps its own connection to itself: a second one for verbs and JetStream.
 func (t *T) nats() *nats.Conn {
 	if t.raw == nil {
-		t.raw = must(nats.Connect("127.0.0.1:"+strconv.Itoa(port), nats.UserInfo("root", "memphis"),
-			nats.MaxReconnects(-1), nats.ReconnectWait(300*time.Millisecond),
-			nats.Timeout(15*time.Second), nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {})))
+		options := []nats.Option{nats.UserInfo("root", "memphis"),
+			nats.MaxReconnects(-1), nats.ReconnectWait(300 * time.Millisecond),
+			nats.Timeout(15 * time.Second), nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {})}
+		if files != "" {
+			options = append(options, nats.RootCAs(files+"/ca.pem"), nats.ClientCert(files+"/client.pem", files+"/client.key"))
+		}
+		t.raw = must(nats.Connect("127.0.0.1:"+strconv.Itoa(port), options...))
 	}
 	return t.raw
 }
@@ -247,7 +260,7 @@ func (t *T) lettersWhen(station string, good func([]letter) bool) []letter {
 
 // Nil: there is no such station.
 func (t *T) settings(station string) object {
-	for _, x := range t.admin("station_list", object{})["stations"].([]any) {
+	for _, x := range t.admin("station_list", object{"limit": 1000})["stations"].([]any) {
 		if x.(map[string]any)["name"] == station {
 			return x.(map[string]any)
 		}
@@ -359,9 +372,13 @@ func main() {
 	log.SetOutput(io.Discard) // the SDK's words, some of them without a line's end
 	os.Stdout = must(os.OpenFile(os.DevNull, os.O_WRONLY, 0))
 	var chosen, rest, waiting []*Test
+	only := os.Args[2:]
+	if files != "" {
+		only = []string{"CON-06", "CON-08", "CSM-01", "STA-20"} // what a transport can harm
+	}
 	for _, x := range tests {
-		wanted := len(os.Args) == 2
-		for _, id := range os.Args[2:] {
+		wanted := len(only) == 0
+		for _, id := range only {
 			wanted = wanted || strings.Contains(" "+x.ids+" ", " "+id+" ")
 		}
 		if !wanted {

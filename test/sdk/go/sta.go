@@ -249,6 +249,12 @@ func init() {
 		same(texts(got), []string{"new"})
 		same(must(got[0].GetSequenceNumber()), uint64(11))
 	})
+	test("STA-24", "chosen messages are removed, others stay", func(t *T) {
+		c, s, p := t.start()
+		fill(p, numbers(1, 6))
+		same(t.admin("message_remove", object{"name": s, "partition_number": 1, "sequences": []int{2, 5}}), object{})
+		same(drain(consumer(c, s, "c"), 4), []string{"1", "3", "4", "6"})
+	})
 	test("STA-28", "a station can be without dead letters, of either kind", func(t *T) {
 		c, s, p := t.start(memphis.SendPoisonMsgToDls(false), memphis.SendSchemaFailedMsgToDls(false))
 		other := t.name("with")

@@ -9,6 +9,9 @@ const { createMemphisInstance } = require('memphis-dev')
 
 const port = Number(process.argv[2])
 const only = new Set(process.argv.slice(3))
+const files = process.env.TLS_FILES
+const tls = files ? { caFile: `${files}/ca.pem`, certFile: `${files}/client.pem`, keyFile: `${files}/client.key` } : {}
+if (files) for (const id of ['CON-06', 'CON-08', 'CSM-01', 'STA-20']) only.add(id) // what a transport can harm
 const run = String(Date.now() % 1e9)
 const atOnce = 40 // tests
 const password = 'App123456!@' // of the users that tests make
@@ -81,9 +84,9 @@ class T {
 
   async connect(options = {}) {
     const m = createMemphisInstance()
-    const login = { host: '127.0.0.1', port, username: 'root', reconnect: true, maxReconnect: 9, reconnectIntervalMs: 300, timeoutMs: 15000, suppressLogs: true }
+    const login = { host: '127.0.0.1', port, username: 'root', reconnect: true, maxReconnect: -1, reconnectIntervalMs: 300, timeoutMs: 15000, suppressLogs: true }
     if (!options.connectionToken) login.password = 'memphis'
-    await m.connect({ ...login, ...options })
+    await m.connect({ ...login, ...tls, ...options })
     this.clients.push(m)
     return m
   }
@@ -115,7 +118,7 @@ class T {
   }
 
   async settings(m, station) {
-    return (await this.admin(m, 'station_list')).stations.find((s) => s.name === station)
+    return (await this.admin(m, 'station_list', { limit: 1000 })).stations.find((s) => s.name === station)
   }
 
   async addUser(m, username, user_type = 'application', more = {}) {
@@ -162,7 +165,7 @@ class Run {
   async finish() {
     await this.t.end()
     const time = process.env.SHOW_TIME ? ` [${(Date.now() - this.began) / 1000} s]` : ''
-    console.log(`${this.error ? 'FAILED' : 'ok'} - js ${this.ids} ${this.text}${this.error ? ` (${this.error})` : ''}${time}`)
+    console.log(`${this.error ? 'FAILED' : 'ok'} - ${files ? 'js-tls CON-10' : `js ${this.ids}`} ${this.text}${this.error ? ` (${this.error})` : ''}${time}`)
   }
 }
 

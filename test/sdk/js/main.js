@@ -1,7 +1,8 @@
 // The official JavaScript SDK (memphis-dev), unmodified, against memphisd.
 //
 // Usage: node main.js PORT [ID...]. Environment: DAEMON_RESTART, a command that restarts
-// memphisd; TOKEN_PORT, a memphisd in token mode. Prints "ok - js IDS text" or "FAILED - ..."
+// memphisd; TOKEN_PORT, a memphisd in token mode; TLS_FILES, a folder of certificates: by TLS,
+// and only what a transport can harm, all of it CON-10. Prints "ok - js IDS text" or "FAILED - ..."
 // per test and ends with "N passed, N failed". With ids: only tests that show one of them.
 const { runAll } = require('./harness')
 

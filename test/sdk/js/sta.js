@@ -230,6 +230,13 @@ test('STA-23', 'a purged station is empty, and its sequence goes on', async (t) 
   same([textOf(got[0]), got[0].getSequenceNumber()], ['new', 11])
 })
 
+test('STA-24', 'chosen messages are removed, others stay', async (t) => {
+  const [m, stationName, p] = await t.start()
+  await fill(p, numbers(1, 6))
+  same(await t.admin(m, 'message_remove', { name: stationName, partition_number: 1, sequences: [2, 5] }), {})
+  same(await drain(await m.consumer({ stationName, consumerName: 'c' }), 4), ['1', '3', '4', '6'])
+})
+
 test('STA-28', 'a station can be without dead letters, of either kind', async (t) => {
   const [m, stationName, p] = await t.start({ sendPoisonMsgToDls: false, sendSchemaFailedMsgToDls: false })
   const other = t.name('with')
@@ -246,6 +253,8 @@ test('STA-28', 'a station can be without dead letters, of either kind', async (t
   await sleep(1000)
   same(await t.letters(m, stationName, 0), [])
   same(m.stationSchemaverseToDlsMap.get(stationName), false)
+  same(await t.admin(m, 'station_set_dls', { name: stationName, poison: true, schemaverse: true }), {})
+  check(await until(() => m.stationSchemaverseToDlsMap.get(stationName), 5000), 'it does not hear')
 })
 
 test('STA-31', 'a station knows how many messages and bytes it has', async (t) => {

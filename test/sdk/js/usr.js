@@ -1,7 +1,7 @@
 // Users (USR).
 const { test, check, same, refused, until, fill, drain, password } = require('./harness')
 
-const listed = async (t, m, name) => (await t.admin(m, 'user_list')).users.find((u) => u.username === name)
+const listed = async (t, m, name) => (await t.admin(m, 'user_list', { limit: 1000 })).users.find((u) => u.username === name)
 
 test('USR-01', 'root is there from the start, and stays', async (t) => {
   const m = await t.connect()

@@ -16,6 +16,12 @@ from memphis import Memphis, MemphisError
 
 PORT = int(sys.argv[1])
 ONLY = set(sys.argv[2:])
+FILES = os.environ.get("TLS_FILES")
+TLS = {} if not FILES else {"ca_file": f"{FILES}/ca.pem", "cert_file": f"{FILES}/client.pem",
+                            "key_file": f"{FILES}/client.key"}
+# By TLS in token mode: with a password this SDK copies its SSLContext, which can not be copied.
+SECRET = "connection_token" if TLS else "password"
+BY_TLS = {"CON-06", "CON-08", "CSM-01", "STA-20"}  # what a transport can harm
 RUN = str(int(time.time() * 1000) % 10**9)
 AT_ONCE = 40              # tests
 PASSWORD = "App123456!@"  # of the users that tests make
@@ -110,11 +116,11 @@ class T:
 
     async def connect(self, user="root", password="memphis", port=PORT, **how):
         m = Memphis()
-        options = dict(reconnect=True, max_reconnect=9, reconnect_interval_ms=300,
+        options = dict(reconnect=True, max_reconnect=-1, reconnect_interval_ms=300,
                        timeout_ms=15000)
-        options.update(how)
+        options.update(how, **TLS)
         if "connection_token" not in options:
-            options["password"] = password
+            options[SECRET] = password
         await m.connect(host="127.0.0.1", port=port, username=user, **options)
         self.clients.append(m)
         return m
@@ -143,7 +149,7 @@ class T:
         return rows[-1]
 
     async def settings(self, m, station):
-        for s in (await self.admin(m, "station_list"))["stations"]:
+        for s in (await self.admin(m, "station_list", limit=1000))["stations"]:
             if s["name"] == station:
                 return s
         return None
@@ -206,7 +212,8 @@ class Run:
         said = "" if self.error is None else f" ({self.error})"
         if os.environ.get("SHOW_TIME"):
             said += f" [{self.seconds:.1f} s]"
-        print(f"{word} - py {self.ids} {self.text}{said}", flush=True)
+        who = "py-tls CON-10" if TLS else "py " + self.ids
+        print(f"{word} - {who} {self.text}{said}", flush=True)
 
 
 async def restart():
@@ -218,7 +225,8 @@ async def restart():
 
 async def run_all():
     gate = asyncio.Semaphore(AT_ONCE)
-    chosen = [t for t in tests if not ONLY or ONLY & set(t[0].split())]
+    only = BY_TLS if TLS else ONLY
+    chosen = [t for t in tests if not only or only & set(t[0].split())]
     runs = []
     for ids, text, alone, function in sorted(chosen, key=lambda t: not t[2]):
         runs.append(Run(ids, text, function))

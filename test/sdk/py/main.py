@@ -1,7 +1,8 @@
 """The official Python SDK (memphis-py), unmodified, against memphisd.
 
 Usage: main.py PORT [ID...]. Environment: DAEMON_RESTART, a command that restarts memphisd;
-TOKEN_PORT, a memphisd in token mode. Prints "ok - py IDS text" or "FAILED - ..." per test
+TOKEN_PORT, a memphisd in token mode; TLS_FILES, a folder of certificates: by TLS, and only
+what a transport can harm, all of it CON-10. Prints "ok - py IDS text" or "FAILED - ..." per test
 and ends with "N passed, N failed". With ids: only the tests that show one of them.
 """
 import asyncio

@@ -289,6 +289,16 @@ async def purge(t):
     same(got[0].get_sequence_number(), 11)
 
 
+@test("STA-24", "chosen messages are removed, others stay")
+async def removal(t):
+    m, station, p = await t.start()
+    await fill(p, numbers(1, 6))
+    same(await t.admin(m, "message_remove", name=station, partition_number=1,
+                       sequences=[2, 5]), {})
+    c = await m.consumer(station_name=station, consumer_name="c")
+    same(await drain(c, 4), ["1", "3", "4", "6"])
+
+
 @test("STA-28", "a station can be without dead letters, of either kind")
 async def no_letters(t):
     m, station, p = await t.start(send_poison_msg_to_dls=False,
@@ -308,6 +318,8 @@ async def no_letters(t):
     await asyncio.sleep(1)
     same(await t.letters(m, station, 0), [])
     same(m.station_schemaverse_to_dls[station], False)
+    same(await t.admin(m, "station_set_dls", name=station, poison=True, schemaverse=True), {})
+    check(await until(lambda: m.station_schemaverse_to_dls[station], 5), "it does not hear")
 
 
 @test("STA-31", "a station knows how many messages and bytes it has")

@@ -3,7 +3,7 @@ from harness import PASSWORD, check, drain, fill, refused, same, test, until
 
 
 async def listed(t, m, name):
-    users = (await t.admin(m, "user_list"))["users"]
+    users = (await t.admin(m, "user_list", limit=1000))["users"]
     return next((u for u in users if u["username"] == name), None)
 
 
