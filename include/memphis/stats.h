@@ -22,7 +22,9 @@ typedef struct memphis_stats {
     uint64_t dead_letters, dead_letters_bytes; /* kept now (memphis/dls.h) */
     uint64_t dead_letters_dropped; /* before their time, for dls_max_bytes */
     uint64_t message_ids_dropped;  /* before their window was over, for memory_max */
-    uint64_t reserved[12];
+    uint64_t subject_index_bytes; /* of NATS streams' indexes by subject, now */
+    uint64_t subject_indexes_dropped; /* they were too large, for memory_max */
+    uint64_t reserved[10];
 } memphis_stats;
 
 /* As of the end of the last turn. Thread: any; never blocks. */
