@@ -135,6 +135,8 @@ static void publish_stats(memphis_broker *b)
     o->dead_letters_dropped = dls.forced;
     o->idle_removed = c->counters.idle_removed;
     o->message_ids_dropped = b->core->streams.ids.dropped;
+    o->subject_index_bytes = b->core->streams.subjects_bytes;
+    o->subject_indexes_dropped = b->core->streams.subjects_given_up;
 }
 
 /* What callers wait for is told once a turn, whatever many calls it finished. */

@@ -19,7 +19,7 @@ start() {
     "$bin" -p $port -m 0 -w 0 -sd "$work/store" >"$work/log" 2>&1 &
     pid=$!
     for _ in $(seq 200); do
-        grep -q 'Stop with Ctrl-C' "$work/log" && return
+        grep -qs 'Stop with Ctrl-C' "$work/log" && return
         sleep 0.05
     done
 }

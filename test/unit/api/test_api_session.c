@@ -242,6 +242,30 @@ static void sdks_hear_of_a_station_that_the_host_removes(void **state)
     }
 }
 
+static void the_index_of_a_nats_stream_is_counted(void **state)
+{
+    static struct peer p;
+    static const char config[] = "{\"name\":\"N\",\"subjects\":[\"n.>\"]}";
+    memphis_stats st;
+    char text[256];
+
+    (void)state;
+    begin(0);
+    assert_int_equal(join(&p, "root"), MEMPHIS_OK);
+    (void)snprintf(text, sizeof text,
+                   "SUB in 1\r\nPUB $JS.API.STREAM.CREATE.N in %zu\r\n%s\r\n",
+                   sizeof config - 1, config);
+    assert_int_equal(feed(&p, text), MEMPHIS_OK);
+    until(&p, "did_create");
+    assert_int_equal(feed(&p, "PUB n.a in 1\r\nx\r\n"), MEMPHIS_OK);
+    until(&p, "\"seq\":1");
+    while (memphis_stats_read(w.b, &st), st.subject_index_bytes == 0)
+        turn_or_wait(); /* they are told at the end of a turn */
+    assert_int_equal(st.subject_indexes_dropped, 0);
+    leave(&p);
+    test_world_end(&w);
+}
+
 static void a_trusted_peer_needs_no_password(void **state)
 {
     (void)state;
@@ -704,6 +728,7 @@ int main(void)
         leak_checked(a_peer_is_greeted_with_what_the_embedder_said_about_itself),
         leak_checked(a_peer_with_the_password_is_served_and_one_without_is_not),
         leak_checked(sdks_hear_of_a_station_that_the_host_removes),
+        leak_checked(the_index_of_a_nats_stream_is_counted),
         leak_checked(a_trusted_peer_needs_no_password),
         leak_checked(only_a_peer_behind_tls_is_told_so),
         leak_checked(a_peer_may_come_by_websocket_and_be_told_to_go),
