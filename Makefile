@@ -40,7 +40,8 @@ TEST_BIN := $(patsubst %.c,$B/%,$(sort $(wildcard test/unit/*/test_*.c test/sim/
 EXAMPLE_BIN := $(patsubst %.c,$B/%,$(sort $(wildcard examples/*.c)))
 BENCH_BIN := $(patsubst %.c,$B/%,$(sort $(wildcard bench/*.c)))
 
-.PHONY: all lib deps run test unit test-programs tidy sdk sdk-deps bench clean install
+.PHONY: all lib deps run test unit test-programs tidy sdk sdk-deps sdk-switched-off bench \
+        clean install
 all: lib $(MEMPHISD) $(EXAMPLE_BIN)
 lib: $B/libmemphis.a $B/libmemphis.so $B/libmemphis.pc
 
@@ -128,6 +129,10 @@ sdk-deps:
 
 sdk: $B/memphisd
 	@MEMPHISD=$B/memphisd test/sdk/run
+
+# Each test against a memphisd without its feature: five minutes.
+sdk-switched-off: $B/memphisd
+	@mkdir -p $B/off && python3 test/sdk/switched_off.py $B $B/off
 
 bench: $B/memphisd $(BENCH_BIN)
 	@bench/run $B

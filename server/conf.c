@@ -8,7 +8,10 @@
 #include <string.h>
 #include <strings.h>
 
-enum kind { TEXT, ANY, PORT, SIZE, SWITCH, PASSWORD, TRUTH, SECONDS, HOURS };
+enum kind {
+    TEXT, ANY, PORT, SIZE, SWITCH, PASSWORD, TRUTH, SECONDS,
+    HOURS_30, HOURS_168 /* 1 to so many */
+};
 
 static const struct option {
     const char *name, *alias; /* without dashes */
@@ -33,6 +36,9 @@ static const struct option {
     { "dr", "disk_reserve", "MEMPHIS_DISK_RESERVE", SIZE,
       offsetof(struct conf, disk_reserve), "0",
       "bytes of the disk that messages leave free, with K, M, G; 0: 5 %, at most 1G" },
+    { "mp", "max_payload", "MEMPHIS_MAX_PAYLOAD", SIZE,
+      offsetof(struct conf, max_payload), "1M",
+      "bytes of one message, headers included: 1K to 8M" },
     { "tls", "tls", NULL, SWITCH, offsetof(struct conf, tls), NULL,
       "TLS on the ports of SDKs and WebSockets: docs/tls.md" },
     { "tlscert", "tls_cert", NULL, ANY, offsetof(struct conf, tls_cert), "",
@@ -45,10 +51,14 @@ static const struct option {
       "a client must have a certificate of --tlscacert" },
     { "accept-loss", "accept_loss", NULL, SWITCH, offsetof(struct conf, accept_loss),
       NULL, "start although stored data is damaged; keep all that verifies" },
-    { "dlh", "dls_retention_hours", NULL, HOURS, offsetof(struct conf, dls_hours), "3",
-      "hours for which a dead letter is kept after its last change, 1 to 30" },
+    { "dlh", "dls_retention_hours", NULL, HOURS_30, offsetof(struct conf, dls_hours),
+      "3", "hours for which a dead letter is kept after its last change, 1 to 30" },
     { "dlb", "dls_max_bytes", NULL, SIZE, offsetof(struct conf, dls_max_bytes), "1G",
       "bytes of all dead letters, with K, M, G; the oldest go first" },
+    { "gch", "gc_producer_consumer_retention_hours", NULL, HOURS_168,
+      offsetof(struct conf, idle_hours), "3",
+      "hours for which a client's producers and consumers are kept without it, 1 to "
+      "168; groups stay" },
     { "ldd", "lame_duck_duration", NULL, SECONDS, offsetof(struct conf, lame_duck_ms),
       "120", "seconds in which SIGUSR2 closes all clients before it stops" },
     { "ldg", "lame_duck_grace_period", NULL, SECONDS, offsetof(struct conf, grace_ms),
@@ -71,7 +81,8 @@ enum {
     OPTIONS = sizeof(options) / sizeof(options[0]),
     MEMORY_LEAST = 4 << 20,
     SECONDS_MAX = 86400,
-    HOURS_MAX = 30
+    PAYLOAD_LEAST = 1 << 10,
+    PAYLOAD_MOST = 8 << 20 /* of the library */
 };
 
 void conf_help(void)
@@ -124,6 +135,15 @@ static bool read_size(const char *value, uint64_t *out)
     return true;
 }
 
+static bool size_fits(const struct option *o, uint64_t size)
+{
+    if (strcmp(o->alias, "memory_max") == 0)
+        return size >= MEMORY_LEAST;
+    if (strcmp(o->alias, "max_payload") == 0)
+        return size >= PAYLOAD_LEAST && size <= PAYLOAD_MOST;
+    return true;
+}
+
 static int set(struct conf *c, const struct option *o, char *value, const char *shown)
 {
     void *field = (char *)c + o->offset;
@@ -153,8 +173,7 @@ static int set(struct conf *c, const struct option *o, char *value, const char *
             return 0;
         break;
     case SIZE:
-        if (read_size(value, field) &&
-            (strcmp(o->alias, "memory_max") != 0 || *(uint64_t *)field >= MEMORY_LEAST))
+        if (read_size(value, field) && size_fits(o, *(uint64_t *)field))
             return 0;
         break;
     case PASSWORD:
@@ -169,9 +188,11 @@ static int set(struct conf *c, const struct option *o, char *value, const char *
             break;
         *(uint64_t *)field = (uint64_t)(seconds * 1000);
         return 0;
-    case HOURS:
+    case HOURS_30:
+    case HOURS_168:
         n = strtoul(value, &end, 10);
-        if (value[0] < '0' || value[0] > '9' || *end != 0 || n < 1 || n > HOURS_MAX)
+        if (value[0] < '0' || value[0] > '9' || *end != 0 || n < 1 ||
+            n > (o->kind == HOURS_30 ? 30 : 168))
             break;
         *(uint32_t *)field = (uint32_t)n;
         return 0;

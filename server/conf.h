@@ -18,8 +18,8 @@ struct conf {
     bool has_passwords; /* else all users share the token */
     const char *token;
     const char *users; /* of the first start: YAML; "": none */
-    uint64_t memory_max, disk_reserve;
-    uint32_t dls_hours;
+    uint64_t memory_max, disk_reserve, max_payload;
+    uint32_t dls_hours, idle_hours;
     uint64_t dls_max_bytes;
     uint64_t lame_duck_ms, grace_ms;
     bool tls; /* with a certificate and a key, at least; "": no such file */

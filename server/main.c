@@ -78,6 +78,8 @@ static int open_store(struct server *s)
         .disk_reserve = s->conf.disk_reserve,
         .dls_retention_hours = s->conf.dls_hours,
         .dls_max_bytes = s->conf.dls_max_bytes,
+        .max_payload = (uint32_t)s->conf.max_payload,
+        .gc_producer_consumer_retention_hours = s->conf.idle_hours,
         .session_port = s->conf.port,
         .websocket_port = s->conf.ws_port,
         .session_host = s->conf.addr,

@@ -82,7 +82,11 @@ typedef struct memphis_options {
                                   0: 3; at most 30 */
     uint64_t dls_max_bytes;    /* of dead letters: the oldest ones go before their time;
                                   0: 1 GiB */
-    uint64_t reserved[3];
+    uint32_t gc_producer_consumer_retention_hours; /* producers and consumers whose
+                                  connection is gone are kept for, their groups for
+                                  ever; 0: 3; at most 168 */
+    uint32_t reserved0;
+    uint64_t reserved[2];
 } memphis_options;
 
 /* Opens and recovers; blocks meanwhile. Statuses: INVALID (options, or a directory that

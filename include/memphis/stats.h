@@ -22,9 +22,11 @@ typedef struct memphis_stats {
     uint64_t dead_letters, dead_letters_bytes; /* kept now (memphis/dls.h) */
     uint64_t dead_letters_dropped; /* before their time, for dls_max_bytes */
     uint64_t message_ids_dropped;  /* before their window was over, for memory_max */
+    uint64_t idle_removed; /* producers and consumers whose connection did not return
+                              (gc_producer_consumer_retention_hours) */
     uint64_t subject_index_bytes; /* of NATS streams' indexes by subject, now */
     uint64_t subject_indexes_dropped; /* they were too large, for memory_max */
-    uint64_t reserved[10];
+    uint64_t reserved[9];
 } memphis_stats;
 
 /* As of the end of the last turn. Thread: any; never blocks. */

@@ -133,6 +133,7 @@ static void publish_stats(memphis_broker *b)
     o->dead_letters = dls.letters;
     o->dead_letters_bytes = dls.bytes;
     o->dead_letters_dropped = dls.forced;
+    o->idle_removed = c->counters.idle_removed;
     o->message_ids_dropped = b->core->streams.ids.dropped;
     o->subject_index_bytes = b->core->streams.subjects_bytes;
     o->subject_indexes_dropped = b->core->streams.subjects_given_up;
@@ -278,7 +279,7 @@ static bool start_core(memphis_broker *b)
 
 static const char *option_error(const memphis_options *o)
 {
-    if (!api_reserved_is_zero(o->reserved, 3))
+    if (!api_reserved_is_zero(o->reserved, 2) || o->reserved0 != 0)
         return "the reserved words of memphis_options must be zero";
     if (o->mode > MEMPHIS_MANUAL || o->sync > MEMPHIS_SYNC_NONE ||
         o->profile > MEMPHIS_PROFILE_BATTERY ||
@@ -296,6 +297,8 @@ static const char *option_error(const memphis_options *o)
         return "max_payload can be at most 8 MiB";
     if (o->dls_retention_hours > MP_DLS_RETENTION_MAX_H)
         return "dls_retention_hours can be at most 30";
+    if (o->gc_producer_consumer_retention_hours > MP_IDLE_RETENTION_MAX_H)
+        return "gc_producer_consumer_retention_hours can be at most 168";
     if (o->data_dir != NULL && o->data_dir[0] == 0)
         return "data_dir is empty; use NULL for a broker in memory";
     return NULL;
@@ -388,6 +391,7 @@ static void open_core(void *ctx)
         .connection_token = o->connection_token,
         .dls_retention_hours = o->dls_retention_hours,
         .dls_max_bytes = o->dls_max_bytes,
+        .idle_retention_hours = o->gc_producer_consumer_retention_hours,
         .memory_max = o->memory_max,
         .disk_reserve = o->disk_reserve,
         .sync = o->sync,

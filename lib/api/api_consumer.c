@@ -9,6 +9,7 @@
 #include "base/status.h"
 #include "base/str.h"
 #include "broker/client.h"
+#include "broker/connection.h"
 
 #include <inttypes.h>
 

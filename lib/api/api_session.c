@@ -5,7 +5,7 @@
 #include "base/guard.h"
 #include "base/status.h"
 #include "broker/auth.h"
-#include "broker/client.h"
+#include "broker/connection.h"
 #include "broker/permission.h"
 #include "proto/sdk.h"
 #include "proto/ws_pipe.h"

@@ -55,6 +55,8 @@ enum {
     MP_WRITE_STALL_MS = 10000,         /* a slow reader is closed after */
     MP_DLS_RETENTION_DEFAULT_H = 3,
     MP_DLS_RETENTION_MAX_H = 30,
+    MP_IDLE_RETENTION_DEFAULT_H = 3,   /* producers, consumers without connection */
+    MP_IDLE_RETENTION_MAX_H = 168,
     MP_ACK_WAIT_DEFAULT_MS = 30000,
     MP_IDEMPOTENCY_DEFAULT_MS = 120000,
     MP_IDEMPOTENCY_MIN_MS = 100,

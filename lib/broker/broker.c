@@ -6,7 +6,7 @@
 #include "base/status.h"
 #include "base/str.h"
 #include "broker/auth.h"
-#include "broker/client.h"
+#include "broker/connection.h"
 #include "broker/dls.h"
 #include "broker/user.h"
 #include "stream/scan.h"
@@ -198,6 +198,7 @@ static void meta_applied(void *ctx, const struct mp_command *c, memphis_status r
         mp_operation_fail(op, result, "it exists already");
     mp_station_applied(b, c, result, row, tag);
     mp_user_applied(b, c, result);
+    mp_connections_applied(b, c, result, row, tag);
     if (op != NULL)
         mp_operation_done(op);
 }
@@ -262,8 +263,8 @@ static void init_parts(struct mp_broker *b)
     mp_list_init(&b->user_changes);
     mp_list_init(&b->all_streams);
     mp_map_seed(&b->stations, seed[0], seed[1]);
-    mp_map_seed(&b->connections, seed[0], seed[1]);
     mp_map_seed(&b->streams_by_pid, seed[1], seed[0]);
+    mp_connections_init(b);
     mp_stream_host_init(&b->streams);
     b->bus = mp_bus_new(seed[2]);
     b->streams.bus = b->bus;
@@ -401,6 +402,7 @@ static memphis_status recover(struct mp_broker *b, const struct mp_broker_option
         mp_stream_replay_done(mp_container_of(l, struct mp_stream, node));
     mp_stations_finish_start(b);
     mp_dls_started(b);
+    mp_connections_started(b);
     b->recovery.milliseconds = (b->env->boot_ns(b->env) - began) / MS;
     return MEMPHIS_OK;
 }
@@ -426,6 +428,8 @@ memphis_status mp_broker_open(const struct mp_broker_options *o, struct mp_broke
         mp_dls_new(b);
         st = mp_dls_keep(b, o->dls_retention_hours, o->dls_max_bytes, err);
     }
+    if (st == MEMPHIS_OK)
+        st = mp_connections_keep(b, o->idle_retention_hours, err);
     if (st == MEMPHIS_OK)
         st = recover(b, o, err);
     if (st == MEMPHIS_OK) {

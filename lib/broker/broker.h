@@ -29,6 +29,7 @@
 
 struct mp_broker;
 struct mp_station;
+struct mp_operation;
 
 /* Input and output of one session, as the turn sees it. Embedded in the owner. */
 struct mp_source {
@@ -57,6 +58,7 @@ struct mp_broker_options {
     const char *connection_token; /* NULL: users have passwords (auth.h); copied */
     uint32_t dls_retention_hours;      /* 0: 3; at most 30 */
     uint64_t dls_max_bytes;            /* 0: 1 GiB */
+    uint32_t idle_retention_hours;     /* 0: 3; at most 168 (connection.h) */
     uint64_t memory_max, disk_reserve; /* 0: the defaults of <memphis/broker.h> */
     uint32_t sync, sync_interval_ms, spin_us;
     void (*wake)(void *ctx); /* mail came: step soon; any thread */
@@ -66,8 +68,18 @@ struct mp_broker_options {
 };
 
 struct mp_broker_counters {
-    uint64_t stations, partitions, producers, consumers, connections;
+    uint64_t stations, partitions, connections;
+    uint64_t idle_removed; /* producers and consumers: connection.h */
     uint64_t turns;
+};
+
+/* Connection ids that have rows but no connection (connection.c). */
+struct mp_idle {
+    struct mp_list gone; /* the oldest first */
+    struct mp_timer timer;
+    uint64_t keep_ns, swept_ns;
+    struct mp_operation *batch;    /* of the sweep, on its way; or NULL */
+    uint32_t producers, consumers; /* that the sweep has removed */
 };
 
 struct mp_broker {
@@ -88,7 +100,8 @@ struct mp_broker {
     struct mp_list all_streams;
     struct mp_map streams_by_pid; /* key: 4 bytes of the pid inside the stream */
     struct mp_map stations;       /* internal name -> struct mp_station */
-    struct mp_map connections;    /* connection id -> how many live (client.c) */
+    struct mp_map connections;    /* their ids -> how many live (connection.c) */
+    struct mp_idle idle;
     struct mp_buf orphans; /* start: partitions whose station is gone (station.c) */
     struct mp_list sources, outputs;
     struct mp_list operations; /* commands on their way: struct mp_operation */

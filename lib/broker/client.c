@@ -4,6 +4,7 @@
 #include "base/limits.h"
 #include "base/status.h"
 #include "base/str.h"
+#include "broker/connection.h"
 
 static const uint64_t MS = 1000000;
 
@@ -15,63 +16,6 @@ static char *borrow(const char *s)
 static bool same(const char *a, const char *b)
 {
     return strcmp(a, b != NULL ? b : "") == 0;
-}
-
-/* === Connections === */
-
-struct connection {
-    char *id;
-    uint32_t count;
-};
-
-static struct connection *connection_find(const struct mp_broker *b, const char *id)
-{
-    return mp_map_find(&b->connections, mp_slice_text(id));
-}
-
-void mp_connection_up(struct mp_broker *b, const char *id)
-{
-    struct connection *c = connection_find(b, id);
-
-    b->counters.connections++;
-    if (c == NULL) {
-        c = mp_alloc(sizeof(*c));
-        c->id = mp_strdup(id);
-        mp_map_put(&b->connections, mp_slice_text(c->id), c);
-    }
-    c->count++;
-}
-
-static void connection_free(struct connection *c)
-{
-    mp_free(c->id);
-    mp_free(c);
-}
-
-void mp_connection_down(struct mp_broker *b, const char *id)
-{
-    struct connection *c = connection_find(b, id);
-
-    mp_assert(c != NULL && c->count > 0);
-    b->counters.connections--;
-    if (--c->count > 0)
-        return;
-    mp_map_remove(&b->connections, mp_slice_text(c->id));
-    connection_free(c);
-}
-
-bool mp_connection_is_up(const struct mp_broker *b, const char *id)
-{
-    return connection_find(b, id) != NULL;
-}
-
-void mp_connections_free(struct mp_broker *b)
-{
-    struct connection *c;
-
-    for (uint32_t i = 0; (c = mp_map_next(&b->connections, &i)) != NULL;)
-        connection_free(c);
-    mp_map_fini(&b->connections);
 }
 
 /* === Producers === */
@@ -299,8 +243,9 @@ static struct mp_consumer_row *consumer_find(struct mp_station *s, const char *n
 {
     struct mp_consumer_row *row = NULL;
 
-    while ((row = mp_meta_consumer_next(s->broker->meta, s->id, row)) != NULL)
-        if (same(row->name, name) && same(row->connection_id, connection_id))
+    connection_id = borrow(connection_id);
+    while ((row = mp_meta_consumer_of(s->broker->meta, connection_id, row)) != NULL)
+        if (row->station_id == s->id && same(row->name, name))
             return row;
     return NULL;
 }

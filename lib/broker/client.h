@@ -1,10 +1,9 @@
-/* broker/client.h -- producers, consumers, connections as resources.
+/* broker/client.h -- producers and consumers as resources.
  *
- * A producer or consumer is a metadata row per (name, station, connection). Whether it
- * is active is not stored: it is while its connection id has a living connection. A
- * consumer group is a group on every partition; it is made by its first member and
- * removed with its last active one (sdk-protocol 2.5, 2.6). Disconnecting alone never
- * removes a group.
+ * A producer or consumer is a metadata row per (name, station, connection); whether it
+ * is active, and how long it stays when it is not: connection.h. A consumer group is a
+ * group on every partition; it is made by its first member and removed with its last
+ * active one (sdk-protocol 2.5, 2.6). Disconnecting alone never removes a group.
  *
  * Thread: core.
  */
@@ -43,12 +42,6 @@ void mp_consumer_drop(struct mp_station *s, const char *name, const char *connec
 /* Removes the row but keeps the group: a consumer that goes away in good order. */
 void mp_consumer_forget(struct mp_station *s, const char *name,
                         const char *connection_id, struct mp_then then);
-
-/* A connection id has a living connection (counted: a client may hold several). */
-void mp_connection_up(struct mp_broker *b, const char *connection_id);
-void mp_connection_down(struct mp_broker *b, const char *connection_id);
-void mp_connections_free(struct mp_broker *b);
-bool mp_connection_is_up(const struct mp_broker *b, const char *connection_id);
 
 /* "billing.eu" -> durable "billing#eu"; out has room for MP_NAME_MAX + 1. */
 void mp_durable_name(const char *group, char *out);

@@ -72,23 +72,35 @@ static void put_lines(struct mp_buf *out, memphis_slice headers)
     }
 }
 
-/* "$memphis_dls_orders.billing", and with '_' for old SDKs. */
-static memphis_slice subject_of(const struct mp_station *s,
-                                const struct mp_stream_group *g, char between,
-                                struct mp_buf *space)
+/* "$memphis_dls_orders.billing", and with '_' for old SDKs. What that one means is not
+ * to be seen in it, so it is heard as the first. */
+struct subjects {
+    struct mp_buf text[2];
+};
+
+static struct subjects subjects_of(const struct mp_station *s,
+                                   const struct mp_stream_group *g)
 {
-    mp_buf_clear(space);
-    mp_buf_format(space, "$memphis_dls_%s%c%s", s->internal, between, g->name);
-    return mp_buf_slice(space);
+    struct subjects out = { 0 };
+
+    for (int i = 0; i < 2; i++)
+        mp_buf_format(&out.text[i], "$memphis_dls_%s%c%s", s->internal, "._"[i],
+                      g->name);
+    return out;
 }
 
-static const char between[] = { '.', '_' };
+static void subjects_free(struct subjects *s)
+{
+    for (int i = 0; i < 2; i++)
+        mp_buf_fini(&s->text[i]);
+}
 
 static void send_to(struct mp_dead_row *row, const struct mp_stream_group *g,
                     const struct mp_dead_letter *letter)
 {
     struct mp_bus *bus = row->station->broker->bus;
-    struct mp_buf headers = { 0 }, subject = { 0 };
+    struct mp_buf headers = { 0 };
+    struct subjects subjects = subjects_of(row->station, g);
     struct mp_stored stored = { .entry = { .seq = row->seq,
                                            .time_ns = letter->time_ns,
                                            .headers = letter->headers,
@@ -100,15 +112,15 @@ static void send_to(struct mp_dead_row *row, const struct mp_stream_group *g,
                   "$memphis_pm_id: %u\r\n$memphis_pm_cg_name: %s\r\n"
                   "$memphis_producedBy: $memphis_dls\r\n\r\n",
                   row->id, g->name);
-    for (size_t i = 0; i < sizeof(between); i++) {
-        struct mp_message m = { .subject =
-                                    subject_of(row->station, g, between[i], &subject),
+    for (int i = 0; i < 2; i++) {
+        struct mp_message m = { .subject = mp_buf_slice(&subjects.text[i]),
                                 .headers = mp_buf_slice(&headers),
                                 .payload = letter->payload,
-                                .stored = &stored };
+                                .stored = &stored,
+                                .heard_as = mp_buf_slice(&subjects.text[0]) };
         mp_bus_publish(bus, NULL, &m);
     }
-    mp_buf_fini(&subject);
+    subjects_free(&subjects);
     mp_buf_fini(&headers);
 }
 
@@ -119,16 +131,16 @@ static enum mp_bus_reach reach(const struct mp_dead_row *row,
 {
     size_t size = letter->headers.size + letter->payload.size;
     enum mp_bus_reach all = MP_BUS_NOBODY;
-    struct mp_buf subject = { 0 };
+    struct subjects subjects = subjects_of(row->station, g);
 
-    for (size_t i = 0; i < sizeof(between); i++) {
-        enum mp_bus_reach one =
-            mp_bus_reach(row->station->broker->bus,
-                         subject_of(row->station, g, between[i], &subject), size);
+    for (int i = 0; i < 2; i++) {
+        enum mp_bus_reach one = mp_bus_reach(
+            row->station->broker->bus, mp_buf_slice(&subjects.text[i]),
+            mp_buf_slice(&subjects.text[0]), size);
         if (one == MP_BUS_BUSY || all == MP_BUS_NOBODY)
             all = one;
     }
-    mp_buf_fini(&subject);
+    subjects_free(&subjects);
     return all;
 }
 

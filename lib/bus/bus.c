@@ -323,9 +323,16 @@ static void bury(struct mp_bus *b)
     }
 }
 
-static bool takes(const struct mp_subscription *s, const struct mp_client *from)
+static bool may_hear(struct mp_client *c, memphis_slice heard_as)
 {
-    return s->client != NULL && !(from != NULL && s->client == from && from->no_echo);
+    return heard_as.size == 0 || c->may_hear == NULL || c->may_hear(c, heard_as);
+}
+
+static bool takes(const struct mp_subscription *s, const struct mp_client *from,
+                  const struct mp_message *m)
+{
+    return s->client != NULL && !(s->client == from && from->no_echo) &&
+           may_hear(s->client, m->heard_as);
 }
 
 static bool has_room(const struct mp_subscription *s, const struct mp_message *m)
@@ -348,7 +355,7 @@ static bool to_one(void **items, size_t from, size_t to, struct mp_client *sende
     for (size_t i = 0; i < n; i++) {
         struct mp_subscription *s = items[from + (first + i) % n];
 
-        if (!takes(s, sender))
+        if (!takes(s, sender, m))
             continue;
         if (chosen == NULL)
             chosen = s;
@@ -372,7 +379,7 @@ static uint32_t to_all(void **items, size_t count, size_t plain, struct mp_clien
     for (i = 0; i < plain; i++) {
         struct mp_subscription *s = items[i];
 
-        if (takes(s, from)) {
+        if (takes(s, from, m)) {
             s->client->deliver(s->client, s, m);
             taken++;
         }
@@ -512,7 +519,8 @@ bool mp_bus_has_interest(struct mp_bus *b, memphis_slice subject)
     return interest_of(b, NULL, subject) != NULL;
 }
 
-enum mp_bus_reach mp_bus_reach(struct mp_bus *b, memphis_slice subject, size_t size)
+enum mp_bus_reach mp_bus_reach(struct mp_bus *b, memphis_slice subject,
+                               memphis_slice heard_as, size_t size)
 {
     enum mp_bus_reach reach = MP_BUS_NOBODY;
 
@@ -521,6 +529,8 @@ enum mp_bus_reach mp_bus_reach(struct mp_bus *b, memphis_slice subject, size_t s
     for (size_t i = 0; i < b->probe.count; i++) {
         struct mp_client *c = ((struct mp_subscription *)b->probe.items[i])->client;
 
+        if (!may_hear(c, heard_as))
+            continue;
         if (c->has_room == NULL || c->has_room(c, size))
             return MP_BUS_READY;
         reach = MP_BUS_BUSY;

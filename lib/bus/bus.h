@@ -36,6 +36,9 @@ struct mp_message {
     memphis_slice headers; /* verbatim NATS/1.0 block, or empty */
     memphis_slice payload;
     const void *stored; /* struct mp_stored * when it comes out of a log */
+    /* For those only who may subscribe to this, whatever they did subscribe to: an
+     * inbox says nothing of the station. Empty: for all. */
+    memphis_slice heard_as;
 };
 
 struct mp_subscription {
@@ -59,6 +62,8 @@ struct mp_client {
     /* Whether it can take a message of about `size` bytes now; who says no says later,
      * in his own way, that he can again. NULL: always. */
     bool (*has_room)(struct mp_client *c, size_t size);
+    /* Whether it may have what is heard as that (mp_message). NULL: always. */
+    bool (*may_hear)(struct mp_client *c, memphis_slice subject);
     bool no_echo;              /* own messages are not delivered back */
     const char *user;          /* identity; NULL until authenticated. Owned by client */
     const char *connection_id; /* "" for plain clients */
@@ -111,9 +116,11 @@ uint32_t mp_bus_publish(struct mp_bus *b, struct mp_client *from,
 uint32_t mp_bus_deliver(struct mp_bus *b, memphis_slice to, const struct mp_message *m);
 
 bool mp_bus_has_interest(struct mp_bus *b, memphis_slice subject); /* clients only */
-/* Before a delivery that can wait: does anybody subscribe, and has one of them room? */
+/* Before a delivery that can wait: does anybody subscribe who may hear it (`heard_as`
+ * as in mp_message), and has one of them room? */
 enum mp_bus_reach { MP_BUS_NOBODY, MP_BUS_BUSY, MP_BUS_READY };
-enum mp_bus_reach mp_bus_reach(struct mp_bus *b, memphis_slice subject, size_t size);
+enum mp_bus_reach mp_bus_reach(struct mp_bus *b, memphis_slice subject,
+                               memphis_slice heard_as, size_t size);
 /* Whether `c` itself would receive what is published on `subject`: its subscription. */
 struct mp_subscription *mp_bus_own_interest(struct mp_bus *b, struct mp_client *c,
                                             memphis_slice subject);

@@ -8,7 +8,8 @@
  * The queue holds only commands that changed something, as they were in the log, with
  * the id of the row concerned. A job takes all of it; a job that met a full disk gives
  * back what is left. A station owns the rows of its producers and consumers, sorted by
- * id, so that the same row is "the first" whether it came by the log or by SQLite. */
+ * id, so that the same row is "the first" whether it came by the log or by SQLite. The
+ * same rows stand under their connection ids: dropping one of 100,000 is no search. */
 #include "meta/internal.h"
 
 #include "base/assert.h"
@@ -16,6 +17,7 @@
 #include "base/status.h"
 #include "base/str.h"
 
+#include <assert.h>
 #include <string.h>
 
 static const char module[] = "meta";
@@ -24,6 +26,12 @@ static const char module[] = "meta";
 
 struct station {
     struct mp_station_row row;    /* first */
+    struct mp_list producers, consumers;
+};
+
+/* The rows of a connection id; it exists while there are any. */
+struct members {
+    char *connection_id;
     struct mp_list producers, consumers;
 };
 
@@ -51,6 +59,7 @@ struct mp_meta {
     struct mp_db *db;
     struct mp_worker *worker;
     struct mp_map stations, stations_by_id, users;
+    struct mp_map connections; /* their ids -> struct members */
     struct mp_db_position position;
     uint64_t loaded_index;        /* what SQLite had at the start */
     uint64_t handed_station_id, handed_pid, handed_row_id; /* the last ones */
@@ -141,15 +150,74 @@ static struct station *new_station(const struct mp_command *c)
     return s;
 }
 
-static void free_station(struct station *s)
+/* -- lists of rows: by station and by connection id, sorted by their own id -------- */
+
+#define ROW_OF(n, kind, list) mp_container_of(n, struct mp_##kind##_row, list)
+
+static_assert(offsetof(struct mp_producer_row, id) == 0 &&
+                  offsetof(struct mp_consumer_row, id) == 0,
+              "insert() finds it there");
+
+/* `offset`: of the node in its row. */
+static void insert(struct mp_list *all, struct mp_list *n, size_t offset)
+{
+    const uint64_t *id = (const void *)((const char *)n - offset);
+    struct mp_list *at = all->prev;
+
+    while (at != all && *(const uint64_t *)(const void *)((char *)at - offset) > *id)
+        at = at->prev;
+    mp_list_push_front(at, n);
+}
+
+static struct members *members_of(const struct mp_meta *m, const char *connection)
+{
+    return mp_map_find(&m->connections, mp_slice_text(connection));
+}
+
+static struct members *make_members(struct mp_meta *m, const char *connection)
+{
+    struct members *of = members_of(m, connection);
+
+    if (of != NULL)
+        return of;
+    of = mp_alloc(sizeof *of);
+    of->connection_id = mp_strdup(connection);
+    mp_list_init(&of->producers);
+    mp_list_init(&of->consumers);
+    mp_map_put(&m->connections, mp_slice_text(of->connection_id), of);
+    return of;
+}
+
+static void leave(struct mp_meta *m, const char *connection, struct mp_list *n)
+{
+    struct members *of = members_of(m, connection);
+
+    mp_assert(of != NULL && mp_list_is_linked(n));
+    mp_list_remove(n);
+    if (!mp_list_is_empty(&of->producers) || !mp_list_is_empty(&of->consumers))
+        return;
+    mp_map_remove(&m->connections, mp_slice_text(of->connection_id));
+    mp_free(of->connection_id);
+    mp_free(of);
+}
+
+static void free_station(struct mp_meta *m, struct station *s)
 {
     struct mp_list *n;
 
     mp_assert(s->row.id != 0);
-    while ((n = mp_list_pop_front(&s->producers)) != NULL)
-        mp_free(mp_container_of(n, struct mp_producer_row, of_station));
-    while ((n = mp_list_pop_front(&s->consumers)) != NULL)
-        mp_free(mp_container_of(n, struct mp_consumer_row, of_station));
+    while ((n = mp_list_pop_front(&s->producers)) != NULL) {
+        struct mp_producer_row *row = ROW_OF(n, producer, of_station);
+
+        leave(m, row->connection_id, &row->of_connection);
+        mp_free(row);
+    }
+    while ((n = mp_list_pop_front(&s->consumers)) != NULL) {
+        struct mp_consumer_row *row = ROW_OF(n, consumer, of_station);
+
+        leave(m, row->connection_id, &row->of_connection);
+        mp_free(row);
+    }
     mp_free(s);
 }
 
@@ -224,13 +292,12 @@ static void producer_add(struct mp_meta *m, const struct mp_command *c,
         return;
     struct mp_command own;
     struct mp_producer_row *row = new_row(c, sizeof *row, &own);
-    struct mp_list *at = s->producers.prev;
     *row = own.u.producer;
     mp_assert(row->station_id == s->row.id);
-    while (at != &s->producers &&
-           mp_container_of(at, struct mp_producer_row, of_station)->id > row->id)
-        at = at->prev;
-    mp_list_push_front(at, &row->of_station);
+    insert(&s->producers, &row->of_station,
+           offsetof(struct mp_producer_row, of_station));
+    insert(&make_members(m, row->connection_id)->producers, &row->of_connection,
+           offsetof(struct mp_producer_row, of_connection));
     *e = (struct effect){ .row = row, .id = row->id, .changed = true };
 }
 
@@ -253,7 +320,7 @@ static void station_change(struct mp_meta *m, const struct mp_command *c,
     mp_map_remove(&m->stations_by_id, id_key(&old->row.id));
     mp_map_put(&m->stations, mp_slice_text(s->row.name), s);
     mp_map_put(&m->stations_by_id, id_key(&s->row.id), s);
-    free_station(old);
+    free_station(m, old);
     *e = (struct effect){ .row = s, .id = s->row.id, .changed = true };
 }
 
@@ -263,14 +330,15 @@ static void producer_drop(struct mp_meta *m, const struct mp_command *c,
     const struct mp_producer_row *wanted = &c->u.producer;
     struct mp_producer_row *row = NULL;
 
-    while ((row = mp_meta_producer_next(m, wanted->station_id, row)) != NULL)
-        if (strcmp(row->name, wanted->name) == 0 &&
-            strcmp(row->connection_id, wanted->connection_id) == 0)
+    while ((row = mp_meta_producer_of(m, wanted->connection_id, row)) != NULL)
+        if (row->station_id == wanted->station_id &&
+            strcmp(row->name, wanted->name) == 0)
             break;
     if (row == NULL)
         return;
     mp_assert(mp_list_is_linked(&row->of_station));
     mp_list_remove(&row->of_station);
+    leave(m, row->connection_id, &row->of_connection);
     *e = (struct effect){ .row = row, .id = row->id, .changed = true, .removed = true };
 }
 
@@ -284,13 +352,12 @@ static void consumer_add(struct mp_meta *m, const struct mp_command *c,
         return;
     struct mp_command own;
     struct mp_consumer_row *row = new_row(c, sizeof *row, &own);
-    struct mp_list *at = s->consumers.prev;
     *row = own.u.consumer;
     mp_assert(row->station_id == s->row.id);
-    while (at != &s->consumers &&
-           mp_container_of(at, struct mp_consumer_row, of_station)->id > row->id)
-        at = at->prev;
-    mp_list_push_front(at, &row->of_station);
+    insert(&s->consumers, &row->of_station,
+           offsetof(struct mp_consumer_row, of_station));
+    insert(&make_members(m, row->connection_id)->consumers, &row->of_connection,
+           offsetof(struct mp_consumer_row, of_connection));
     *e = (struct effect){ .row = row, .id = row->id, .changed = true };
 }
 
@@ -300,14 +367,15 @@ static void consumer_drop(struct mp_meta *m, const struct mp_command *c,
     const struct mp_consumer_row *wanted = &c->u.consumer;
     struct mp_consumer_row *row = NULL;
 
-    while ((row = mp_meta_consumer_next(m, wanted->station_id, row)) != NULL)
-        if (strcmp(row->name, wanted->name) == 0 &&
-            strcmp(row->connection_id, wanted->connection_id) == 0)
+    while ((row = mp_meta_consumer_of(m, wanted->connection_id, row)) != NULL)
+        if (row->station_id == wanted->station_id &&
+            strcmp(row->name, wanted->name) == 0)
             break;
     if (row == NULL)
         return;
     mp_assert(mp_list_is_linked(&row->of_station));
     mp_list_remove(&row->of_station);
+    leave(m, row->connection_id, &row->of_connection);
     *e = (struct effect){ .row = row, .id = row->id, .changed = true, .removed = true };
 }
 
@@ -358,14 +426,15 @@ static struct effect carry_out(struct mp_meta *m, const struct mp_command *c)
     return e;
 }
 
-static void release(const struct mp_command *c, const struct effect *e)
+static void release(struct mp_meta *m, const struct mp_command *c,
+                    const struct effect *e)
 {
     if (!e->removed)
         return;
     mp_assert(e->row != NULL);
     mp_assert(mp_command_spec(c->kind)->drops);
     if (c->kind == MP_COMMAND_STATION_DROP)
-        free_station(e->row);
+        free_station(m, e->row);
     else
         mp_free(e->row);
 }
@@ -391,7 +460,7 @@ static void apply_command(struct mp_meta *m, memphis_slice payload, uint64_t tag
                 mp_db_queue(&m->queue, m->position.applied_index, e.id, payload);
             if (m->hooks.applied != NULL)
                 m->hooks.applied(m->hooks.ctx, &c, e.result, e.row, tag);
-            release(&c, &e);
+            release(m, &c, &e);
         }
     }
     mp_arena_fini(&arena);
@@ -634,12 +703,14 @@ static void free_all(struct mp_meta *m)
 
     mp_assert(m->job == NULL);
     for (uint32_t i = 0; (s = mp_map_next(&m->stations, &i)) != NULL;)
-        free_station(s);
+        free_station(m, s);
     for (uint32_t i = 0; (user = mp_map_next(&m->users, &i)) != NULL;)
         mp_free(user);
     mp_map_fini(&m->stations);
     mp_map_fini(&m->stations_by_id);
     mp_map_fini(&m->users);
+    mp_assert(m->connections.count == 0);
+    mp_map_fini(&m->connections);
     mp_buf_fini(&m->queue);
     mp_buf_fini(&m->payload);
     mp_db_close(m->db);
@@ -660,6 +731,7 @@ memphis_status mp_meta_open(struct mp_env *env, struct mp_log *log,
     seed(env, &m->stations);
     seed(env, &m->stations_by_id);
     seed(env, &m->users);
+    seed(env, &m->connections);
     memphis_status s = mp_db_open(db_path, base, &m->db, err);
     if (s == MEMPHIS_OK)
         s = load(m, err);
@@ -817,8 +889,7 @@ struct mp_producer_row *mp_meta_producer_next(struct mp_meta *m, uint32_t statio
         return NULL;
     mp_assert(after == NULL || after->station_id == station_id);
     struct mp_list *n = after != NULL ? after->of_station.next : s->producers.next;
-    return n == &s->producers ? NULL
-                              : mp_container_of(n, struct mp_producer_row, of_station);
+    return n == &s->producers ? NULL : ROW_OF(n, producer, of_station);
 }
 
 struct mp_consumer_row *mp_meta_consumer_next(struct mp_meta *m, uint32_t station_id,
@@ -830,8 +901,38 @@ struct mp_consumer_row *mp_meta_consumer_next(struct mp_meta *m, uint32_t statio
         return NULL;
     mp_assert(after == NULL || after->station_id == station_id);
     struct mp_list *n = after != NULL ? after->of_station.next : s->consumers.next;
-    return n == &s->consumers ? NULL
-                              : mp_container_of(n, struct mp_consumer_row, of_station);
+    return n == &s->consumers ? NULL : ROW_OF(n, consumer, of_station);
+}
+
+struct mp_producer_row *mp_meta_producer_of(struct mp_meta *m, const char *connection,
+                                            struct mp_producer_row *after)
+{
+    struct members *of = members_of(m, connection);
+
+    if (of == NULL)
+        return NULL;
+    mp_assert(after == NULL || strcmp(after->connection_id, connection) == 0);
+    struct mp_list *n = after != NULL ? after->of_connection.next : of->producers.next;
+    return n == &of->producers ? NULL : ROW_OF(n, producer, of_connection);
+}
+
+struct mp_consumer_row *mp_meta_consumer_of(struct mp_meta *m, const char *connection,
+                                            struct mp_consumer_row *after)
+{
+    struct members *of = members_of(m, connection);
+
+    if (of == NULL)
+        return NULL;
+    mp_assert(after == NULL || strcmp(after->connection_id, connection) == 0);
+    struct mp_list *n = after != NULL ? after->of_connection.next : of->consumers.next;
+    return n == &of->consumers ? NULL : ROW_OF(n, consumer, of_connection);
+}
+
+const char *mp_meta_connection_next(struct mp_meta *m, uint32_t *at)
+{
+    struct members *of = mp_map_next(&m->connections, at);
+
+    return of != NULL ? of->connection_id : NULL;
 }
 
 uint64_t mp_meta_applied_index(const struct mp_meta *m)

@@ -10,7 +10,7 @@
  * upwards (storage-design 12). A constraint that SQLite refuses is a bug of ours.
  * Apply is deterministic: ids and times are inside the command.
  *
- * Not here: messages, group positions, what is connected right now (broker/client.h).
+ * Not here: messages, group positions, what is connected now (broker/connection.h).
  *
  * Thread: core; db.c's statements run on the SQLite worker.
  */
@@ -53,17 +53,17 @@ struct mp_station_row {
 enum { MP_CLIENT_APPLICATION, MP_CLIENT_CONNECTOR };
 
 struct mp_producer_row {
-    uint64_t id;
+    uint64_t id; /* first */
     char *name;
     uint32_t station_id;
     char *connection_id, *app_id, *sdk, *user;
     uint32_t type, version;
     uint64_t created_ns;
-    struct mp_list of_station; /* catalogue internal */
+    struct mp_list of_station, of_connection; /* catalogue internal */
 };
 
 struct mp_consumer_row {
-    uint64_t id;
+    uint64_t id; /* first */
     char *name, *group; /* lower case, external form */
     uint32_t station_id;
     char *connection_id, *app_id, *sdk, *user;
@@ -73,7 +73,7 @@ struct mp_consumer_row {
     uint64_t start_sequence;
     int64_t last_messages;
     uint64_t created_ns;
-    struct mp_list of_station; /* catalogue internal */
+    struct mp_list of_station, of_connection; /* catalogue internal */
 };
 
 enum { MP_USER_ROOT, MP_USER_APPLICATION, MP_USER_MANAGEMENT };
@@ -186,6 +186,12 @@ struct mp_producer_row *mp_meta_producer_next(struct mp_meta *m, uint32_t statio
                                               struct mp_producer_row *after);
 struct mp_consumer_row *mp_meta_consumer_next(struct mp_meta *m, uint32_t station_id,
                                               struct mp_consumer_row *after);
+/* Likewise those of a connection id, and the ids that have any. */
+struct mp_producer_row *mp_meta_producer_of(struct mp_meta *m, const char *connection,
+                                            struct mp_producer_row *after);
+struct mp_consumer_row *mp_meta_consumer_of(struct mp_meta *m, const char *connection,
+                                            struct mp_consumer_row *after);
+const char *mp_meta_connection_next(struct mp_meta *m, uint32_t *at);
 uint64_t mp_meta_applied_index(const struct mp_meta *m);
 
 /* Pure codec (command.c): the payload of an entry of type 15. */

@@ -143,6 +143,11 @@ static bool has_room(struct mp_client *c, size_t size)
     return false;
 }
 
+static bool may_hear(struct mp_client *c, memphis_slice subject)
+{
+    return mp_grants_subject(c->grants, false, subject);
+}
+
 static void tell_room(struct mp_session *s)
 {
     struct mp_session_counters *all = s->host->counters;
@@ -779,6 +784,7 @@ struct mp_session *mp_session_new(const struct mp_session_host *h,
     s->peer = mp_strdup(peer);
     s->client.deliver = deliver;
     s->client.has_room = has_room;
+    s->client.may_hear = may_hear;
     h->counters->sessions++;
     s->client.connection_id = s->client.lang = "";
     s->alive.fire = alive_fired;

@@ -349,16 +349,23 @@ static uint64_t size_for_pull(const struct mp_stream_group *g, const struct mp_e
     return e->headers.size + e->payload.size + subject + g->ack_prefix_size + 30;
 }
 
+/* Whoever may read the stream may subscribe to this. */
+static memphis_slice heard_as(const struct mp_stream *s)
+{
+    return mp_slice(s->final_subject, s->final_size);
+}
+
 /* The first pull in the ring whose client has room for `m`. NULL: none; those of
- * clients that are gone are dropped. */
+ * clients that are gone, or may not read the stream any more, are dropped. */
 static struct mp_pull *pull_for(struct mp_stream_group *g, const struct mp_stored *m)
 {
+    const struct mp_stream *s = g->stream;
     size_t size = size_for_pull(g, &m->entry);
 
     for (uint32_t n = g->pulls.count; n > 0; n--) {
         struct mp_pull *q = mp_pull_head(&g->pulls);
 
-        switch (mp_bus_reach(g->stream->host->bus, inbox_of(q), size)) {
+        switch (mp_bus_reach(s->host->bus, inbox_of(q), heard_as(s), size)) {
         case MP_BUS_NOBODY:
             mp_pull_remove(&g->pulls, q); /* no delivery is counted */
             if (g->nats != NULL)
@@ -384,7 +391,8 @@ static bool deliver(struct mp_stream_group *g, struct mp_pull *q, struct mp_stor
     struct mp_buf reply = { .data = space, .capacity = sizeof(space) };
     struct mp_message out = { .headers = m->entry.headers,
                               .payload = m->entry.payload,
-                              .stored = m };
+                              .stored = m,
+                              .heard_as = heard_as(s) };
     uint64_t dseq;
     uint32_t deliveries;
     uint64_t size = size_for_pull(g, &m->entry);

@@ -41,6 +41,10 @@ says 2 "is not a value" -p=66x; check "a port that is no number is a usage error
 says 2 "is not a value" --memory_max=64X; check "a size that is none is a usage error" $?
 says 2 "at least 4M" -sd "$work/x" -w 0 -m 0 --memory_max=1M
 check "too little memory is a usage error" $?
+for size in 9M 512; do
+    says 2 "1K to 8M" -sd "$work/x" -w 0 -m 0 --max_payload=$size
+    check "$size is no size of a message" $?
+done
 says 2 "takes no value" --accept-loss=0; check "a switch with a value is a usage error" $?
 says 2 "is not a value" -p 0; check "port 0 is a usage error" $?
 ROOT_PASSWORD= says 1 "1 to 72 bytes" -sd "$work/x" -w 0 -m 0
@@ -98,9 +102,15 @@ kill -TERM $first
 wait $first
 check "SIGTERM exits 0" $?
 tail -1 "$work/a.log" | grep -q 'on disk'; check "and says that it is done" $?
-start "$work/b.log" -p $port -w 0 -m 0 -sd "$work/store" &&
+start "$work/b.log" -p $port -w 0 -m 0 -sd "$work/store" --max_payload=8M &&
     grep -q 'recovered 0 messages' "$work/b.log"
 check "a second start recovers" $?
+python3 - $port <<'END'
+import socket, sys
+s = socket.create_connection(("127.0.0.1", int(sys.argv[1])), 5)
+assert b'"max_payload":8388608,' in s.recv(4096)
+END
+check "and clients are told of --max_payload" $?
 kill -INT $pid
 wait $pid
 check "SIGINT exits 0" $?
@@ -205,8 +215,14 @@ start "$work/dr.log" -p $port -w 0 -m 0 -sd "$work/dr" --disk_reserve=900000G &&
 check "a reserve above the whole disk is warned about" $?
 kill -TERM $pid
 wait $pid
-for h in 0 31 x -1; do says 2 "is not a value" --dls_retention_hours=$h; done
-check "dead letters are kept for 1 to 30 hours" $?
+bad=0
+for h in 0 31 x -1; do says 2 "is not a value" --dls_retention_hours=$h || bad=1; done
+check "dead letters are kept for 1 to 30 hours" $bad
+bad=0
+for h in 0 169 x -1; do
+    says 2 "is not a value" --gc_producer_consumer_retention_hours=$h || bad=1
+done
+check "producers and consumers without a client are kept for 1 to 168 hours" $bad
 says 2 "is not a value" -ldd 1e9; check "a duration out of range is a usage error" $?
 
 # More connections than descriptors, while the log needs new files.

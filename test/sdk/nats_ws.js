@@ -17,7 +17,7 @@ let failed = 0
 function check(what, good, detail = '') {
   if (good) passed++
   else failed++
-  console.log(`${good ? 'ok' : 'FAILED'} - ws: ${what}${detail !== '' ? ` (${detail})` : ''}`)
+  console.log(`${good ? 'ok' : 'FAILED'} - ws CON-11 ${what}${detail !== '' ? ` (${detail})` : ''}`)
 }
 
 const sleep = (ms) => new Promise((done) => setTimeout(done, ms))
@@ -71,7 +71,7 @@ async function large(nc) {
   const body = new Uint8Array(nc.info.max_payload).map((_, i) => (i * 31) ^ (i >> 8))
   nc.publish(`large.${run}`, body)
   const m = await next(sub)
-  check('1 MiB comes back', body.length === 1 << 20 && Buffer.compare(m.data, body) === 0, m.data.length)
+  check('8 MiB come back', body.length === 8 << 20 && Buffer.compare(m.data, body) === 0, m.data.length)
 }
 
 // A station is made as the SDKs make it; the rest is JetStream.

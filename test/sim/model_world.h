@@ -11,6 +11,7 @@
 #include "base/status.h"
 #include "base/str.h"
 #include "broker/client.h"
+#include "broker/connection.h"
 #include "broker/dls.h"
 #include "env/env_mem.h"
 #include "replica/solo.h"

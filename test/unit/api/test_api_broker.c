@@ -140,10 +140,12 @@ static void options_that_make_no_sense_are_invalid(void **state)
 
     (void)state;
     memset(long_password, 'x', 73);
-    for (int i = 0; i < 16; i++) {
+    for (int i = 0; i < 17; i++) {
         test_world_init(&w, 0, false);
-        if (i < 3)
+        if (i < 2)
             o->reserved[i] = 1;
+        o->reserved0 = i == 2;
+        o->gc_producer_consumer_retention_hours = i == 16 ? 169 : 168;
         o->connection_token = i == 4 ? long_password : NULL;
         o->dls_retention_hours = i == 3 || i == 5 ? 31 : 0;
         o->mode = i == 6 ? 2 : o->mode;
@@ -160,6 +162,27 @@ static void options_that_make_no_sense_are_invalid(void **state)
         assert_int_equal(w.err.status, MEMPHIS_INVALID);
         assert_true(w.err.message[0] != 0);
         assert_null(w.b);
+        test_world_end(&w);
+    }
+}
+
+/* How rows end is tested with virtual time: test_connection.c. */
+static void CSM_25_the_retention_of_rows_is_an_option_and_counted(void **state)
+{
+    const uint64_t hour = 3600ull * 1000000000;
+    memphis_stats st;
+    struct test_world w;
+
+    (void)state;
+    for (uint32_t hours = 0; hours <= 168; hours += 168) {
+        test_world_init(&w, 1, false);
+        w.options.gc_producer_consumer_retention_hours = hours;
+        assert_int_equal(test_world_open(&w), MEMPHIS_OK);
+        assert_int_equal(w.b->core->idle.keep_ns, (hours > 0 ? hours : 3) * hour);
+        w.b->core->counters.idle_removed = 7;
+        assert_int_equal(memphis_step(w.b, NULL), MEMPHIS_OK);
+        memphis_stats_read(w.b, &st);
+        assert_int_equal(st.idle_removed, 7);
         test_world_end(&w);
     }
 }
@@ -848,6 +871,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         leak_checked(each_mode_stores_closes_and_recovers),
         leak_checked(options_that_make_no_sense_are_invalid),
+        leak_checked(CSM_25_the_retention_of_rows_is_an_option_and_counted),
         leak_checked(the_defaults_need_no_options),
         leak_checked(what_is_not_there_yet_is_not_promised),
         leak_checked(a_disk_with_no_more_than_its_reserve_opens_and_takes_no_messages),

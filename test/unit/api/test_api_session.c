@@ -597,6 +597,50 @@ static void make_ann(void)
     assert_int_equal(admin("user_add", ann), MEMPHIS_OK);
 }
 
+static void log_in(struct peer *p, const char *user, const char *password)
+{
+    assert_int_equal(join(p, NULL), MEMPHIS_OK);
+    say_hello(p, user, password);
+    until(p, "PONG");
+    p->size = 0;
+}
+
+/* USR-10: a pull that waits gets nothing of what its user may not read any more. */
+static void a_pull_ends_with_the_permission(void **state)
+{
+    static struct peer ann, root;
+    memphis_station *s;
+
+    (void)state;
+    begin(1);
+    make_ann();
+    assert_int_equal(memphis_station_create(w.b, "orders", NULL, &s, NULL), MEMPHIS_OK);
+    log_in(&ann, "ann", "Secret1!");
+    log_in(&root, "root", "memphis");
+    feed(&root, "SUB r 1\r\n"
+                "PUB $JS.API.CONSUMER.DURABLE.CREATE.orders$1.g r 84\r\n"
+                "{\"stream_name\":\"orders$1\",\"config\":{\"durable_name\":\"g\","
+                "\"ack_policy\":\"explicit\"}}    \r\n");
+    until(&root, "consumer_create_response");
+    feed(&ann, "SUB _INBOX.p 1\r\n"
+               "PUB $JS.API.CONSUMER.MSG.NEXT.orders$1.g _INBOX.p 11\r\n"
+               "{\"batch\":5}\r\n");
+    feed(&root, "PUB orders$1.final 5\r\nfirst\r\n");
+    until(&ann, "\r\nfirst\r\n");
+    assert_int_equal(admin("user_set_permissions",
+                           "{\"username\":\"ann\",\"allow_read_permissions\":[\"x\"]}"),
+                     MEMPHIS_OK);
+    feed(&root, "PUB orders$1.final r 6\r\nsecond\r\nSUB _INBOX.q 2\r\n"
+                "PUB $JS.API.CONSUMER.MSG.NEXT.orders$1.g _INBOX.q 11\r\n"
+                "{\"batch\":1}\r\n");
+    until(&root, "\r\nsecond\r\n");
+    assert_false(has(&ann, "second"));
+    leave(&ann);
+    leave(&root);
+    memphis_station_close(s);
+    test_world_end(&w);
+}
+
 static void USR_07_the_sessions_of_a_removed_user_end(int mode)
 {
     struct peer ann, root;
@@ -698,6 +742,7 @@ int main(void)
         leak_checked(one_session_too_many_is_refused_until_another_goes),
         leak_checked(without_memory_there_is_no_session),
         leak_checked(a_failure_inside_of_feed_breaks_the_broker_and_not_the_host),
+        leak_checked(a_pull_ends_with_the_permission),
         leak_checked(USR_07_sessions_of_a_removed_user_end_threaded),
         leak_checked(USR_07_sessions_of_a_removed_user_end_manual),
         leak_checked(strangers_together_hold_16_mib),

@@ -61,22 +61,6 @@ static void done(struct world *w)
     world_free(w);
 }
 
-static void connections_are_counted(void **state)
-{
-    struct world *w = world_new();
-
-    (void)state;
-    mp_connection_up(w->broker, "x");
-    mp_connection_up(w->broker, "x");
-    mp_connection_down(w->broker, "x");
-    assert_true(mp_connection_is_up(w->broker, "x"));
-    mp_connection_down(w->broker, "x");
-    assert_false(mp_connection_is_up(w->broker, "x"));
-    assert_int_equal(w->broker->counters.connections, 0);
-    expect_assert_failure(mp_connection_down(w->broker, "x"));
-    world_free(w);
-}
-
 static void PRO_09_a_producer_is_a_row_per_name_and_connection(void **state)
 {
     struct world *w = world_with_station(1);
@@ -252,7 +236,6 @@ static void a_station_has_only_so_many_groups(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        leak_checked(connections_are_counted),
         leak_checked(PRO_09_a_producer_is_a_row_per_name_and_connection),
         leak_checked(CSM_01_the_first_member_makes_the_group_on_every_partition),
         leak_checked(CSM_11_CSM_12_a_start_holds_for_each_partition),

@@ -1,5 +1,7 @@
 #include "unit/broker/dls_world.h"
 
+#include "broker/permission.h"
+
 /* A consumer that hears what is resent to "billing", and has room for so many. */
 struct reader {
     struct mp_client client;
@@ -110,6 +112,45 @@ static void a_resent_message_comes_to_the_failed_groups_only(void **state) /* DL
     assert_int_equal(progress(w).done, 2);
     assert_int_equal(progress(w).total, 2);
     assert_false(progress(w).is_running);
+    readers_leave(w);
+    world_free(w);
+}
+
+static bool as_granted(struct mp_client *c, memphis_slice subject)
+{
+    return mp_grants_subject(c->grants, false, subject);
+}
+
+/* "$memphis_dls_orders_billing" could be of a group "x" of "orders_billing", too. */
+static void old_sdks_hear_the_letters_of_their_stations_only(void **state)
+{
+    static const char *const patterns[] = { "orders_*", "orders" };
+    struct world *w = world_with("", true);
+    struct mp_grants *grants[2];
+    struct reader r[2];
+
+    (void)state;
+    produce(w, "seven");
+    give_up(w, "billing");
+    uint32_t id = only_row(w)->id;
+    for (int i = 0; i < 2; i++) {
+        struct mp_user_row row = { .is_restricted = true, .allow_read = patterns[i] };
+        listen_to(w, &r[i], "$memphis_dls_orders_billing", 9);
+        r[i].client.may_hear = as_granted;
+        r[i].client.grants = grants[i] = mp_grants_new(&row);
+    }
+    for (int i = 0; i < 4; i++)
+        resend(w, &id, 1);
+    settle_down(w);
+    assert_int_equal(r[0].count, 0);
+    assert_int_equal(r[1].count, 4);
+    r[0].room = 0; /* nor is he waited for */
+    mp_bus_leave(w->broker->bus, &r[1].client);
+    resend(w, &id, 1);
+    settle_down(w);
+    assert_false(progress(w).is_running);
+    for (int i = 0; i < 2; i++)
+        mp_grants_free(grants[i]);
     readers_leave(w);
     world_free(w);
 }
@@ -335,6 +376,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         leak_checked(a_resent_message_comes_to_the_failed_groups_only),
+        leak_checked(old_sdks_hear_the_letters_of_their_stations_only),
         leak_checked(all_are_resent_step_by_step),
         leak_checked(a_slow_reader_is_waited_for_and_given_up_in_the_end),
         leak_checked(a_member_with_room_gets_them),

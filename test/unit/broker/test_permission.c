@@ -89,12 +89,31 @@ static void USR_10_read_write_and_deny(void **state)
     assert_false(may(&row, MP_MAY_READ | MP_MAY_WRITE, "log"));
 }
 
+struct subject_case {
+    const char *subject;
+    bool publish, subscribe;
+};
+
+/* For one who may read "in.a" and write "out". */
+static void judge(const struct subject_case *cases, size_t n)
+{
+    struct mp_user_row row = { .is_restricted = true, .allow_read = "in.a",
+                               .allow_write = "out" };
+    struct mp_grants *g = mp_grants_new(&row);
+
+    for (size_t i = 0; i < n; i++) {
+        memphis_slice subject = mp_slice_text(cases[i].subject);
+        if (mp_grants_subject(g, true, subject) != cases[i].publish)
+            fail_msg("publish '%s'", cases[i].subject);
+        if (mp_grants_subject(g, false, subject) != cases[i].subscribe)
+            fail_msg("subscribe '%s'", cases[i].subject);
+    }
+    mp_grants_free(g);
+}
+
 static void subjects_are_judged_by_the_station_in_them(void **state)
 {
-    static const struct {
-        const char *subject;
-        bool publish, subscribe;
-    } cases[] = {
+    static const struct subject_case cases[] = {
         /* of "in.a", which may be read */
         { "in#a$1.final", false, true },
         { "in#a$12.>", false, true },
@@ -136,7 +155,6 @@ static void subjects_are_judged_by_the_station_in_them(void **state)
         { "", false, false },
         /* everybody's */
         { "_INBOX.abc.1", true, true },
-        { "_INBOX.>", true, true },
         { "_INBOX", false, false },
         { "$memphis_station_creations", true, true },
         { "$memphis_schema_attachments", true, true },
@@ -144,19 +162,42 @@ static void subjects_are_judged_by_the_station_in_them(void **state)
         { "$JS.API.INFO", true, true },
         { "$JS.API.STREAM.NAMES", true, true },
     };
-    struct mp_user_row row = { .is_restricted = true, .allow_read = "in.a",
-                               .allow_write = "out" };
-    struct mp_grants *g = mp_grants_new(&row);
 
     (void)state;
-    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-        memphis_slice subject = mp_slice_text(cases[i].subject);
-        if (mp_grants_subject(g, true, subject) != cases[i].publish)
-            fail_msg("publish '%s'", cases[i].subject);
-        if (mp_grants_subject(g, false, subject) != cases[i].subscribe)
-            fail_msg("subscribe '%s'", cases[i].subject);
-    }
-    mp_grants_free(g);
+    judge(cases, sizeof cases / sizeof cases[0]);
+}
+
+static void subjects_of_old_sdks_have_several_readings(void **state)
+{
+    static const struct subject_case cases[] = {
+        { "$memphis_dls_in#a_group", true, true },
+        { "$memphis_dls_in#a_b_group", true, true },
+        { "$memphis_dls_in#a_b.group", false, false },
+        { "$memphis_dls_in#a_", false, false },
+        { "$memphis_dls_in#b_group", false, false },
+        { "$memphis_dls_", false, false },
+        { "$memphis_dls__", false, false },
+    };
+
+    (void)state;
+    judge(cases, sizeof cases / sizeof cases[0]);
+}
+
+static void of_inboxes_only_ones_own_are_heard(void **state)
+{
+    static const struct subject_case cases[] = {
+        { "_INBOX.abc", true, true },
+        { "_INBOX.abc.*", true, true },
+        { "_INBOX.abc.>", true, true },
+        { "_INBOX.a*.>", true, true }, /* no wildcard */
+        { "_INBOX.>", false, false },
+        { "_INBOX.*", false, false },
+        { "_INBOX.*.x", false, false },
+        { "_INBOX.*.>", false, false },
+    };
+
+    (void)state;
+    judge(cases, sizeof cases / sizeof cases[0]);
 }
 
 static void faults_of_patterns(void **state)
@@ -184,6 +225,8 @@ int main(void)
         leak_checked(many_stars_take_no_time),
         leak_checked(USR_10_read_write_and_deny),
         leak_checked(subjects_are_judged_by_the_station_in_them),
+        leak_checked(subjects_of_old_sdks_have_several_readings),
+        leak_checked(of_inboxes_only_ones_own_are_heard),
         leak_checked(faults_of_patterns),
     };
 

@@ -10,6 +10,7 @@
 #include "base/str.h"
 #include "broker/auth.h"
 #include "broker/client.h"
+#include "broker/connection.h"
 #include "env/env_mem.h"
 
 #include <stdio.h>

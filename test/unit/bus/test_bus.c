@@ -128,6 +128,59 @@ static void a_message_shows_its_own_subject_when_sent_to_an_inbox(void **state)
     mp_bus_free(b);
 }
 
+static bool hears_a(struct mp_client *c, memphis_slice subject)
+{
+    (void)c;
+    return mp_slice_equal(subject, MP_STR("a$1.final"));
+}
+
+static bool has_none(struct mp_client *c, size_t size)
+{
+    (void)c, (void)size;
+    return false;
+}
+
+static void what_is_for_some_only_is_not_heard_by_others(void **state)
+{
+    struct mp_bus *b = mp_bus_new(1);
+    struct listener free, bound, members[2];
+    struct mp_message m = { .subject = MP_STR("x"), .heard_as = MP_STR("b$1.final") };
+    memphis_slice inbox = MP_STR("_INBOX.a"), none = MP_STR("");
+
+    (void)state;
+    join(b, &free);
+    join(b, &bound);
+    bound.client.may_hear = hears_a;
+    bound.client.has_room = has_none;
+    subscribe(&bound, "_INBOX.>", NULL);
+    assert_int_equal(mp_bus_deliver(b, inbox, &m), 0);
+    assert_int_equal(mp_bus_reach(b, inbox, m.heard_as, 1), MP_BUS_NOBODY);
+    assert_int_equal(mp_bus_reach(b, inbox, none, 1), MP_BUS_BUSY);
+    subscribe(&free, "_INBOX.a", NULL);
+    assert_int_equal(mp_bus_deliver(b, inbox, &m), 1);
+    assert_int_equal(mp_bus_reach(b, inbox, m.heard_as, 1), MP_BUS_READY);
+    assert_int_equal(bound.count, 0);
+    m.heard_as = MP_STR("a$1.final");
+    assert_int_equal(mp_bus_deliver(b, inbox, &m), 2);
+    m.heard_as = none;
+    assert_int_equal(mp_bus_deliver(b, inbox, &m), 2);
+    /* A member that may not hear it takes nothing from its group. */
+    for (int i = 0; i < 2; i++) {
+        join(b, &members[i]);
+        subscribe(&members[i], "x", "q");
+    }
+    members[0].client.may_hear = hears_a;
+    m.heard_as = MP_STR("b$1.final");
+    for (int i = 0; i < 4; i++)
+        assert_int_equal(mp_bus_publish(b, NULL, &m), 1);
+    assert_int_equal(members[1].count, 4);
+    for (int i = 0; i < 2; i++)
+        mp_bus_leave(b, &members[i].client);
+    mp_bus_leave(b, &bound.client);
+    mp_bus_leave(b, &free.client);
+    mp_bus_free(b);
+}
+
 /* The cache of routes must never show a state of before. */
 static void every_change_of_interest_is_seen_at_once(void **state)
 {
@@ -240,12 +293,6 @@ static void own_interest_finds_only_the_clients_own(void **state)
 }
 
 /* -- queue groups ------------------------------------------------------------------ */
-
-static bool has_none(struct mp_client *c, size_t size)
-{
-    (void)c, (void)size;
-    return false;
-}
 
 static void a_member_with_room_goes_first(void **state)
 {
@@ -844,6 +891,7 @@ int main(void)
         leak_checked(each_plain_subscription_gets_the_message_once),
         leak_checked(a_client_without_echo_does_not_hear_itself),
         leak_checked(a_message_shows_its_own_subject_when_sent_to_an_inbox),
+        leak_checked(what_is_for_some_only_is_not_heard_by_others),
         leak_checked(every_change_of_interest_is_seen_at_once),
         leak_checked(bad_subjects_and_too_many_are_refused),
         leak_checked(a_subject_of_many_tokens_counts_as_several),

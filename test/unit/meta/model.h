@@ -190,12 +190,49 @@ static inline void model_text(struct model *o, struct mp_buf *out)
         }
 }
 
+/* The lists by connection id hold the same rows as those by station, in order of id. */
+static inline void assert_connections(struct mp_meta *m)
+{
+    struct mp_station_row *s;
+    const char *id;
+    int64_t rows = 0;
+
+    for (uint32_t i = 0; (id = mp_meta_connection_next(m, &i)) != NULL;) {
+        struct mp_producer_row *p = NULL;
+        struct mp_consumer_row *c = NULL;
+        int64_t before = rows;
+
+        for (uint64_t last = 0; (p = mp_meta_producer_of(m, id, p)) != NULL; rows++) {
+            assert_string_equal(p->connection_id, id);
+            assert_true(p->id > last);
+            last = p->id;
+        }
+        for (uint64_t last = 0; (c = mp_meta_consumer_of(m, id, c)) != NULL; rows++) {
+            assert_string_equal(c->connection_id, id);
+            assert_true(c->id > last);
+            last = c->id;
+        }
+        assert_true(rows > before); /* an id without rows is forgotten */
+    }
+    for (uint32_t i = 0; (s = mp_meta_station_next(m, &i)) != NULL;) {
+        struct mp_producer_row *p = NULL;
+        struct mp_consumer_row *c = NULL;
+
+        while ((p = mp_meta_producer_next(m, s->id, p)) != NULL)
+            rows--;
+        while ((c = mp_meta_consumer_next(m, s->id, c)) != NULL)
+            rows--;
+    }
+    assert_int_equal(rows, 0);
+}
+
 static inline void model_assert_equal(struct model *o, struct mp_meta *m)
 {
     struct mp_buf is = { 0 }, expected = { 0 };
 
     catalogue_text(m, o->last_station_id + 8, model_users, MODEL_NAMES, &is);
     model_text(o, &expected);
+    assert_connections(m);
     mp_buf_put_u8(&is, 0);
     mp_buf_put_u8(&expected, 0);
     assert_string_equal((char *)is.data, (char *)expected.data);

@@ -99,6 +99,35 @@ static void of_equal_members_the_oldest_is_dropped(void **state)
     world_free(w);
 }
 
+static void rows_are_found_by_their_connection(void **state)
+{
+    struct world *w = world_new("");
+    struct mp_command s = station_of(w->meta, "s"), t = station_of(w->meta, "t");
+    struct mp_command drop = station_drop_of("s");
+    uint32_t at = 0;
+
+    (void)state;
+    world_do(w, &s);
+    world_do(w, &t);
+    struct mp_command p = producer_of(w->meta, s.u.station.id, "p", "c1");
+    struct mp_command q = producer_of(w->meta, t.u.station.id, "p", "c1");
+    struct mp_command c = consumer_of(w->meta, s.u.station.id, "c", "c2");
+    world_do(w, &p);
+    world_do(w, &q);
+    world_do(w, &c);
+    assert_connections(w->meta);
+    assert_int_equal(mp_meta_producer_of(w->meta, "c1", NULL)->id, p.u.producer.id);
+    assert_int_equal(mp_meta_consumer_of(w->meta, "c2", NULL)->id, c.u.consumer.id);
+    assert_null(mp_meta_consumer_of(w->meta, "c1", NULL));
+    assert_null(mp_meta_producer_of(w->meta, "c3", NULL));
+
+    world_do(w, &drop);
+    assert_int_equal(mp_meta_producer_of(w->meta, "c1", NULL)->id, q.u.producer.id);
+    assert_string_equal(mp_meta_connection_next(w->meta, &at), "c1");
+    assert_null(mp_meta_connection_next(w->meta, &at));
+    world_free(w);
+}
+
 static void a_user_is_replaced(void **state)
 {
     struct world *w = world_new("");
@@ -325,6 +354,7 @@ int main(void)
         leak_checked(a_dropped_station_takes_its_members_along),
         leak_checked(a_removed_row_is_valid_during_the_callback),
         leak_checked(of_equal_members_the_oldest_is_dropped),
+        leak_checked(rows_are_found_by_their_connection),
         leak_checked(a_user_is_replaced),
         leak_checked(ids_are_never_handed_out_twice),
         leak_checked(nothing_happens_before_the_commit),

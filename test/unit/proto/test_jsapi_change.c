@@ -182,6 +182,8 @@ static void a_restricted_user_makes_streams_of_what_he_may_write(void **state)
     w.client.grants = g;
     expect(&w, "CREATE", "mine", "{'name':'mine','subjects':['theirs.>']}",
            "not allowed to write");
+    expect(&w, "CREATE", "mine", "{'name':'mine','subjects':['_INBOX.>']}",
+           "not allowed to write");
     expect(&w, "CREATE", "mine", "{'name':'mine','subjects':['mine.>']}", "did_create");
     expect(&w, "UPDATE", "mine", "{'name':'mine','subjects':['>x','mine.*']}",
            "not allowed to write");

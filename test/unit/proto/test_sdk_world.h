@@ -6,6 +6,7 @@
 #include "support/test.h"
 
 #include "broker/client.h"
+#include "broker/connection.h"
 #include "env/env_mem.h"
 #include "proto/jsapi.h"
 #include "proto/sdk.h"

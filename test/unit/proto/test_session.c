@@ -625,6 +625,9 @@ static void USR_10_a_restricted_user_uses_his_stations_only(void **state)
     check_denied("SUB %s 1\r\n", ">", true);
     check_denied("SUB %s 1\r\n", "out$1.>", true);
     check_queue_denied("other$1.>");
+    check_denied("SUB %s 1\r\n", "_INBOX.>", true);
+    check_denied("SUB %s 1\r\n", "_INBOX.*.x", true);
+    check_denied("SUB %s 1\r\n", "_INBOX.own.*", false);
     check_denied("PUB %s 1\r\nx\r\n", "out$1.final", false);
     check_denied("PUB %s 1\r\nx\r\n", "in$1.final", true);
     check_denied("PUB %s 1\r\nx\r\n", "$JS.API.STREAM.DELETE.in$1", true);

@@ -188,6 +188,11 @@ static void idle_session_owns_no_buffers(void **state)
     assert_int_equal(mp_heap_current()->used_bytes, before);
 }
 
+static enum mp_bus_reach reach(memphis_slice subject, size_t size)
+{
+    return mp_bus_reach(w.bus, subject, MP_STR(""), size);
+}
+
 static void a_reader_without_room_is_asked_and_says_when_he_has_it(void **state)
 {
     static char bytes[700000];
@@ -198,13 +203,13 @@ static void a_reader_without_room_is_asked_and_says_when_he_has_it(void **state)
     (void)state;
     feed(p, GO "SUB a 1\r\n");
     settle();
-    assert_int_equal(mp_bus_reach(w.bus, MP_STR("b"), 1), MP_BUS_NOBODY);
-    assert_int_equal(mp_bus_reach(w.bus, MP_STR("a"), 100 << 20), MP_BUS_READY);
+    assert_int_equal(reach(MP_STR("b"), 1), MP_BUS_NOBODY);
+    assert_int_equal(reach(MP_STR("a"), 100 << 20), MP_BUS_READY);
     p->lazy = true;
     mp_bus_deliver(w.bus, MP_STR("a"), &m);
     settle();
-    assert_int_equal(mp_bus_reach(w.bus, MP_STR("a"), 100), MP_BUS_READY);
-    assert_int_equal(mp_bus_reach(w.bus, MP_STR("a"), sizeof bytes), MP_BUS_BUSY);
+    assert_int_equal(reach(MP_STR("a"), 100), MP_BUS_READY);
+    assert_int_equal(reach(MP_STR("a"), sizeof bytes), MP_BUS_BUSY);
     assert_true(w.counters.output_bytes >= sizeof bytes);
     mp_session_drained(p->s, 100000);
     assert_int_equal(w.rooms, 0); /* more than half of what he may have is open */
@@ -212,7 +217,7 @@ static void a_reader_without_room_is_asked_and_says_when_he_has_it(void **state)
     assert_int_equal(w.rooms, 1);
     mp_session_drained(p->s, 1000);
     assert_int_equal(w.rooms, 1); /* nobody has asked since */
-    assert_int_equal(mp_bus_reach(w.bus, MP_STR("a"), 600000), MP_BUS_READY);
+    assert_int_equal(reach(MP_STR("a"), 600000), MP_BUS_READY);
     leave(p);
     assert_int_equal(w.counters.output_bytes, 0);
 }
@@ -239,10 +244,10 @@ static void many_slow_readers_share_what_one_may_have(void **state)
     mp_bus_deliver(w.bus, MP_STR("p1"), &m);
     settle();
     assert_false(p[0]->closed); /* alone he would have had one more */
-    assert_int_equal(mp_bus_reach(w.bus, MP_STR("p2"), sizeof bytes), MP_BUS_READY);
+    assert_int_equal(reach(MP_STR("p2"), sizeof bytes), MP_BUS_READY);
     mp_bus_deliver(w.bus, MP_STR("p2"), &m);
     settle();
-    assert_int_equal(mp_bus_reach(w.bus, MP_STR("p2"), 100000), MP_BUS_BUSY);
+    assert_int_equal(reach(MP_STR("p2"), 100000), MP_BUS_BUSY);
     mp_bus_deliver(w.bus, MP_STR("p0"), &m);
     settle();
     assert_true(p[0]->closed); /* he has most, and gets more that cannot wait */
@@ -250,7 +255,7 @@ static void many_slow_readers_share_what_one_may_have(void **state)
     w.rooms = 0;
     leave(p[0]);
     assert_int_equal(w.rooms, 1); /* p2 can be asked again */
-    assert_int_equal(mp_bus_reach(w.bus, MP_STR("p2"), 100000), MP_BUS_READY);
+    assert_int_equal(reach(MP_STR("p2"), 100000), MP_BUS_READY);
 }
 
 static void the_rest_of_what_came_is_heard_before_the_end(void **state)

@@ -164,6 +164,33 @@ static void a_pull_whose_client_left_costs_no_delivery(void **state)
     world_free(w);
 }
 
+static bool may_hear_nothing(struct mp_client *c, memphis_slice subject)
+{
+    (void)c;
+    assert_int_equal(subject.size, strlen("orders$1.final"));
+    assert_memory_equal(subject.data, "orders$1.final", subject.size);
+    return false;
+}
+
+/* Nor does one whose inbox is heard by somebody else, too. */
+static void a_pull_of_who_may_not_read_any_more_costs_no_delivery(void **state)
+{
+    struct world *w;
+    struct mp_stream_group *g = world_with_group(&w, 0, 2);
+
+    (void)state;
+    listen_to(w, "_INBOX.p");
+    pull(g, 5, "_INBOX.p");
+    w->client.may_hear = may_hear_nothing;
+    store(w, 1);
+    nothing(w);
+    assert_int_equal(g->pulls.count, 0);
+    assert_int_equal(g->group.next, 1);
+    w->client.may_hear = NULL;
+    assert_int_equal(delivered(w, g, NULL), 1);
+    world_free(w);
+}
+
 static void pulls_of_clients_that_left_make_place_for_others(void **state)
 {
     struct world *w;
@@ -632,6 +659,7 @@ int main(void)
         leak_checked(a_pull_expires_at_its_time_never_before),
         leak_checked(the_513th_waiting_pull_is_refused),
         leak_checked(a_pull_whose_client_left_costs_no_delivery),
+        leak_checked(a_pull_of_who_may_not_read_any_more_costs_no_delivery),
         leak_checked(pulls_of_clients_that_left_make_place_for_others),
         leak_checked(a_reader_without_room_holds_his_group_back_and_no_other),
         leak_checked(a_deleted_group_tells_its_pulls),
