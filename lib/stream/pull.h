@@ -28,6 +28,8 @@ struct mp_pull_request { /* as asked; 0 where absent */
     uint64_t heartbeat_ns;
 };
 
+enum { MP_PULL_LATE_NS = 2000000 };
+
 struct mp_pull {
     struct mp_list ring;
     uint32_t left; /* messages not delivered yet */

@@ -108,7 +108,7 @@ static void fetch(struct world *w, struct place *at)
     if (!q.no_wait) {
         r.has_expires = true;
         r.expires_ns = (1 + draw(w, chance(w, 6) ? 20000 : 60)) * MS;
-        q.expires = w->broker->now_ns + r.expires_ns;
+        q.expires = w->broker->now_ns + r.expires_ns + MP_PULL_LATE_NS;
     }
     w->slots[q.slot] = (struct slot){ true, at->n, at->partition, at->g };
     at->c->pulls[at->c->pulls_count++] = q;
