@@ -201,6 +201,26 @@ static void append(struct mp_jsapi_call *c, struct mp_stream *s,
         created(k, MEMPHIS_OK, "");
 }
 
+/* "The last N" has become a sequence when the group was made. */
+static uint32_t shown_policy(uint32_t policy)
+{
+    return policy == MP_START_LAST ? MP_START_SEQUENCE : policy;
+}
+
+/* Where a group began stays. NULL: it is not asked to be otherwise. */
+static const struct mp_jsapi_error *other_start(const struct mp_stream_group *g,
+                                                const struct mp_consumer_config *o)
+{
+    static const struct mp_jsapi_error
+        policy = { 500, 10012, "deliver policy can not be updated" },
+        sequence = { 500, 10012, "start sequence can not be updated" };
+
+    if (shown_policy(g->policy) != o->policy)
+        return &policy;
+    return o->policy == MP_START_SEQUENCE && o->start_seq != g->asked_start ? &sequence
+                                                                            : NULL;
+}
+
 /* A group of a Memphis station: a pull consumer of what is produced, with explicit
  * acks; ack wait and deliveries may change. */
 static void update_group(struct mp_jsapi_call *c, struct mp_stream_group *g,
@@ -210,6 +230,10 @@ static void update_group(struct mp_jsapi_call *c, struct mp_stream_group *g,
     const char *filter = g->filter != NULL ? g->filter : g->stream->final_subject;
     struct mp_buf payload = { 0 };
 
+    if (other_start(g, o) != NULL) {
+        mp_jsapi_fail(c, other_start(g, o));
+        return;
+    }
     if (o->ack != MP_ACK_EXPLICIT || o->deliver_subject != NULL ||
         strcmp(o->filters_count == 1 ? o->filters[0] : "", filter) != 0) {
         mp_jsapi_fail(c, &memphis_group);

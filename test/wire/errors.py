@@ -314,7 +314,7 @@ create("a filter of another subject", f"CREATE.{S}.x.{S}.final", 400, 10131,
        "Consumer create request did not match filtered subject from create subject",
        name="x", durable_name="x", filter_subject=f"{S}.other")
 create("another policy", f"DURABLE.CREATE.{S}.g", 500, 10012, "deliver policy can not be updated",
-       durable_name="g", deliver_policy="new")
+       durable_name="g", deliver_policy="new", filter_subject=f"{S}.final")
 
 # === 3.4: PubAcks ===
 
