@@ -15,8 +15,7 @@ import threading
 
 # Id, SDK, file, exact text (there once), text instead.
 SWITCHES = [
-    ("CON-03", "go", "lib/broker/auth.c", "a->token != NULL ? user_of_token(a, given) :",
-     "false ? user_of_token(a, given) :"),
+    ("CON-03", "go", "lib/broker/auth.c", "c->kind = is_fit ? TOKEN : UNFIT;", "c->kind = UNFIT;"),
     ("CON-05", "py", "lib/broker/auth.c",
      "return row != NULL && row->type == MP_USER_MANAGEMENT ? NULL : row;", "return row;"),
     ("CON-06", "js", "lib/proto/session.c", 'violation_text[] = "Authorization Violation"',
@@ -32,8 +31,9 @@ SWITCHES = [
     ("STA-05", "js", "lib/broker/station.c", "b->station_removed(b, r->name);", "(void)0;"),
     ("STA-07", "py", "lib/stream/stream.c", "mp_stream_limit_age(s);\n    else if",
      "(void)0;\n    else if"),
-    ("STA-08", "js", "lib/stream/stream.c", "mp_stream_limit_messages(s, s->settings.limit_value);\n    else if", "(void)0;\n    else if"),
-    ("STA-09", "go", "lib/stream/stream.c", "mp_stream_limit_bytes(s, s->settings.limit_value);\n    else", "(void)0;\n    else"),
+    ("STA-08", "js", "lib/stream/stream.c", "mp_stream_limit_messages(s, s->settings.limit_value);",
+     "(void)0;"),
+    ("STA-09", "go", "lib/stream/stream.c", "mp_stream_limit_bytes(s, s->settings.limit_value);", "(void)0;"),
     ("STA-10", "py", "lib/stream/acked.c", "if (s->settings.limit != MP_LIMIT_ACKED)", "if (true)"),
     ("STA-12", "js", "lib/broker/station.c", "s->settings.storage == MP_STORAGE_MEMORY ?", "false ?"),
     ("STA-15", "go", "lib/proto/sdk_station.c",
@@ -87,8 +87,7 @@ SWITCHES = [
     ("USR-05", "go", "lib/broker/user.c", "if (!upper || !lower || !digit || !sign)", "if (false)"),
     ("USR-07", "py", "lib/broker/user.c", "b->starting || b->user_changed == NULL)",
      "b->starting || true)"),
-    ("USR-09", "js", "server/users.c", "(void)users_read(s->conf.users, add, &l, &fault);",
-     "(void)add;"),
+    ("USR-09", "js", "server/users.c", "if (has_users)", "if (true)"),
     ("USR-10", "go", "lib/broker/permission.c",
      "if (g == NULL)\n        return true;\n    for (int i = 0; i < 2; i++)\n        if ((what",
      "if (true)\n        return true;\n    for (int i = 0; i < 2; i++)\n        if ((what"),
@@ -155,7 +154,7 @@ class Build:
 class Suite:
     def __init__(self, build):
         self.build, self.counts, self.lock = build, [0, 0], threading.Lock()
-        self.ports = [21000, 23000]
+        self.ports = [21000, 22000]
 
     def say(self, good, text):
         with self.lock:
