@@ -21,6 +21,8 @@
  *                                                dls_station "": none
  *   station_remove {name}
  *   message_remove {name, partition_number, sequences: [..]}    at most 4,096 at once
+ *   producer_list {name, limit, after}        -> {producers: [..], next}
+ *   consumer_list {name, limit, after}        -> {consumers: [..], next}
  *   dls_list {name, limit, after}             -> {letters: [..], next, total,
  *                                                 resend: {..}}
  *   dls_resend {name, ids: [..]}                 or all: true, in the background

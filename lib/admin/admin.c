@@ -45,6 +45,8 @@ static const struct verb {
     { "station_remove", ALL, mp_admin_station_remove, "name" },
     { "message_remove", ALL, mp_admin_message_remove,
       "name partition_number sequences" },
+    { "producer_list", ALL, mp_admin_producer_list, "name limit after" },
+    { "consumer_list", ALL, mp_admin_consumer_list, "name limit after" },
     { "dls_list", ALL, mp_admin_dls_list, "name limit after" },
     { "dls_resend", ALL, mp_admin_dls_resend, "name ids all" },
     { "dls_drop", ALL, mp_admin_dls_drop, "name ids all" },

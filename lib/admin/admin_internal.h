@@ -58,6 +58,8 @@ void mp_admin_station_purge(struct mp_admin_call *c);
 void mp_admin_station_remove(struct mp_admin_call *c);
 void mp_admin_station_set_dls(struct mp_admin_call *c);
 void mp_admin_message_remove(struct mp_admin_call *c);
+void mp_admin_producer_list(struct mp_admin_call *c);
+void mp_admin_consumer_list(struct mp_admin_call *c);
 void mp_admin_dls_list(struct mp_admin_call *c);
 void mp_admin_dls_resend(struct mp_admin_call *c);
 void mp_admin_dls_drop(struct mp_admin_call *c);
