@@ -26,15 +26,18 @@ static void PRO_01_producers_are_listed_with_who_is_there(void **state)
     mp_connection_up(w->broker, "c-1");
     add_producer(w, "shop", "c-1");
     add_producer(w, "kiosk", "c-2");
-    assert_int_equal(call(w, NULL, "producer_list", "{\"name\":\"Orders\"}"), MEMPHIS_OK);
+    assert_int_equal(call(w, NULL, "producer_list", "{\"name\":\"Orders\"}"),
+                     MEMPHIS_OK);
     assert_non_null(strstr(said_by_verb.json,
                            "\"name\":\"shop\",\"type\":\"application\","
-                           "\"connection_id\":\"c-1\",\"app_id\":\"app\",\"sdk\":\"go\","
+                           "\"connection_id\":\"c-1\",\"app_id\":\"app\","
+                           "\"sdk\":\"go\","
                            "\"username\":\"root\",\"is_active\":true,\"created_at\":\""));
     assert_non_null(strstr(said_by_verb.json, "\"connection_id\":\"c-2\""));
     assert_non_null(strstr(said_by_verb.json, "\"is_active\":false"));
     assert_non_null(strstr(said_by_verb.json, "\"next\":null}"));
-    assert_int_equal(call(w, NULL, "producer_list", "{\"name\":\"other\"}"), MEMPHIS_OK);
+    assert_int_equal(call(w, NULL, "producer_list", "{\"name\":\"other\"}"),
+                     MEMPHIS_OK);
     assert_string_equal(said_by_verb.json, "{\"producers\":[],\"next\":null}");
     for (int i = 0; i < 5; i++) {
         char name[8];
