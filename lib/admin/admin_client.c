@@ -35,7 +35,8 @@ static void put_client(struct mp_json_writer *w, const struct mp_broker *b,
 
 /* The station, the first id of the page and how many; NULL: it was refused. Ids grow,
  * so that a row which has gone meanwhile hurts no page. */
-static struct mp_station *take(struct mp_admin_call *c, uint64_t *after, uint32_t *limit)
+static struct mp_station *take(struct mp_admin_call *c, uint64_t *after,
+                               uint32_t *limit)
 {
     struct mp_station *s = mp_admin_station(c, MP_MAY_READ | MP_MAY_WRITE, "access");
     int64_t id = 0;

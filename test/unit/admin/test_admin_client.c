@@ -31,8 +31,8 @@ static void PRO_01_producers_are_listed_with_who_is_there(void **state)
     assert_non_null(strstr(said_by_verb.json,
                            "\"name\":\"shop\",\"type\":\"application\","
                            "\"connection_id\":\"c-1\",\"app_id\":\"app\","
-                           "\"sdk\":\"go\","
-                           "\"username\":\"root\",\"is_active\":true,\"created_at\":\""));
+                           "\"sdk\":\"go\",\"username\":\"root\","
+                           "\"is_active\":true,\"created_at\":\""));
     assert_non_null(strstr(said_by_verb.json, "\"connection_id\":\"c-2\""));
     assert_non_null(strstr(said_by_verb.json, "\"is_active\":false"));
     assert_non_null(strstr(said_by_verb.json, "\"next\":null}"));
@@ -44,8 +44,8 @@ static void PRO_01_producers_are_listed_with_who_is_there(void **state)
         snprintf(name, sizeof name, "p%d", i);
         add_producer(w, name, "c-1");
     }
-    assert_int_equal(call(w, NULL, "producer_list", "{\"name\":\"orders\",\"limit\":3}"),
-                     MEMPHIS_OK);
+    assert_int_equal(
+        call(w, NULL, "producer_list", "{\"name\":\"orders\",\"limit\":3}"), MEMPHIS_OK);
     assert_non_null(strstr(said_by_verb.json, "\"name\":\"p0\""));
     assert_null(strstr(said_by_verb.json, "\"name\":\"p1\""));
     const char *more = strstr(said_by_verb.json, "\"next\":");
