@@ -44,8 +44,9 @@ static void PRO_01_producers_are_listed_with_who_is_there(void **state)
         snprintf(name, sizeof name, "p%d", i);
         add_producer(w, name, "c-1");
     }
-    assert_int_equal(
-        call(w, NULL, "producer_list", "{\"name\":\"orders\",\"limit\":3}"), MEMPHIS_OK);
+    assert_int_equal(call(w, NULL, "producer_list",
+                          "{\"name\":\"orders\",\"limit\":3}"),
+                     MEMPHIS_OK);
     assert_non_null(strstr(said_by_verb.json, "\"name\":\"p0\""));
     assert_null(strstr(said_by_verb.json, "\"name\":\"p1\""));
     const char *more = strstr(said_by_verb.json, "\"next\":");
