@@ -48,7 +48,9 @@ static void on_signal(evutil_socket_t sig, short what, void *ctx)
     struct server *s = ctx;
 
     (void)what;
-    if (sig == SIGHUP) {
+    if (sig == SIGHUP && !s->conf.tls) {
+        fprintf(stderr, "memphisd: SIGHUP reads certificates anew, and there are none.\n");
+    } else if (sig == SIGHUP) {
         tunnels_reload(s);
     } else if (sig == SIGUSR2) {
         lame_duck_begin(s);
@@ -149,9 +151,7 @@ static void raise_limit(struct server *s)
 
 static int start(struct server *s)
 {
-    /* The last one only with certificates. */
     static const int numbers[SIGNALS] = { SIGINT, SIGTERM, SIGUSR2, SIGHUP };
-    int signals = s->conf.tls ? SIGNALS : SIGNALS - 1;
     int rc = tunnels_start(s);
 
     if (rc == 0)
@@ -162,7 +162,7 @@ static int start(struct server *s)
         rc = monitor_start(s);
     if (rc == 0)
         rc = loop_start(s);
-    for (int i = 0; rc == 0 && i < signals; i++) {
+    for (int i = 0; rc == 0 && i < SIGNALS; i++) {
         signal(numbers[i], SIG_IGN); /* what holds once the loop is over: see stop */
         s->signals[i] = evsignal_new(s->base, numbers[i], on_signal, s);
         if (s->signals[i] == NULL || event_add(s->signals[i], NULL) != 0)

@@ -124,6 +124,12 @@ for _ in 1 2 3 4 5 6; do
 done
 check "signals while it stops change nothing" $died
 
+start "$work/hup.log" -p $port -w 0 -m 0 -sd "$work/store"
+kill -HUP $pid
+for _ in $(seq 100); do grep -q 'SIGHUP reads' "$work/hup.log" && break; sleep 0.02; done
+grep -q 'SIGHUP reads' "$work/hup.log" && kill -INT $pid && wait $pid
+check "SIGHUP ends nothing" $?
+
 # Lame duck: told, served for a grace, closed one by one, stopped.
 start "$work/lame.log" -p $port -w 0 -m $((port + 1)) -sd "$work/store" \
     --lame_duck_duration=3 --lame_duck_grace_period 1.5
