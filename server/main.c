@@ -49,7 +49,8 @@ static void on_signal(evutil_socket_t sig, short what, void *ctx)
 
     (void)what;
     if (sig == SIGHUP && !s->conf.tls) {
-        fprintf(stderr, "memphisd: SIGHUP reads certificates anew, and there are none.\n");
+        fprintf(stderr,
+                "memphisd: SIGHUP reads certificates anew, and there are none.\n");
     } else if (sig == SIGHUP) {
         tunnels_reload(s);
     } else if (sig == SIGUSR2) {
