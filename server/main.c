@@ -204,6 +204,8 @@ int main(int argc, char **argv)
         return 0;
     }
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGHUP, SIG_IGN); /* until the loop hears them: a start may take long */
+    signal(SIGUSR2, SIG_IGN);
     raise_limit(&s);
     s.base = event_base_new();
     if (s.base == NULL || event_base_priority_init(s.base, 2) != 0) {

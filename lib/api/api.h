@@ -67,6 +67,7 @@ struct memphis_broker {
     _Atomic uint64_t inbox_number;
     struct mp_source produces; /* core: those that wait for room in the log */
     struct api_held *held, **held_last;
+    uint64_t held_bytes; /* copied from callers of memphis_produce */
     _Atomic uint64_t async_bytes; /* of asynchronous messages not called back yet */
     uint64_t async_bytes_max;
     memphis_stats stats; /* under lock: as of the last turn */

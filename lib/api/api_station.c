@@ -380,15 +380,27 @@ static void produce(struct produce_call *c)
 struct api_held {
     struct api_held *next;
     struct produce_call *c;
-    char lent[]; /* a copy of what the caller of memphis_produce may take back */
+    memphis_station *s; /* of memphis_produce, whose caller may leave and close it */
+    size_t lent_size;
+    char lent[]; /* a copy of what he may take back */
 };
 
 static void hold(memphis_broker *b, struct produce_call *c)
 {
+    static const struct mp_receipt full = { .status = MEMPHIS_NO_SPACE };
     size_t lent = c->p == NULL ? c->size + c->id.size : 0;
-    struct api_held *h = mp_alloc(sizeof(*h) + lent);
+    struct api_held *h;
 
+    if (b->held_bytes > 0 && b->held_bytes + lent > b->async_bytes_max) {
+        on_produced(c, &full); /* of callers that did not wait for the end */
+        return;
+    }
+    h = mp_alloc(sizeof(*h) + lent);
     h->c = c;
+    h->lent_size = lent;
+    b->held_bytes += lent;
+    if (c->p == NULL)
+        h->s = api_station_ref(c->s);
     if (lent > 0) {
         if (c->size > 0)
             memcpy(h->lent, c->data, c->size);
@@ -412,7 +424,9 @@ static size_t let_in(memphis_broker *b)
     b->held = h->next;
     if (b->held == NULL)
         b->held_last = &b->held;
+    b->held_bytes -= h->lent_size;
     produce(h->c);
+    memphis_station_close(h->s);
     mp_free(h);
     return bytes;
 }

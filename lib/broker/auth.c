@@ -343,6 +343,8 @@ static void deliver_trial(struct mp_mail *m)
     struct mp_auth_check *c = t->check;
 
     a->running = NULL;
+    if (a->root_pending && strcmp(t->user, "root") == 0)
+        t->accepted = false; /* his row is of before; the configured needs no trial */
     if (!a->closing) {
         if (!t->has_run || t->job.guard != MEMPHIS_OK) {
             if (c != NULL)

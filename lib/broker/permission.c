@@ -176,6 +176,7 @@ static bool station_of(memphis_slice token, char out[MP_NAME_MAX + 1], size_t *s
             return false;
         out[i] = p[i] == '#' ? '.' : p[i];
     }
+    mp_fold_lower(out, end); /* a stream SECRET is the station secret */
     out[end] = 0;
     *size = end;
     return true;

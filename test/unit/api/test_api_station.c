@@ -586,6 +586,36 @@ static void what_its_caller_takes_back_is_stored_as_it_was(void **state)
     end(x);
 }
 
+/* Who did not wait for the end may close everything: what waits has its own. */
+static void what_waits_outlives_its_producer_and_station(void **state)
+{
+    struct outcomes o = { 0 };
+    struct world *x = begin_with_some_waiting(10000, &o);
+    static char body[1 << 20];
+
+    (void)state;
+    test_interrupt_at_allocation(x->w.b, 2);
+    assert_int_equal(memphis_produce(x->p, "last", 4, NULL, NULL, &x->err),
+                     MEMPHIS_CANCELED);
+    assert_non_null(x->w.b->held);
+    x->w.b->async_bytes_max = 1000; /* and such callers have a bound together */
+    assert_int_equal(
+        memphis_produce(x->p, body, sizeof body - 4096, NULL, NULL, &x->err),
+        MEMPHIS_NO_SPACE);
+    memphis_producer_close(x->p);
+    memphis_station_close(x->s);
+    for (int i = 0; i < 10 && x->w.b->held != NULL; i++)
+        assert_int_equal(memphis_step(x->w.b, NULL), MEMPHIS_OK);
+    assert_null(x->w.b->held);
+    assert_int_equal(x->w.b->held_bytes, 0);
+    assert_int_equal(memphis_station_open(x->w.b, "orders", &x->s, NULL), MEMPHIS_OK);
+    assert_int_equal(memphis_producer_open(x->s, "p", &x->p, NULL), MEMPHIS_OK);
+    memphis_receipt r;
+    assert_int_equal(produce(x, NULL, &r), MEMPHIS_OK);
+    assert_int_equal(r.sequence, 10002);
+    end(x);
+}
+
 static void a_purge_does_not_overtake_what_waits(void **state)
 {
     struct outcomes o = { 0 };
@@ -826,6 +856,7 @@ int main(void)
         leak_checked(produces_wait_for_room_in_memory),
         leak_checked(STA_21_ids_have_their_share_of_memory),
         leak_checked(what_its_caller_takes_back_is_stored_as_it_was),
+        leak_checked(what_waits_outlives_its_producer_and_station),
         leak_checked(a_purge_does_not_overtake_what_waits),
         leak_checked(a_close_lets_in_what_waits),
         leak_checked(a_failed_one_tells_its_callback_why),

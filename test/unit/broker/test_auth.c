@@ -105,6 +105,7 @@ static void a_new_root_password_holds_from_the_next_start_on(void **state)
     settle_down(w);
     w->root_password = "something else";
     restart(w);
+    assert_false(accepts(w, "root", "memphis")); /* the row is still old */
     mp_auth_start(w->broker->auth);
     settle_down(w);
     assert_false(accepts(w, "root", "memphis"));

@@ -143,6 +143,8 @@ static void subjects_are_judged_by_the_station_in_them(void **state)
         /* of others, of all, of none */
         { "other$1.final", false, false },
         { "in#b$1.final", false, false },
+        { "$JS.API.STREAM.MSG.GET.IN#A$1", true, false }, /* names have no case */
+        { "$JS.API.STREAM.DELETE.OTHER", false, false },
         { "*.final", false, false },
         { ">", false, false },
         { "in#a$*.>", false, false },
