@@ -19,7 +19,8 @@ static const struct mp_jsapi_error
     not_nats = { 500, 10052,
                  "a partition of a Memphis station is changed by the requests of a "
                  "Memphis SDK" },
-    not_granted = { 500, 10052, "the user is not allowed to write to these subjects" },
+    not_granted = { 500, 10052,
+                    "the user is not allowed to read and write these subjects" },
     no_purge = { 500, 10110, "stream purge not permitted" },
     no_delete = { 500, 10057, "message delete not permitted" },
     beyond_end = { 500, 10057, "stream store EOF" };
@@ -82,9 +83,13 @@ static bool collides(const struct mp_jsapi_call *c, const struct mp_nats_config 
 static bool is_granted(const struct mp_jsapi_call *c,
                        const struct mp_nats_config *config)
 {
-    for (uint32_t i = 0; i < config->subjects_count; i++)
-        if (!mp_grants_subject(c->grants, true, mp_slice_text(config->subjects[i])))
+    for (uint32_t i = 0; i < config->subjects_count; i++) {
+        memphis_slice subject = mp_slice_text(config->subjects[i]);
+
+        if (!mp_grants_subject(c->grants, true, subject) ||
+            !mp_grants_subject(c->grants, false, subject)) /* a stream can be read */
             return false;
+    }
     return true;
 }
 

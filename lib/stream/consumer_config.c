@@ -13,7 +13,7 @@
 static const uint64_t MS = 1000000, SECOND = 1000000000;
 
 enum { DELIVERIES_MAX = 65535, ACK_PENDING_DEFAULT = 1000 };
-enum { EPHEMERAL_INACTIVE_S = 5 };
+enum { EPHEMERAL_INACTIVE_S = 5, TEXT_MAX = 64 << 10, BACKOFF_LEAST_NS = 1000000 };
 
 static const char *const policies[] = {
     [MP_START_ALL] = "all",
@@ -209,6 +209,8 @@ static memphis_status read_backoff(struct mp_consumer_config *c,
         int64_t ns = 0;
 
         st = mp_json_get_int(mp_json_at(list, i), NULL, &ns, err);
+        if (st == MEMPHIS_OK && ns < BACKOFF_LEAST_NS)
+            st = mp_fail(err, MEMPHIS_INVALID, "backoff values are 1 ms at least");
         c->backoff_ns[i] = ns > 0 ? (uint64_t)ns : 0;
     }
     c->backoff_count = (uint32_t)n;
@@ -406,6 +408,11 @@ memphis_status mp_consumer_config_read(const struct mp_json_value *v, const char
         st = settle(c, &a, err);
     if (st == MEMPHIS_OK) {
         put_text(c, &a, v, &text);
+        if (text.size > TEXT_MAX)
+            st = mp_fail(err, MEMPHIS_INVALID,
+                         "the configuration of a consumer has at most 64 KiB");
+    }
+    if (st == MEMPHIS_OK) {
         c->text = mp_strndup(text.data, text.size);
     } else {
         mp_consumer_config_free(c);

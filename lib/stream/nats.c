@@ -223,7 +223,9 @@ bool mp_nats_last_of(struct mp_stream *s, memphis_slice subject, uint64_t *seq)
     if (n->has_given_up)
         return look_back(s, subject, s->proposed_last, seq) &&
                s->proposed_last == mp_log_last(s->log, s->pid);
-    if (!n->is_indexed && i == NULL)
+    /* What the scan has seen so far need not be the last; what came since is. */
+    if (!n->is_indexed &&
+        (i == NULL || n->building == NULL || i->last < n->building->end))
         return false;
     if (i != NULL && !n->subjects.has_lists && !is_there(s, i->last))
         return look_back(s, subject, i->last - 1, seq);
@@ -628,4 +630,6 @@ void mp_nats_configure(struct mp_stream *s, const char *text, bool live)
     else if (c->per_subject_max > 0 && n->is_indexed)
         enforce_per_subject(n);
     mp_nats_config_free(old);
+    if (live)
+        mp_nats_limits(s); /* and the timer of the age runs again */
 }

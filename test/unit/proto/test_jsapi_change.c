@@ -165,12 +165,12 @@ static void sdk_clients_do_not_use_a_nats_stream(void **state)
     world_close(&w);
 }
 
-static void a_restricted_user_makes_streams_of_what_he_may_write(void **state)
+static void a_restricted_user_makes_streams_of_what_he_may_use(void **state)
 {
     struct mp_user_row row = { .name = "bob",
                                .is_restricted = true,
-                               .allow_read = "",
-                               .allow_write = "mine",
+                               .allow_read = "mine",
+                               .allow_write = "mine\nletterbox",
                                .deny_read = "",
                                .deny_write = "" };
     struct world w;
@@ -181,12 +181,14 @@ static void a_restricted_user_makes_streams_of_what_he_may_write(void **state)
     g = mp_grants_new(&row);
     w.client.grants = g;
     expect(&w, "CREATE", "mine", "{'name':'mine','subjects':['theirs.>']}",
-           "not allowed to write");
+           "not allowed to read and write");
     expect(&w, "CREATE", "mine", "{'name':'mine','subjects':['_INBOX.>']}",
-           "not allowed to write");
+           "not allowed to read and write");
+    expect(&w, "CREATE", "mine", "{'name':'mine','subjects':['letterbox.>']}",
+           "not allowed to read and write"); /* of others: he would read it there */
     expect(&w, "CREATE", "mine", "{'name':'mine','subjects':['mine.>']}", "did_create");
     expect(&w, "UPDATE", "mine", "{'name':'mine','subjects':['>x','mine.*']}",
-           "not allowed to write");
+           "not allowed to read and write");
     w.client.grants = NULL;
     mp_grants_free(g);
     world_close(&w);
@@ -267,7 +269,7 @@ int main(void)
         cmocka_unit_test(a_stream_of_a_nats_client_is_a_station),
         cmocka_unit_test(streams_that_cannot_be_are_refused),
         cmocka_unit_test(sdk_clients_do_not_use_a_nats_stream),
-        cmocka_unit_test(a_restricted_user_makes_streams_of_what_he_may_write),
+        cmocka_unit_test(a_restricted_user_makes_streams_of_what_he_may_use),
         cmocka_unit_test(an_update_takes_effect_at_once),
         cmocka_unit_test(a_purge_may_keep_some),
         cmocka_unit_test(a_message_is_deleted_from_any_stream),

@@ -25,7 +25,8 @@ static void a_configuration_has_one_normal_form(void **state)
 
     (void)state;
     assert_int_equal(
-        read("{'durable_name':'d','name':'d','ack_policy':'explicit','backoff':[5,6],"
+        read("{'durable_name':'d','name':'d','ack_policy':'explicit',"
+             "'backoff':[5000000,6000000],"
              "'filter_subjects':['a','b'],'metadata':{'k':'v'},'max_deliver':3,"
              "'deliver_policy':'by_start_time',"
              "'opt_start_time':'2026-01-01T00:00:01.5Z'}",
@@ -37,7 +38,7 @@ static void a_configuration_has_one_normal_form(void **state)
     assert_true(a->is_durable);
     assert_int_equal(a->filters_count, 2);
     assert_int_equal(a->backoff_count, 2);
-    assert_int_equal(a->ack_wait_ns, 5);
+    assert_int_equal(a->ack_wait_ns, 5000000);
     assert_int_equal(a->start_time_ns, 1767225601500000000);
     assert_int_equal(a->pending_max, 1000);
     assert_int_equal(a->inactive_ns, 0);
@@ -107,6 +108,7 @@ static void what_makes_no_sense_is_refused(void **state)
         { "{'name':'d','filter_subjects':['a.*','a.b']}", "overlap", MEMPHIS_INVALID },
         { "{'name':'d','filter_subject':'a..b'}", "bad request", MEMPHIS_INVALID },
         { "{'name':'d','max_deliver':1,'backoff':[1,2]}", "backoff", MEMPHIS_INVALID },
+        { "{'name':'d','backoff':[999999]}", "1 ms", MEMPHIS_INVALID },
         { "{'name':'d','flow_control':true}", "require a delivery subject",
           MEMPHIS_INVALID },
         { "{'name':'d','deliver_subject':'a.*'}", "wildcards", MEMPHIS_INVALID },

@@ -313,6 +313,56 @@ static void settings_without_sense_are_not_opened(void **state)
     mp_arena_fini(&a);
 }
 
+/* What a scan has seen so far is not the last: unknown, until it is done. */
+static void while_the_index_is_made_nothing_old_is_told(void **state)
+{
+    enum { COUNT = 6000 };
+    struct world *w = kv("");
+    uint64_t seq;
+    int unknown = 0;
+
+    (void)state;
+    for (int i = 0; i < COUNT; i++) {
+        publish_with(w, "kv.a", "", "", "v");
+        if (i % 500 == 0)
+            settle_down(w);
+    }
+    settle_down(w);
+    mp_nats_configure(w->stream,
+                      "{\"name\":\"KV\",\"subjects\":[\"kv.>\"],"
+                      "\"max_msgs_per_subject\":10000}",
+                      true); /* lists: the index is made anew */
+    for (int i = 0; i < 100; i++) {
+        if (!mp_nats_last_of(w->stream, MP_STR("kv.a"), &seq))
+            unknown++;
+        else
+            assert_int_equal(seq, COUNT);
+        turn(w);
+    }
+    assert_true(unknown > 0);
+    assert_int_equal(last_of(w, "kv.a"), COUNT);
+    world_free(w);
+}
+
+static void an_update_stops_no_expiry(void **state)
+{
+    struct world *w = kv(",'max_age':2000000000");
+
+    (void)state;
+    put_ok(w, "kv.a", 1);
+    put_ok(w, "kv.b", 2);
+    put_ok(w, "kv.c", 3);
+    mp_nats_configure(w->stream,
+                      "{\"name\":\"KV\",\"subjects\":[\"kv.>\"],"
+                      "\"max_age\":2000000000,\"max_msgs\":2}",
+                      true);
+    settle_down(w);
+    assert_string_equal(stored(w), "2 3 "); /* a new limit holds at once */
+    pass(w, 3000);
+    assert_string_equal(stored(w), "");
+    world_free(w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -325,6 +375,8 @@ int main(void)
         cmocka_unit_test(several_limits_hold_together),
         cmocka_unit_test(after_a_start_the_index_is_made_again),
         cmocka_unit_test(without_an_index_the_stream_is_looked_at),
+        cmocka_unit_test(while_the_index_is_made_nothing_old_is_told),
+        cmocka_unit_test(an_update_stops_no_expiry),
         cmocka_unit_test(a_stream_that_needs_the_index_refuses_new_subjects),
         cmocka_unit_test(a_refused_message_drives_nothing_out),
         cmocka_unit_test(settings_without_sense_are_not_opened),
