@@ -125,8 +125,8 @@ static void greet(const struct server *s, unsigned users)
         printf("SDKs need the files of docs/tls.md to connect.\n");
     else
         printf("Send a first message, from the source folder:\n"
-               "  pip install memphis-py 'protobuf<5'\n"
-               "  python3 examples/first.py %s %u\n"
+               "  python3 -m venv v && v/bin/pip install memphis-py 'protobuf<5'\n"
+               "  v/bin/python examples/first.py %s %u\n"
                "  make && build/examples/hello build/hello-data   # in C, no server\n",
                host, c->port);
     printf("Stop with Ctrl-C; everything acknowledged is on disk.\n");
