@@ -9,8 +9,21 @@
 #include <strings.h>
 
 enum kind {
-    TEXT, ANY, PORT, SIZE, SWITCH, PASSWORD, TRUTH, SECONDS,
-    HOURS_30, HOURS_168 /* 1 to so many */
+    TEXT, ANY, SWITCH, PASSWORD, TRUTH, SECONDS,
+    PORT, PORT_OR_OFF, HOURS_30, HOURS_168, /* numbers */
+    SIZE, MEMORY, PAYLOAD                   /* numbers that may have a unit */
+};
+
+static const struct {
+    uint64_t least, most;
+} ranges[] = {
+    [PORT] = { 1, 65535 },
+    [PORT_OR_OFF] = { 0, 65535 },
+    [HOURS_30] = { 1, 30 },
+    [HOURS_168] = { 1, 168 },
+    [SIZE] = { 0, UINT64_MAX },
+    [MEMORY] = { 4 << 20, UINT64_MAX },
+    [PAYLOAD] = { 1 << 10, 8 << 20 /* of the library */ },
 };
 
 static const struct option {
@@ -25,18 +38,19 @@ static const struct option {
       "IP address to listen on" },
     { "p", "port", NULL, PORT, offsetof(struct conf, port), "6666",
       "port of the SDKs" },
-    { "w", "ws_port", NULL, PORT, offsetof(struct conf, ws_port), "7770",
+    { "w", "ws_port", NULL, PORT_OR_OFF, offsetof(struct conf, ws_port), "7770",
       "WebSocket port (NATS clients of browsers); 0: off" },
     { "sd", "store_dir", NULL, TEXT, offsetof(struct conf, store_dir), "./data",
       "directory of all data" },
-    { "m", "http_port", NULL, PORT, offsetof(struct conf, http_port), "8222",
+    { "m", "http_port", NULL, PORT_OR_OFF, offsetof(struct conf, http_port), "8222",
       "monitoring port on 127.0.0.1; 0: off" },
-    { "mm", "memory_max", "MEMPHIS_MEMORY_MAX", SIZE, offsetof(struct conf, memory_max),
-      "256M", "bytes of memory in all, at least 4M; K, M, G are understood" },
+    { "mm", "memory_max", "MEMPHIS_MEMORY_MAX", MEMORY,
+      offsetof(struct conf, memory_max), "256M",
+      "bytes of memory in all, at least 4M; K, M, G are understood" },
     { "dr", "disk_reserve", "MEMPHIS_DISK_RESERVE", SIZE,
       offsetof(struct conf, disk_reserve), "0",
       "bytes of the disk that messages leave free, with K, M, G; 0: 5 %, at most 1G" },
-    { "mp", "max_payload", "MEMPHIS_MAX_PAYLOAD", SIZE,
+    { "mp", "max_payload", "MEMPHIS_MAX_PAYLOAD", PAYLOAD,
       offsetof(struct conf, max_payload), "1M",
       "bytes of one message, headers included: 1K to 8M" },
     { "tls", "tls", NULL, SWITCH, offsetof(struct conf, tls), NULL,
@@ -77,13 +91,7 @@ static const struct option {
     { NULL, NULL, "CONNECTION_TOKEN", PASSWORD, offsetof(struct conf, token), "memphis",
       "what SDKs send in place of passwords, without them" },
 };
-enum {
-    OPTIONS = sizeof(options) / sizeof(options[0]),
-    MEMORY_LEAST = 4 << 20,
-    SECONDS_MAX = 86400,
-    PAYLOAD_LEAST = 1 << 10,
-    PAYLOAD_MOST = 8 << 20 /* of the library */
-};
+enum { OPTIONS = sizeof(options) / sizeof(options[0]), SECONDS_MAX = 86400 };
 
 void conf_help(void)
 {
@@ -115,40 +123,31 @@ static char *unquoted(char *value)
     return value;
 }
 
-/* "65536", "64K", "256M", "1G"; false: it is none of these. */
-static bool read_size(const char *value, uint64_t *out)
+/* "65536" and, where units are understood, "64K", "256M", "1G"; false: it is none of
+ * these, or out of the kind's range. */
+static bool read_number(enum kind kind, const char *value, uint64_t *out)
 {
-    static const char units[] = "KMG";
+    const char *units = kind >= SIZE ? "KMG" : "", *unit;
     char *end;
-    const char *unit;
 
     errno = 0;
     *out = strtoull(value, &end, 10);
     if (errno != 0 || value[0] < '0' || value[0] > '9' || *out > UINT64_MAX >> 30)
         return false;
-    if (*end == 0)
-        return true;
-    unit = strchr(units, *end);
-    if (unit == NULL || end[1] != 0)
-        return false;
-    *out <<= 10 * (unit - units + 1);
-    return true;
-}
-
-static bool size_fits(const struct option *o, uint64_t size)
-{
-    if (strcmp(o->alias, "memory_max") == 0)
-        return size >= MEMORY_LEAST;
-    if (strcmp(o->alias, "max_payload") == 0)
-        return size >= PAYLOAD_LEAST && size <= PAYLOAD_MOST;
-    return true;
+    if (*end != 0) {
+        unit = strchr(units, *end);
+        if (unit == NULL || end[1] != 0)
+            return false;
+        *out <<= 10 * (unit - units + 1);
+    }
+    return *out >= ranges[kind].least && *out <= ranges[kind].most;
 }
 
 static int set(struct conf *c, const struct option *o, char *value, const char *shown)
 {
     void *field = (char *)c + o->offset;
     char *end;
-    unsigned long n;
+    uint64_t n;
     double seconds;
 
     switch (o->kind) {
@@ -172,10 +171,6 @@ static int set(struct conf *c, const struct option *o, char *value, const char *
         if (*(bool *)field || strcasecmp(value, "false") == 0)
             return 0;
         break;
-    case SIZE:
-        if (read_size(value, field) && size_fits(o, *(uint64_t *)field))
-            return 0;
-        break;
     case PASSWORD:
         *(const char **)field = value;
         if (strlen(value) > 0 && strlen(value) <= 72)
@@ -188,23 +183,25 @@ static int set(struct conf *c, const struct option *o, char *value, const char *
             break;
         *(uint64_t *)field = (uint64_t)(seconds * 1000);
         return 0;
+    case PORT:
+    case PORT_OR_OFF:
+        if (!read_number(o->kind, value, &n))
+            break;
+        *(uint16_t *)field = (uint16_t)n;
+        return 0;
     case HOURS_30:
     case HOURS_168:
-        n = strtoul(value, &end, 10);
-        if (value[0] < '0' || value[0] > '9' || *end != 0 || n < 1 ||
-            n > (o->kind == HOURS_30 ? 30 : 168))
+        if (!read_number(o->kind, value, &n))
             break;
         *(uint32_t *)field = (uint32_t)n;
         return 0;
-    case PORT:
-        errno = 0;
-        n = strtoul(value, &end, 10);
-        if (errno == 0 && value[0] >= '0' && value[0] <= '9' && *end == 0 &&
-            n <= 65535 && (n > 0 || strcmp(o->alias, "port") != 0)) {
-            *(uint16_t *)field = (uint16_t)n;
-            return 0;
-        }
-        break;
+    case SIZE:
+    case MEMORY:
+    case PAYLOAD:
+        if (!read_number(o->kind, value, &n))
+            break;
+        *(uint64_t *)field = n;
+        return 0;
     }
     fprintf(stderr, "memphisd: '%s' is not a value for %s (%s).\n", value, shown,
             o->help);

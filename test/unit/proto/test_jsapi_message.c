@@ -74,20 +74,27 @@ static void the_headers_of_the_message_stay_in_front(void **state)
     world_close(&w);
 }
 
+/* More than one turn of a scan passes. */
+static void publish_many(struct world *w, const char *subject)
+{
+    struct mp_message m = { .subject = mp_slice_text(subject) };
+
+    for (int i = 0; i < 9000; i++) {
+        mp_bus_publish(w->broker->bus, &w->client, &m);
+        if (i % 1000 == 0)
+            settle_down(w);
+    }
+    settle_down(w);
+}
+
 /* Without a list, and far from the end: found by a scan over several turns. */
 static void the_last_one_of_a_subject_is_found_however_far(void **state)
 {
     struct world w;
-    struct mp_message m = { .subject = MP_STR("n.b") };
 
     (void)state;
     world_with_streams(&w);
-    for (int i = 0; i < 9000; i++) {
-        mp_bus_publish(w.broker->bus, &w.client, &m);
-        if (i % 1000 == 0)
-            settle_down(&w);
-    }
-    settle_down(&w);
+    publish_many(&w, "n.b");
     assert_non_null(strstr(asks(&w, API "STREAM.MSG.GET.N", "{'last_by_subj':'*.a'}"),
                            "\"seq\":3,"));
     assert_non_null(
@@ -100,16 +107,10 @@ static void the_last_one_of_a_subject_is_found_however_far(void **state)
 static void a_search_ends_with_its_stream(void **state)
 {
     struct world w;
-    struct mp_message m = { .subject = MP_STR("n.b") };
 
     (void)state;
     world_with_streams(&w);
-    for (int i = 0; i < 9000; i++) {
-        mp_bus_publish(w.broker->bus, &w.client, &m);
-        if (i % 1000 == 0)
-            settle_down(&w);
-    }
-    settle_down(&w);
+    publish_many(&w, "n.b");
     forget(&w);
     publish(&w, API "STREAM.MSG.GET.N", "_INBOX.g", "{\"last_by_subj\":\"x\"}");
     publish(&w, API "STREAM.DELETE.N", "_INBOX.x", "");

@@ -7,18 +7,7 @@
 /* A stream "S" on "s.>" with these settings (' for "). */
 static struct world *world(const char *settings)
 {
-    struct mp_stream_settings s = {
-        .name = "S", .limit = MP_LIMIT_NATS, .station_id = 1, .number = 1
-    };
-    char text[512];
-
-    if (strstr(settings, "interest") != NULL)
-        s.limit = MP_LIMIT_ACKED;
-    snprintf(text, sizeof(text), "{'name':'S','subjects':['s.>']%s}", settings);
-    for (char *p = text; *p != 0; p++)
-        *p = *p == '\'' ? '"' : *p;
-    s.nats = text;
-    return world_new(&s);
+    return world_with_nats("S", "s.>", settings);
 }
 
 static void send(struct world *w, const char *subject, const char *payload)

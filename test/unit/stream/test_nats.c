@@ -6,18 +6,7 @@
 /* A stream "KV" on "kv.>" with these settings (' for "). */
 static struct world *kv(const char *settings)
 {
-    struct mp_stream_settings s = {
-        .name = "KV", .limit = MP_LIMIT_NATS, .station_id = 1, .number = 1
-    };
-    char text[512];
-
-    if (strstr(settings, "interest") != NULL)
-        s.limit = MP_LIMIT_ACKED;
-    snprintf(text, sizeof(text), "{'name':'KV','subjects':['kv.>']%s}", settings);
-    for (char *p = text; *p != 0; p++)
-        *p = *p == '\'' ? '"' : *p;
-    s.nats = text;
-    return world_new(&s);
+    return world_with_nats("KV", "kv.>", settings);
 }
 
 /* What the publisher hears. */

@@ -291,6 +291,25 @@ static inline struct world *world_new(const struct mp_stream_settings *s)
     return w;
 }
 
+/* A stream of a NATS client with this name, subject and settings (' for "). */
+static inline struct world *world_with_nats(const char *name, const char *subject,
+                                            const char *settings)
+{
+    struct mp_stream_settings s = {
+        .name = name, .limit = MP_LIMIT_NATS, .station_id = 1, .number = 1
+    };
+    char text[512];
+
+    if (strstr(settings, "interest") != NULL)
+        s.limit = MP_LIMIT_ACKED;
+    snprintf(text, sizeof(text), "{'name':'%s','subjects':['%s']%s}", name, subject,
+             settings);
+    for (char *p = text; *p != 0; p++)
+        *p = *p == '\'' ? '"' : *p;
+    s.nats = text;
+    return world_new(&s);
+}
+
 static inline void world_free(struct world *w)
 {
     stop(w);
